@@ -1,0 +1,411 @@
+//! The store's rules, played by bytes: several peers, old and native, that ask for anything in any order, while time
+//! passes and memory runs short.
+//!
+//! After every step the bytes used are those of the objects, no two objects overlap, subscribers were told of exactly the
+//! sealed ones, and every answer answers a request that was open. At the end, when everyone is gone, nothing is held.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use plasma_store::error::{Error, Result};
+use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
+use plasma_store::protocol::native::ABILITY_REQUEST_NUMBERS;
+use plasma_store::protocol::notification::Event;
+use plasma_store::protocol::{Dialect, InlineObject, Reply, Request};
+use plasma_store::store::engine::{Asker, Effect, Engine, Now};
+use plasma_store::store::space::{Pages, segment_length};
+
+/// What a store may hold: so little that everything evicts, what tests use, and more than one slice of pages.
+const LIMITS: [u64; 4] = [10_000, 100_000, 1 << 20, 64 << 20];
+const NAMES: u8 = 12;
+const MOST_PEERS: usize = 6;
+/// Long work ends. Every slice either allocates pages or evicts.
+const MOST_SLICES: u32 = 100_000;
+/// Message types of the two answers that may come late.
+const CREATE_REPLY: i64 = 2;
+const GET_REPLY: i64 = 10;
+
+/// The input, read byte by byte; zeros behind its end.
+struct Script<'a>(&'a [u8]);
+
+impl Script<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((&first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        first
+    }
+
+    fn bytes(&mut self, count: usize) -> &[u8] {
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    fn flag(&mut self) -> bool {
+        self.byte() & 1 == 1
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[usize::from(self.byte()) % from.len()]
+    }
+
+    fn id(&mut self) -> ObjectId {
+        ObjectId::new([self.byte() % NAMES; 20])
+    }
+
+    fn ids(&mut self) -> Vec<ObjectId> {
+        (0..self.byte() % 6).map(|_| self.id()).collect()
+    }
+
+    fn size(&mut self) -> i64 {
+        let small = i64::from(self.byte());
+        match self.byte() % 8 {
+            0 | 1 => small,
+            2 | 3 => small << 6,
+            4 => small << 10,
+            5 => small << 20,
+            6 => self.pick(&[9_999, 10_000, 100_000, 1 << 20, 64 << 20, (64 << 20) + 1]),
+            _ => self.pick(&[-1, i64::MAX, i64::MIN, i64::MAX - 1]),
+        }
+    }
+
+    fn inline_object(&mut self) -> InlineObject {
+        let (data, metadata) = (usize::from(self.byte()) * 16, usize::from(self.byte() % 16));
+        InlineObject { id: self.id(), data: vec![7; data], metadata: vec![8; metadata], digest: [9; 8] }
+    }
+
+    fn request(&mut self) -> Request {
+        match self.byte() % 24 {
+            0..5 => Request::Create {
+                id: self.id(),
+                data_size: self.size(),
+                metadata_size: i64::from(self.byte()),
+                evict_if_full: self.flag(),
+                device_num: i32::from(self.byte() == 255),
+            },
+            5..8 => Request::Seal { id: self.id(), digest: [self.byte(); 8] },
+            8..10 => Request::Get { ids: self.ids(), timeout_ms: self.pick(&[-1, 0, 1, 50, -7, i64::MAX, i64::MIN]) },
+            10..12 => Request::Release { id: self.id() },
+            12 => Request::Abort { id: self.id() },
+            13 => Request::Delete { ids: self.ids() },
+            14 => Request::Contains { id: self.id() },
+            15 => Request::List,
+            16 => Request::Evict { bytes: self.size().cast_unsigned() },
+            17 => Request::RefreshLru { ids: self.ids() },
+            18 => Request::Cancel { number: self.number() },
+            19 => {
+                let InlineObject { id, data, metadata, digest } = self.inline_object();
+                Request::CreateAndSeal { id, evict_if_full: self.flag(), data, metadata, digest }
+            }
+            20 => {
+                let objects = (0..self.byte() % 4).map(|_| self.inline_object()).collect();
+                Request::CreateAndSealBatch { objects, evict_if_full: self.flag() }
+            }
+            21 => Request::SetOptions { client_name: format!("client {}", self.byte()), quota: self.size() },
+            22 => self.pick(&[Self::SUBSCRIBE, Self::DEBUG, Self::GOODBYE])(),
+            _ => Request::Connect { abilities: self.byte().into() },
+        }
+    }
+
+    const SUBSCRIBE: fn() -> Request = || Request::Subscribe;
+    const DEBUG: fn() -> Request = || Request::GetDebugString;
+    const GOODBYE: fn() -> Request = || Request::Disconnect;
+
+    /// A request as it came over the wire, if it is one.
+    fn wire_request(&mut self) -> Option<Request> {
+        let (kind, length) = (u16::from_le_bytes([self.byte(), self.byte()]), self.byte());
+        Request::decode(kind.into(), self.bytes(length.into())).ok()
+    }
+
+    /// Few, so that peers repeat them.
+    fn number(&mut self) -> u64 {
+        (self.byte() % 16).into()
+    }
+}
+
+/// What game and pages tell each other.
+#[derive(Default)]
+struct Orders {
+    /// This many allocations fail from now on.
+    failures: Cell<u8>,
+    /// Where something was written since the last look.
+    writes: RefCell<Vec<Range<u64>>>,
+}
+
+/// Pages that are only counted, and that run out when told to.
+struct CountedPages {
+    orders: Rc<Orders>,
+    backed: u64,
+}
+
+impl Pages for CountedPages {
+    fn allocate(&mut self, range: Range<u64>) -> Result<()> {
+        if let Some(left) = self.orders.failures.get().checked_sub(1) {
+            self.orders.failures.set(left);
+            return Err(Error::io("fallocate", std::io::ErrorKind::StorageFull.into()));
+        }
+        self.backed += length(&range);
+        Ok(())
+    }
+
+    fn punch(&mut self, range: Range<u64>) -> Result<()> {
+        self.backed = self.backed.checked_sub(length(&range)).expect("pages are given back once");
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.orders.writes.borrow_mut().push(offset..offset + bytes.len() as u64);
+        Ok(())
+    }
+}
+
+fn length(range: &Range<u64>) -> u64 {
+    assert!(
+        range.start < range.end && range.start.is_multiple_of(4096) && range.end.is_multiple_of(4096),
+        "{range:?} are no pages"
+    );
+    range.end - range.start
+}
+
+/// Requests that wait for an answer, by who asked and the answer's message type. Peers may repeat numbers.
+type Open = BTreeMap<(Asker, i64), u32>;
+
+struct Game {
+    engine: Engine<CountedPages>,
+    limit: u64,
+    orders: Rc<Orders>,
+    now: Now,
+    /// Looks on, and holds nothing.
+    observer: u64,
+    peers: Vec<u64>,
+    open: Open,
+    /// Where objects were said to be.
+    places: BTreeMap<ObjectId, Location>,
+    /// By subscriber: the objects that it knows of.
+    told: BTreeMap<u64, BTreeSet<ObjectId>>,
+    answers: u64,
+}
+
+impl Game {
+    fn new(limit: u64) -> Self {
+        let orders = Rc::new(Orders::default());
+        let pages = CountedPages { orders: orders.clone(), backed: 0 };
+        let mut engine = Engine::new(limit, pages).unwrap();
+        let observer = engine.connect();
+        let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
+        let (peers, open, places, told) = Default::default();
+        Self { engine, limit, orders, now, observer, peers, open, places, told, answers: 0 }
+    }
+
+    fn step(&mut self, script: &mut Script<'_>) {
+        match script.byte() % 24 {
+            0 if self.peers.len() < MOST_PEERS => self.peers.push(self.engine.connect()),
+            1 if self.peers.len() < MOST_PEERS => {
+                let peer = self.engine.connect();
+                self.peers.push(peer);
+                self.ask(Asker { peer, number: 0 }, Request::Connect { abilities: ABILITY_REQUEST_NUMBERS });
+            }
+            2 => drop(self.peer(script).map(|peer| self.disconnect(peer))),
+            3 => self.pass(Duration::from_millis(script.byte().into())),
+            4 => self.orders.failures.set(script.byte()),
+            5 => self.engine.work(),
+            6 => {
+                let asker = self.asker(script);
+                asker.zip(script.wire_request()).into_iter().for_each(|(asker, request)| self.ask(asker, request));
+            }
+            7 => {
+                if let Some(peer) = self.peer(script) {
+                    self.engine.unsubscribe(peer);
+                    self.told.remove(&peer);
+                }
+            }
+            _ => {
+                let asker = self.asker(script);
+                asker.into_iter().for_each(|asker| self.ask(asker, script.request()));
+            }
+        }
+    }
+
+    fn peer(&self, script: &mut Script<'_>) -> Option<u64> {
+        let index = usize::from(script.byte());
+        (!self.peers.is_empty()).then(|| self.peers[index % self.peers.len()])
+    }
+
+    fn asker(&self, script: &mut Script<'_>) -> Option<Asker> {
+        self.peer(script).map(|peer| Asker { peer, number: script.number() })
+    }
+
+    fn ask(&mut self, asker: Asker, request: Request) {
+        let silent = matches!(
+            request,
+            Request::Disconnect | Request::Release { .. } | Request::Subscribe | Request::Cancel { .. }
+        );
+        if !silent {
+            // The type of an answer follows that of its request.
+            *self.open.entry((asker, request.encode().0 + 1)).or_default() += 1;
+        }
+        if request == Request::Subscribe {
+            self.told.entry(asker.peer).or_default();
+        }
+        self.engine.handle(asker, request, self.now);
+    }
+
+    fn disconnect(&mut self, peer: u64) {
+        self.peers.retain(|other| *other != peer);
+        self.open.retain(|(asker, _), _| asker.peer != peer);
+        self.told.remove(&peer);
+        self.engine.disconnect(peer);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.now.unix_seconds += i64::from(time.subsec_millis().is_multiple_of(2));
+        self.engine.expire(self.now);
+        assert!(self.engine.next_deadline().is_none_or(|next| next > self.now.instant), "a deadline was missed");
+    }
+
+    /// Does what the plumbing does with the effects. Returns what the observer was told.
+    fn settle(&mut self) -> Vec<Reply> {
+        let mut observed = Vec::new();
+        while let effects @ [_, ..] = &*self.engine.take_effects() {
+            for effect in effects {
+                match effect {
+                    Effect::Reply { to, reply } if to.peer == self.observer => observed.push(reply.clone()),
+                    Effect::Reply { to, reply } => self.answered(*to, reply),
+                    Effect::Notify { to, events } => self.notified(to, events),
+                    Effect::Close { .. } => {}
+                }
+            }
+            for effect in effects {
+                if let Effect::Close { peer, .. } = effect {
+                    assert_ne!(*peer, self.observer);
+                    self.disconnect(*peer);
+                }
+            }
+        }
+        observed
+    }
+
+    fn answered(&mut self, to: Asker, reply: &Reply) {
+        self.answers += 1;
+        let (kind, _) = reply.encode(Dialect::Native);
+        let open = self.open.get_mut(&(to, kind)).unwrap_or_else(|| panic!("nobody asked for {reply:?} to {to:?}"));
+        *open -= 1;
+        if *open == 0 {
+            self.open.remove(&(to, kind));
+        }
+        match reply {
+            Reply::Create { id, outcome: Ok(place), .. } => {
+                self.check_place(place);
+                self.places.insert(*id, *place);
+            }
+            Reply::Get { ids, locations, .. } => {
+                assert_eq!(ids.len(), locations.len());
+                locations.iter().flatten().for_each(|place| self.check_place(place));
+            }
+            _ => {}
+        }
+    }
+
+    fn notified(&mut self, to: &[u64], events: &[Event]) {
+        for subscriber in to {
+            let told = self.told.get_mut(subscriber).expect("a subscriber is told");
+            for event in events {
+                let news = match event {
+                    Event::Sealed { id, .. } => told.insert(*id),
+                    Event::Deleted { id } => told.remove(id),
+                };
+                assert!(news, "{event:?} is no news");
+            }
+        }
+    }
+
+    fn check_place(&self, place: &Location) {
+        assert!(place.segment > 0 && place.offset.is_multiple_of(64), "{place:?}");
+        assert!(end(place) <= segment_length(self.limit).unwrap(), "{place:?} is outside of the segment");
+    }
+
+    /// What the store says of itself fits together.
+    fn check(&mut self) {
+        self.settle();
+        let asker = Asker { peer: self.observer, number: 0 };
+        self.engine.handle(asker, Request::List, self.now);
+        self.engine.handle(asker, Request::GetDebugString, self.now);
+        let observed = self.settle();
+        let [Reply::List { objects }, Reply::DebugString(text)] = &observed[..] else { panic!("{observed:?}") };
+        let sizes: BTreeMap<_, _> = objects.iter().map(|info| (info.id, info.data_size + info.metadata_size)).collect();
+        assert_eq!(sizes.len(), objects.len(), "an object is listed twice");
+        let used = sizes.values().sum::<u64>();
+        assert_eq!(used, figure(text, "allocated bytes: "), "bytes used are those of the objects");
+        assert!(used <= self.limit, "{used} bytes in a store of {}", self.limit);
+        self.places.retain(|id, _| sizes.contains_key(id));
+        let mut places: Vec<_> = self.places.iter().filter(|(_, place)| end(place) > place.offset).collect();
+        places.sort_by_key(|(_, place)| place.offset);
+        let apart = |two: &[(&ObjectId, &Location)]| end(two[0].1) <= two[1].1.offset;
+        assert!(places.windows(2).all(apart), "objects overlap: {places:?}");
+        assert!(places.iter().all(|(id, place)| place.data_size + place.metadata_size == sizes[*id]));
+        for written in self.orders.writes.take() {
+            let spared = |place: &Location| written.end <= place.offset || end(place) <= written.start;
+            assert!(places.iter().all(|(_, place)| spared(place)), "{written:?} was written over one of {places:?}");
+        }
+        // What came whole with its request, and was refused, left nothing behind.
+        let is_new = |info: &&ObjectInfo| info.state == ObjectState::Created && !self.places.contains_key(&info.id);
+        let creates = self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY).map(|(_, count)| *count as usize);
+        assert!(objects.iter().filter(is_new).count() <= creates.sum(), "nobody creates one of {objects:?}");
+        let sealed = objects.iter().filter(|info| info.state == ObjectState::Sealed).map(|info| info.id).collect();
+        assert!(self.told.values().all(|told| *told == sealed), "{:?} were told instead of {sealed:?}", self.told);
+    }
+
+    /// Lets everything come to its end.
+    fn end(&mut self) {
+        self.work();
+        self.pass(Duration::from_secs(1));
+        self.check();
+        assert!(self.open.keys().all(|(_, kind)| *kind == GET_REPLY), "no answer to {:?}", self.open);
+        while let Some(&peer) = self.peers.last() {
+            self.disconnect(peer);
+            self.check();
+        }
+        self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::Evict { bytes: u64::MAX }, self.now);
+        assert_eq!(self.settle().len(), 1);
+        self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::GetDebugString, self.now);
+        let observed = self.settle();
+        let [Reply::DebugString(text)] = &observed[..] else { panic!("{observed:?}") };
+        assert_eq!(figure(text, "allocated bytes: "), 0, "somebody who is gone still holds something: {text}");
+        assert!(!self.engine.has_work() && self.engine.next_deadline().is_none());
+    }
+
+    fn work(&mut self) {
+        for _ in 0..MOST_SLICES {
+            if !self.engine.has_work() {
+                return;
+            }
+            self.engine.work();
+        }
+        panic!("the engine still has work after {MOST_SLICES} slices");
+    }
+}
+
+fn end(place: &Location) -> u64 {
+    place.offset + place.data_size + place.metadata_size
+}
+
+/// A figure of the debug string. The store's own come before anything that a peer can name.
+fn figure(text: &str, key: &str) -> u64 {
+    text.lines().find_map(|line| line.strip_prefix(key)).unwrap().parse().unwrap()
+}
+
+/// The first byte chooses the store's limit; then one step after the other, until the bytes are used up.
+pub fn engine(data: &[u8]) -> bool {
+    let mut script = Script(data);
+    let mut game = Game::new(script.pick(&LIMITS));
+    while !script.0.is_empty() {
+        game.step(&mut script);
+        game.check();
+    }
+    game.end();
+    game.answers > 0
+}

@@ -1,0 +1,81 @@
+"""plasma_store: tensors in shared memory, between processes and languages, without a copy.
+
+    import numpy as np
+    import plasma_store
+
+    with plasma_store.start_store() as store, plasma_store.connect(store.socket_path) as client:
+        object_id = client.put_tensor(np.arange(6.0).reshape(2, 3))
+        print(client.get_tensor(object_id).numpy())
+
+A thin layer over the C library libplasma_store, by ctypes. Names, argument order and millisecond timeouts of old calls are
+those of pyarrow.plasma.
+"""
+
+from ._abi import PLASMA_VERSION as __version__
+from .buffer import Buffer
+from .client import ObjectInfo, PlasmaClient, connect
+from .daemon import start_plasma_store
+from .errors import (
+    PlasmaAddressInUse,
+    PlasmaBusy,
+    PlasmaConnectError,
+    PlasmaCorrupt,
+    PlasmaDisconnected,
+    PlasmaError,
+    PlasmaForked,
+    PlasmaInterrupted,
+    PlasmaInvalidArgument,
+    PlasmaIOError,
+    PlasmaObjectAlreadySealed,
+    PlasmaObjectExists,
+    PlasmaObjectInUse,
+    PlasmaObjectNotFound,
+    PlasmaObjectNotSealed,
+    PlasmaOutOfMemory,
+    PlasmaPanic,
+    PlasmaProtocolError,
+    PlasmaStoreFull,
+    PlasmaTimeout,
+    PlasmaUnsupported,
+    PlasmaUnsupportedPeer,
+)
+from .object_id import ObjectID
+from .store import Store, start_store
+from .tensor import Tensor
+from .values import ObjectNotAvailable
+
+__all__ = [
+    "Buffer",
+    "ObjectID",
+    "ObjectInfo",
+    "ObjectNotAvailable",
+    "PlasmaAddressInUse",
+    "PlasmaBusy",
+    "PlasmaClient",
+    "PlasmaConnectError",
+    "PlasmaCorrupt",
+    "PlasmaDisconnected",
+    "PlasmaError",
+    "PlasmaForked",
+    "PlasmaIOError",
+    "PlasmaInterrupted",
+    "PlasmaInvalidArgument",
+    "PlasmaObjectAlreadySealed",
+    "PlasmaObjectExists",
+    "PlasmaObjectInUse",
+    "PlasmaObjectNotFound",
+    "PlasmaObjectNotSealed",
+    "PlasmaOutOfMemory",
+    "PlasmaPanic",
+    "PlasmaProtocolError",
+    "PlasmaStoreFull",
+    "PlasmaTimeout",
+    "PlasmaUnsupported",
+    "PlasmaUnsupportedPeer",
+    "Store",
+    "Tensor",
+    "__version__",
+    "connect",
+    "start_plasma_store",
+    "start_store",
+]

@@ -1,0 +1,270 @@
+"""The C ABI of plasma_store.h as data: constants, structs, and the signature of every function.
+
+Nothing is loaded here. Names are the C names, so that a C reader finds them; tests/test_header.py compares all of it with
+include/plasma_store.h, and the DLPack structs with include/plasma_store_dlpack.h.
+"""
+
+from __future__ import annotations
+
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from typing import Any, Dict, List, Tuple
+
+PLASMA_VERSION = "0.1.0"
+PLASMA_ABI_VERSION = 1
+
+PLASMA_OK = 0
+PLASMA_OBJECT_EXISTS = 1
+PLASMA_OBJECT_NOT_FOUND = 2
+PLASMA_STORE_FULL = 3
+PLASMA_OBJECT_NOT_SEALED = 4
+PLASMA_OBJECT_IN_USE = 5
+PLASMA_OBJECT_ALREADY_SEALED = 6
+PLASMA_TIMEOUT = 7
+PLASMA_INTERRUPTED = 8
+PLASMA_BUSY = 9
+PLASMA_INVALID_ARGUMENT = 10
+PLASMA_DISCONNECTED = 11
+PLASMA_CONNECT_FAILED = 12
+PLASMA_UNSUPPORTED_PEER = 13
+PLASMA_PROTOCOL_ERROR = 14
+PLASMA_UNSUPPORTED = 15
+PLASMA_CORRUPT = 16
+PLASMA_FORKED = 17
+PLASMA_OUT_OF_MEMORY = 18
+PLASMA_IO_ERROR = 19
+PLASMA_ADDRESS_IN_USE = 20
+PLASMA_PANIC = 21
+
+PLASMA_CONNECT_RETURN_ON_SIGNAL = 1
+PLASMA_CREATE_NO_EVICT = 1
+PLASMA_GET_PRIVATE = 1
+PLASMA_STATE_CREATED = 1
+PLASMA_STATE_SEALED = 2
+
+plasma_status = c_int32
+
+
+class plasma_object_id(Structure):
+    """The name of an object."""
+
+    _fields_ = [("bytes", c_uint8 * 20)]
+
+
+class plasma_client(Structure):
+    """Opaque: a connection."""
+
+
+class plasma_buffer(Structure):
+    """Opaque: an object's memory and the hold on it."""
+
+
+class plasma_object_list(Structure):
+    """Opaque: what `plasma_list` found."""
+
+
+class plasma_store(Structure):
+    """Opaque: a store inside this process."""
+
+
+class plasma_connect_options(Structure):
+    """How to connect."""
+
+    _fields_ = [("struct_size", c_size_t), ("timeout_ms", c_int64), ("flags", c_uint32)]
+
+
+class plasma_create_options(Structure):
+    """How to create."""
+
+    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32)]
+
+
+class plasma_get_options(Structure):
+    """How to get."""
+
+    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32)]
+
+
+class tensor_write_options(Structure):
+    """How to store a tensor. `metadata` keeps the bytes assigned to it alive."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("flags", c_uint32),
+        ("metadata", c_char_p),
+        ("metadata_size", c_uint64),
+    ]
+
+
+class plasma_store_options(Structure):
+    """What a store is to be."""
+
+    _fields_ = [("struct_size", c_size_t), ("socket_path", c_char_p), ("capacity", c_uint64)]
+
+
+class plasma_object_info(Structure):
+    """What is known of one object."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("id", plasma_object_id),
+        ("state", c_uint32),
+        ("data_size", c_uint64),
+        ("metadata_size", c_uint64),
+        ("create_time", c_int64),
+        ("construct_duration", c_int64),
+        ("ref_count", c_uint32),
+    ]
+
+
+# DLPack. Managed tensors point to themselves, so their fields follow their classes.
+
+DLPACK_MAJOR_VERSION = 1
+DLPACK_MINOR_VERSION = 3
+kDLCPU = 1
+kDLInt = 0
+kDLUInt = 1
+kDLFloat = 2
+
+
+class DLPackVersion(Structure):
+    """What a versioned tensor was made for."""
+
+    _fields_ = [("major", c_uint32), ("minor", c_uint32)]
+
+
+class DLDevice(Structure):
+    """Where memory is."""
+
+    _fields_ = [("device_type", c_int32), ("device_id", c_int32)]
+
+
+class DLDataType(Structure):
+    """The type of one element."""
+
+    _fields_ = [("code", c_uint8), ("bits", c_uint8), ("lanes", c_uint16)]
+
+
+class DLTensor(Structure):
+    """A tensor that owns nothing. Strides count elements, not bytes."""
+
+    _fields_ = [
+        ("data", c_void_p),
+        ("device", DLDevice),
+        ("ndim", c_int32),
+        ("dtype", DLDataType),
+        ("shape", POINTER(c_int64)),
+        ("strides", POINTER(c_int64)),
+        ("byte_offset", c_uint64),
+    ]
+
+
+class DLManagedTensor(Structure):
+    """A tensor and the duty to call its deleter."""
+
+
+class DLManagedTensorVersioned(Structure):
+    """The same since DLPack 1.0, with a version and flags."""
+
+
+DLManagedTensor._fields_ = [
+    ("dl_tensor", DLTensor),
+    ("manager_ctx", c_void_p),
+    ("deleter", CFUNCTYPE(None, POINTER(DLManagedTensor))),
+]
+DLManagedTensorVersioned._fields_ = [
+    ("version", DLPackVersion),
+    ("manager_ctx", c_void_p),
+    ("deleter", CFUNCTYPE(None, POINTER(DLManagedTensorVersioned))),
+    ("flags", c_uint64),
+    ("dl_tensor", DLTensor),
+]
+
+_client = POINTER(plasma_client)
+_buffer = POINTER(plasma_buffer)
+_list = POINTER(plasma_object_list)
+_store = POINTER(plasma_store)
+_id = POINTER(plasma_object_id)
+_write_options = POINTER(tensor_write_options)
+_managed = POINTER(POINTER(DLManagedTensor))
+_managed_versioned = POINTER(POINTER(DLManagedTensorVersioned))
+
+# Name -> (what it returns, what it takes). Bytes that go in are c_char_p, which takes a `bytes` as it is; bytes that come
+# out are c_void_p, an address.
+FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
+    "plasma_status_string": (c_char_p, [plasma_status]),
+    "plasma_last_error_message": (c_char_p, []),
+    "plasma_version": (c_char_p, []),
+    "plasma_abi_version": (c_uint32, []),
+    "plasma_object_id_random": (plasma_status, [_id]),
+    "plasma_object_id_from_bytes": (plasma_status, [c_char_p, c_size_t, _id]),
+    "plasma_object_id_from_hex": (plasma_status, [c_char_p, _id]),
+    "plasma_object_id_to_hex": (plasma_status, [_id, c_char_p]),
+    "plasma_object_id_from_name": (plasma_status, [c_char_p, c_char_p, _id]),
+    "plasma_connect": (plasma_status, [c_char_p, POINTER(plasma_connect_options), POINTER(_client)]),
+    "plasma_client_free": (None, [_client]),
+    "plasma_interrupt": (None, [_client]),
+    "plasma_client_capacity": (plasma_status, [_client, POINTER(c_uint64)]),
+    "plasma_create": (
+        plasma_status,
+        [_client, _id, c_uint64, c_char_p, c_uint64, POINTER(plasma_create_options), POINTER(_buffer)],
+    ),
+    "plasma_put": (
+        plasma_status,
+        [_client, _id, c_char_p, c_uint64, c_char_p, c_uint64, POINTER(plasma_create_options)],
+    ),
+    "plasma_seal": (plasma_status, [_client, _id]),
+    "plasma_abort": (plasma_status, [_client, _id]),
+    "plasma_get": (
+        plasma_status,
+        [_client, _id, c_size_t, c_int64, POINTER(plasma_get_options), POINTER(_buffer)],
+    ),
+    "plasma_contains": (plasma_status, [_client, _id, POINTER(c_bool)]),
+    "plasma_delete": (plasma_status, [_client, _id, c_size_t, POINTER(plasma_status)]),
+    "plasma_list": (plasma_status, [_client, POINTER(_list)]),
+    "plasma_evict": (plasma_status, [_client, c_uint64, POINTER(c_uint64)]),
+    "plasma_refresh": (plasma_status, [_client, _id, c_size_t]),
+    "plasma_hash": (plasma_status, [_client, _id, c_void_p]),
+    "plasma_set_options": (plasma_status, [_client, c_char_p, c_int64]),
+    "plasma_debug_string": (plasma_status, [_client, c_char_p, c_size_t, POINTER(c_size_t)]),
+    "plasma_buffer_data": (c_void_p, [_buffer]),
+    "plasma_buffer_mutable_data": (c_void_p, [_buffer]),
+    "plasma_buffer_size": (c_uint64, [_buffer]),
+    "plasma_buffer_metadata": (c_void_p, [_buffer]),
+    "plasma_buffer_metadata_size": (c_uint64, [_buffer]),
+    "plasma_buffer_id": (plasma_status, [_buffer, _id]),
+    "plasma_buffer_release": (None, [_buffer]),
+    "plasma_object_list_size": (c_size_t, [_list]),
+    "plasma_object_list_get": (plasma_status, [_list, c_size_t, POINTER(plasma_object_info)]),
+    "plasma_object_list_free": (None, [_list]),
+    "tensor_size": (plasma_status, [POINTER(DLTensor), POINTER(c_uint64)]),
+    "tensor_write": (plasma_status, [_client, _id, POINTER(DLTensor), _write_options]),
+    "tensor_create": (
+        plasma_status,
+        [_client, _id, DLDataType, c_int32, POINTER(c_int64), _write_options, _managed],
+    ),
+    "tensor_create_buffer": (
+        plasma_status,
+        [_client, _id, DLDataType, c_int32, POINTER(c_int64), _write_options, POINTER(_buffer)],
+    ),
+    "tensor_read": (plasma_status, [_client, _id, c_int64, _managed]),
+    "tensor_read_versioned": (plasma_status, [_client, _id, c_int64, c_uint32, _managed_versioned]),
+    "tensor_from_buffer": (plasma_status, [_buffer, _managed]),
+    "tensor_from_buffer_versioned": (plasma_status, [_buffer, _managed_versioned]),
+    "plasma_store_start": (plasma_status, [POINTER(plasma_store_options), POINTER(_store)]),
+    "plasma_store_socket": (c_char_p, [_store]),
+    "plasma_store_stop": (plasma_status, [_store]),
+}

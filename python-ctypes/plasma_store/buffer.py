@@ -1,0 +1,123 @@
+"""Holds on objects, and views of their memory.
+
+A view is a memoryview over a ctypes array that lies on the object's memory and owns the hold. A memoryview keeps its
+exporter alive, so the hold ends with the last view, or array or tensor, that was made of it, in whatever order things go:
+also after the client was disconnected and after the store ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any, Optional, Protocol
+
+from . import _abi
+from ._lib import PyBUF_ANY_CONTIGUOUS, PyBuffer, buffer_get, buffer_release, lib
+
+Pointer = ctypes.POINTER(_abi.plasma_buffer)
+
+
+class Buffer(Protocol):
+    """Bytes of an object: a `pyarrow.Buffer` where pyarrow is installed, else a `memoryview`.
+
+    `memoryview(buffer).cast("B")` is the same of both.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class Hold:
+    """One `plasma_buffer`, released when this is collected.
+
+    It is made before the call that fills its slot. So there is no moment at which an exception, such as that of Ctrl-C, could
+    lose a buffer that the library has handed out.
+    """
+
+    __slots__ = ("_index", "_slots")
+
+    def __init__(self, slots: Any, index: int = 0) -> None:
+        self._slots = slots
+        self._index = index
+
+    # Bound as a default because globals may be gone when the interpreter ends. In a forked child the library does nothing here.
+    def __del__(self, release: Any = lib.plasma_buffer_release) -> None:
+        release(self._slots[self._index])
+
+    @property
+    def pointer(self) -> Any:
+        """The `plasma_buffer *`, false while it is NULL. It shares the slot's memory, so it is an out-parameter as well."""
+        return self._slots[self._index]
+
+    def data(self) -> memoryview:
+        """The object's data: writable while it is being created and when it is private to this process, else read-only."""
+        pointer = self.pointer
+        address = lib.plasma_buffer_mutable_data(pointer)
+        if address:
+            return self.view(address, lib.plasma_buffer_size(pointer), readonly=False)
+        return self.view(lib.plasma_buffer_data(pointer), lib.plasma_buffer_size(pointer), readonly=True)
+
+    def metadata(self) -> memoryview:
+        """The user's metadata, read-only."""
+        pointer = self.pointer
+        return self.view(lib.plasma_buffer_metadata(pointer), lib.plasma_buffer_metadata_size(pointer), readonly=True)
+
+    def view(self, address: Optional[int], size: int, readonly: bool) -> memoryview:
+        """A view of memory that this hold keeps. A zero-sized object may have no address."""
+        array: Any = (ctypes.c_ubyte * size).from_address(address or 0)
+        array.hold = self
+        view = memoryview(array).cast("B")
+        return view.toreadonly() if readonly else view
+
+
+class Source:
+    """The bytes of any bytes-like object and where they lie, for as long as this lives. ctypes alone finds only writable ones.
+
+    Raises TypeError for what has no bytes, BufferError for bytes with gaps.
+    """
+
+    __slots__ = ("_view",)
+
+    def __init__(self, value: Any) -> None:
+        self._view = PyBuffer()
+        buffer_get(value, self._view, PyBUF_ANY_CONTIGUOUS)
+
+    # Nothing was got while `obj` is NULL, and then nothing is released.
+    def __del__(self, release: Any = buffer_release) -> None:
+        release(self._view)
+
+    def __len__(self) -> int:
+        size: int = self._view.len
+        return size
+
+    @property
+    def pointer(self) -> ctypes.c_char_p:
+        """As C takes it; NULL for no bytes at an address of their own."""
+        return ctypes.c_char_p(self._view.buf)
+
+
+def new_hold() -> Hold:
+    """A hold on nothing yet."""
+    return Hold((Pointer * 1)())
+
+
+def wrap(view: memoryview) -> Buffer:
+    """The same bytes as a `pyarrow.Buffer`, where pyarrow is installed: mutable if the view is."""
+    pyarrow = pyarrow_or_none()
+    if pyarrow is None:
+        return view
+    buffer: Buffer = pyarrow.py_buffer(view)
+    return buffer
+
+
+@functools.cache
+def pyarrow_or_none() -> Any:
+    """pyarrow, or None. Imported at the first use: it takes longer than all the rest of a short program."""
+    try:
+        import pyarrow
+    except ImportError:
+        return None
+    return pyarrow

@@ -1,0 +1,382 @@
+"""PlasmaClient: a connection to a store. Names, argument order and defaults of the old calls are those of pyarrow.plasma."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import operator
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Literal,
+    Optional,
+    Sequence,
+    Tuple,
+    TypedDict,
+    Union,
+    overload,
+)
+
+from . import _abi, values
+from ._lib import lib
+from .buffer import Buffer, Hold, Source, new_hold, wrap
+from .connection import Connection
+from .dlpack import DTYPES, dtype_name
+from .dlpack import Source as TensorSource
+from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaTimeout, check
+from .object_id import ObjectID, c_id, c_ids, c_text
+from .tensor import Tensor
+
+DIGEST_SIZE = 8
+_STATES: Dict[int, Literal["created", "sealed"]] = {
+    _abi.PLASMA_STATE_CREATED: "created",
+    _abi.PLASMA_STATE_SEALED: "sealed",
+}
+
+
+class ObjectInfo(TypedDict):
+    """What `PlasmaClient.list` says of one object."""
+
+    data_size: int
+    """Bytes of data."""
+    metadata_size: int
+    """Bytes of metadata, with what the library appends for tensors."""
+    ref_count: int
+    """Connections that hold it."""
+    create_time: int
+    """When it was created, in seconds since 1970."""
+    construct_duration: int
+    """Seconds from create to seal, -1 while it is not sealed."""
+    state: Literal["created", "sealed"]
+    """Whether it is sealed."""
+
+
+@overload
+def connect(store_socket_name: Optional[str] = None, num_retries: int = -1) -> PlasmaClient: ...
+
+
+@overload
+def connect(
+    store_socket_name: str, manager_socket_name: Optional[str], release_delay: int = 0, num_retries: int = -1
+) -> PlasmaClient: ...
+
+
+def connect(
+    store_socket_name: Optional[str] = None,
+    *older: Any,
+    manager_socket_name: Optional[str] = "",
+    release_delay: int = 0,
+    num_retries: int = -1,
+) -> PlasmaClient:
+    """Connects to the store at a socket, trying again up to `num_retries` times, 100 ms apart; -1 stands for 80 times.
+
+    None is the default socket: $PLASMA_STORE_SOCKET, else $XDG_RUNTIME_DIR/plasma-store.sock, else
+    /tmp/plasma-store-<uid>/plasma.sock. Raises PlasmaConnectError, an OSError, when no store answers.
+
+    Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
+    None; buffers are always released at once, whatever the delay.
+    """
+    if older and isinstance(older[0], int):
+        (num_retries,) = _at_most(older, 1)
+    elif older:
+        defaults = (manager_socket_name, release_delay, num_retries)
+        manager_socket_name, release_delay, num_retries = _at_most(older, 3) + defaults[len(older) :]
+    if manager_socket_name:
+        raise PlasmaInvalidArgument(f"manager_socket_name is {manager_socket_name!r}, and there is no manager any more")
+    return PlasmaClient(store_socket_name, num_retries)
+
+
+class PlasmaClient(Connection):
+    """A connection to a store. Any number of threads may use one; a get that waits in one keeps no other waiting.
+
+    As a context manager it disconnects at the end. Buffers and tensors outlive it. A child made by `fork` must connect anew:
+    calls on its parent's client raise PlasmaForked.
+    """
+
+    def create(self, object_id: ObjectID, data_size: int, metadata: bytes = b"") -> Buffer:
+        """Creates an object of `data_size` bytes, to be filled through the buffer and then sealed.
+
+        The memory holds old bytes until it is written. Raises PlasmaObjectExists, PlasmaStoreFull.
+        """
+        return wrap(self._create(object_id, data_size, metadata).data())
+
+    def _create(self, object_id: ObjectID, data_size: int, metadata: bytes) -> Hold:
+        size, meta, hold = _size(data_size), _bytes(metadata), new_hold()
+        handle = self._live()
+        check(lib.plasma_create(handle.pointer, c_id(object_id), size, meta, len(meta), None, hold.pointer))
+        return hold
+
+    def create_and_seal(self, object_id: ObjectID, data: Any, metadata: bytes = b"") -> None:
+        """Stores a copy of bytes as a sealed object; when it fails there is no object. `data` is anything bytes-like.
+
+        Raises PlasmaObjectExists, PlasmaStoreFull.
+        """
+        source, meta = Source(data), _bytes(metadata)
+        handle = self._live()
+        check(lib.plasma_put(handle.pointer, c_id(object_id), source.pointer, len(source), meta, len(meta), None))
+
+    def put_raw_buffer(
+        self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"", memcopy_threads: int = 6
+    ) -> ObjectID:
+        """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
+
+        One thread copies, whatever `memcopy_threads` says.
+        """
+        object_id = ObjectID.from_random() if object_id is None else object_id
+        self.create_and_seal(object_id, value, metadata)
+        return object_id
+
+    def put(
+        self,
+        value: Any,
+        object_id: Optional[ObjectID] = None,
+        memcopy_threads: int = 6,
+        serialization_context: Any = None,
+    ) -> ObjectID:
+        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
+
+        By pickle, which copies the bytes of arrays once, straight into the object; or, with a pyarrow before version 14, in the
+        serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
+        """
+        object_id = ObjectID.from_random() if object_id is None else object_id
+        serialized = values.serialize(value, memcopy_threads, serialization_context)
+        hold = self._create(object_id, serialized.size, b"")
+        try:
+            serialized.write(hold)
+            self.seal(object_id)
+        except BaseException:
+            # An object with a live buffer cannot be aborted. What went wrong first is what is raised.
+            del hold
+            with contextlib.suppress(PlasmaError):
+                self.abort(object_id)
+            raise
+        return object_id
+
+    def get(
+        self, object_ids: Union[ObjectID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
+    ) -> Any:
+        """The value of one object, or the list of those of several, waiting as `get_buffers` does.
+
+        What did not come in time, or has no bytes, is ObjectNotAvailable: the class. Arrays are read-only and not copied. A
+        value may run code of whoever put it: get only from those whom you trust. Raises PlasmaCorrupt for what is not a value,
+        PlasmaUnsupported for one of pyarrow.plasma where no pyarrow before version 14 is installed.
+        """
+        if isinstance(object_ids, ObjectID):
+            return self.get([object_ids], timeout_ms, serialization_context)[0]
+        ids = [*object_ids]
+        holds = self._get(ids, timeout_ms)
+        return [_value(hold, object_id, serialization_context) for hold, object_id in zip(holds, ids)]
+
+    def seal(self, object_id: ObjectID) -> None:
+        """Seals an object that this client created: it is immutable from now on, and everyone can get it.
+
+        Buffers of it must not be written any more. Raises PlasmaObjectNotFound, PlasmaObjectAlreadySealed (a TypeError).
+        """
+        handle = self._live()
+        check(lib.plasma_seal(handle.pointer, c_id(object_id)))
+
+    def abort(self, object_id: ObjectID) -> None:
+        """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy."""
+        handle = self._live()
+        check(lib.plasma_abort(handle.pointer, c_id(object_id)))
+
+    @overload
+    def get_buffers(
+        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, with_meta: Literal[False] = False
+    ) -> List[Optional[Buffer]]: ...
+
+    @overload
+    def get_buffers(
+        self, object_ids: Iterable[ObjectID], timeout_ms: int, with_meta: Literal[True]
+    ) -> List[Tuple[Optional[bytes], Optional[Buffer]]]: ...
+
+    @overload
+    def get_buffers(
+        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, *, with_meta: Literal[True]
+    ) -> List[Tuple[Optional[bytes], Optional[Buffer]]]: ...
+
+    def get_buffers(
+        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, with_meta: bool = False
+    ) -> Union[List[Optional[Buffer]], List[Tuple[Optional[bytes], Optional[Buffer]]]]:
+        """Read-only buffers of objects, in the order of the ids, which may repeat; None for what is not there in time.
+
+        Waits until all are sealed: at most `timeout_ms`, -1 for as long as it takes, 0 not at all. With `with_meta` each entry
+        is a tuple of the metadata and the buffer.
+        """
+        holds = self._get(object_ids, timeout_ms)
+        if with_meta:
+            return [_with_meta(hold) for hold in holds]
+        return [wrap(hold.data()) if hold.pointer else None for hold in holds]
+
+    def get_metadata(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
+        """Read-only buffers of the objects' metadata; everything else as in `get_buffers`."""
+        holds = self._get(object_ids, timeout_ms)
+        return [wrap(hold.metadata()) if hold.pointer else None for hold in holds]
+
+    def contains(self, object_id: ObjectID) -> bool:
+        """Whether a sealed object of this id is in the store."""
+        out = ctypes.c_bool()
+        handle = self._live()
+        check(lib.plasma_contains(handle.pointer, c_id(object_id), out))
+        return out.value
+
+    def delete(self, object_ids: Iterable[ObjectID]) -> None:
+        """Deletes objects. One in use, or not sealed, goes when its last holder lets go; one that is not there is fine."""
+        ids, count = c_ids(object_ids)
+        handle = self._live()
+        check(lib.plasma_delete(handle.pointer, ids, count, None))
+
+    def evict(self, num_bytes: int) -> int:
+        """Evicts objects that nobody holds, least recently used first, until `num_bytes` are freed or none are left.
+
+        Returns the bytes freed.
+        """
+        size, out = _size(num_bytes, "num_bytes"), ctypes.c_uint64()
+        handle = self._live()
+        check(lib.plasma_evict(handle.pointer, size, out))
+        return out.value
+
+    def refresh(self, object_ids: Iterable[ObjectID]) -> None:
+        """Marks objects as just used: of those that may be evicted, they go last."""
+        ids, count = c_ids(object_ids)
+        handle = self._live()
+        check(lib.plasma_refresh(handle.pointer, ids, count))
+
+    def hash(self, object_id: ObjectID) -> bytes:
+        """8 bytes that tell sealed objects with other data or metadata apart, as those of pyarrow.plasma did.
+
+        No protection against somebody who wants two objects to have the same. Raises PlasmaObjectNotFound.
+        """
+        out = ctypes.create_string_buffer(DIGEST_SIZE)
+        handle = self._live()
+        check(lib.plasma_hash(handle.pointer, c_id(object_id), out))
+        return out.raw
+
+    def list(self) -> Dict[ObjectID, ObjectInfo]:
+        """All objects of the store, also those that are not sealed."""
+        out = ctypes.POINTER(_abi.plasma_object_list)()
+        handle = self._live()
+        check(lib.plasma_list(handle.pointer, out))
+        try:
+            return dict(_info(out, index) for index in range(lib.plasma_object_list_size(out)))
+        finally:
+            lib.plasma_object_list_free(out)
+
+    def put_tensor(self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"") -> ObjectID:
+        """Stores a copy of an array of the CPU, of any library that has `__dlpack__` or `__array_interface__`.
+
+        Any strides; one that is column-major stays so, others become row-major. Returns the id, a random one if none is given.
+        Raises PlasmaUnsupported, a TypeError, for what cannot be stored.
+        """
+        object_id = ObjectID.from_random() if object_id is None else object_id
+        source, options = TensorSource(value), _write_options(metadata)
+        handle = self._live()
+        check(lib.tensor_write(handle.pointer, c_id(object_id), source.tensor, options))
+        return object_id
+
+    def create_tensor(self, object_id: ObjectID, shape: Sequence[int], dtype: Any, metadata: bytes = b"") -> Tensor:
+        """Creates an object for a row-major tensor, to be filled in place and then sealed with `seal`.
+
+        `dtype` is a name such as "float32", or a type of numpy, torch or the like.
+        """
+        sizes = [operator.index(size) for size in shape]
+        code, bits = DTYPES[dtype_name(dtype)]
+        if any(size < 0 or size >= 1 << 63 for size in sizes):
+            raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
+        options, hold = _write_options(metadata), new_hold()
+        array = (ctypes.c_int64 * len(sizes))(*sizes)
+        handle = self._live()
+        element = _abi.DLDataType(code, bits, 1)
+        status = lib.tensor_create_buffer(handle.pointer, c_id(object_id), element, len(sizes), array, options, hold.pointer)
+        check(status)
+        return Tensor(hold)
+
+    def get_tensor(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
+        """Gets a tensor without a copy, waiting for it as `get_buffers` does; then PlasmaTimeout.
+
+        It is read-only. With `private` it can be written, and what is written stays in this process: pages are copied when
+        they are first written. Raises PlasmaCorrupt when the object is not a tensor.
+        """
+        [hold] = self._get([object_id], timeout_ms, _abi.PLASMA_GET_PRIVATE if private else 0)
+        if not hold.pointer:
+            raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
+        return Tensor(hold)
+
+    def set_client_options(self, client_name: str, limit_output_memory: int) -> None:
+        """Names this client in the store's figures, and reserves bytes for what it creates from now on; once only.
+
+        Nobody else's create evicts objects in this quota; what does not fit it evicts the client's own oldest. Raises
+        PlasmaStoreFull when the quota is refused.
+        """
+        name, quota = c_text(client_name, "client_name"), operator.index(limit_output_memory)
+        if not -1 << 63 <= quota < 1 << 63:
+            raise PlasmaInvalidArgument(f"limit_output_memory is {quota}, which no store has")
+        handle = self._live()
+        check(lib.plasma_set_options(handle.pointer, name, quota))
+
+    def debug_string(self) -> str:
+        """The store's figures, one `key: value` a line."""
+        handle, length, size = self._live(), ctypes.c_size_t(), 1 << 12
+        while True:
+            out = ctypes.create_string_buffer(size)
+            check(lib.plasma_debug_string(handle.pointer, out, size, length))
+            if length.value < size:
+                return out.value.decode("utf-8", "replace")
+            size = length.value + 1
+
+    def store_capacity(self) -> int:
+        """Bytes of data and metadata that the store holds at most."""
+        out = ctypes.c_uint64()
+        handle = self._live()
+        check(lib.plasma_client_capacity(handle.pointer, out))
+        return out.value
+
+
+def _at_most(arguments: Tuple[Any, ...], count: int) -> Tuple[Any, ...]:
+    if len(arguments) > count:
+        raise TypeError(f"connect takes at most {count} arguments after the socket in this form, not {len(arguments)}")
+    return arguments
+
+
+def _size(given: int, name: str = "data_size") -> int:
+    # ctypes would take -1 for 2^64 - 1.
+    size = operator.index(given)
+    if not 0 <= size < 1 << 64:
+        raise PlasmaInvalidArgument(f"{name} is {size}, which no object can have")
+    return size
+
+
+def _bytes(metadata: bytes) -> bytes:
+    return metadata if isinstance(metadata, bytes) else bytes(memoryview(metadata))
+
+
+def _write_options(metadata: bytes) -> _abi.tensor_write_options:
+    meta = _bytes(metadata)
+    size = ctypes.sizeof(_abi.tensor_write_options)
+    return _abi.tensor_write_options(struct_size=size, metadata=meta, metadata_size=len(meta))
+
+
+def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:
+    return (bytes(hold.metadata()), wrap(hold.data())) if hold.pointer else (None, None)
+
+
+def _value(hold: Hold, object_id: ObjectID, context: Any) -> Any:
+    if not hold.pointer or not lib.plasma_buffer_size(hold.pointer):
+        return values.ObjectNotAvailable
+    return values.deserialize(hold, object_id.hex(), context)
+
+
+def _info(objects: Any, index: int) -> Tuple[ObjectID, ObjectInfo]:
+    info = _abi.plasma_object_info(struct_size=ctypes.sizeof(_abi.plasma_object_info))
+    check(lib.plasma_object_list_get(objects, index, info))
+    known: ObjectInfo = {
+        "data_size": info.data_size,
+        "metadata_size": info.metadata_size,
+        "ref_count": info.ref_count,
+        "create_time": info.create_time,
+        "construct_duration": info.construct_duration,
+        "state": _STATES[info.state],
+    }
+    return ObjectID(bytes(info.id)), known

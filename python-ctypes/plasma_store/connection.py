@@ -1,0 +1,139 @@
+"""Connection: what a client needs to talk to its store at all: the handle, waiting, interruption, the end."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import operator
+import os
+import time
+from types import TracebackType
+from typing import Any, Callable, Iterable, List, Optional, Type, TypeVar
+
+from . import _abi
+from ._lib import lib, run_signal_handlers
+from .buffer import Hold, Pointer
+from .errors import PlasmaDisconnected, PlasmaInvalidArgument, check
+from .object_id import ObjectID, c_ids, c_text
+
+RETRY_MS = 100
+DEFAULT_RETRIES = 80
+Self = TypeVar("Self", bound="Connection")
+
+
+class _Handle:
+    """The `plasma_client`. Every call keeps a reference to it, so it is freed when it was dropped and no call is in it."""
+
+    __slots__ = ("pointer",)
+
+    def __init__(self) -> None:
+        self.pointer = ctypes.POINTER(_abi.plasma_client)()
+
+    def __del__(self, free: Any = lib.plasma_client_free) -> None:
+        free(self.pointer)
+
+
+class Connection:
+    """The part of `PlasmaClient` that every call needs."""
+
+    def __init__(self, store_socket_name: Optional[str] = None, num_retries: int = -1) -> None:
+        self._socket = None if store_socket_name is None else os.fspath(store_socket_name)
+        self._interrupts = 0
+        self._handle: Optional[_Handle] = None
+        path = None if self._socket is None else c_text(self._socket, "store_socket_name")
+        handle = _Handle()
+
+        def call(timeout_ms: int) -> int:
+            options = _abi.plasma_connect_options(flags=_abi.PLASMA_CONNECT_RETURN_ON_SIGNAL, timeout_ms=timeout_ms)
+            options.struct_size = ctypes.sizeof(options)
+            status: int = lib.plasma_connect(path, options, handle.pointer)
+            return status
+
+        retries = DEFAULT_RETRIES if num_retries < 0 else num_retries
+        check(_until_done(call, retries * RETRY_MS, lambda: False))
+        self._handle = handle
+
+    @property
+    def store_socket_name(self) -> Optional[str]:
+        """The socket that was given; None stands for the default."""
+        return self._socket
+
+    def interrupt(self) -> None:
+        """Makes every get that waits on this client, in any thread, raise PlasmaInterrupted. Fine in a signal handler."""
+        handle = self._handle
+        if handle is not None:
+            # Counted first: the call that wakes up looks whether it was this or a signal that woke it.
+            self._interrupts += 1
+            lib.plasma_interrupt(handle.pointer)
+
+    def disconnect(self) -> None:
+        """Closes the connection; a get that waits raises PlasmaInterrupted. May be repeated.
+
+        Objects created here and not sealed are aborted, those with a live buffer when that goes. Buffers and tensors stay
+        readable.
+        """
+        self.interrupt()
+        self._handle = None
+
+    def _live(self) -> _Handle:
+        handle = self._handle
+        if handle is None:
+            raise PlasmaDisconnected(f"this client of {self._name()} was disconnected")
+        return handle
+
+    def _get(self, object_ids: Iterable[ObjectID], timeout_ms: int, flags: int = 0) -> List[Hold]:
+        """Holds in the order of the ids; false pointers where the object did not come in time."""
+        ids, count = c_ids(object_ids)
+        timeout_ms = _timeout(timeout_ms)
+        options = _abi.plasma_get_options(struct_size=ctypes.sizeof(_abi.plasma_get_options), flags=flags)
+        out = (Pointer * count)()
+        holds = [Hold(out, index) for index in range(count)]
+        handle, interrupts = self._live(), self._interrupts
+
+        def call(left_ms: int) -> int:
+            status: int = lib.plasma_get(handle.pointer, ids, count, left_ms, options, out)
+            return status
+
+        status = _until_done(call, timeout_ms, lambda: self._interrupts != interrupts)
+        if status != _abi.PLASMA_TIMEOUT:
+            check(status)
+        return holds
+
+    def _name(self) -> str:
+        return "the default socket" if self._socket is None else self._socket
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.disconnect()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._name()}{'' if self._handle else ', disconnected'}>"
+
+
+def _until_done(call: Callable[[int], int], timeout_ms: int, interrupted: Callable[[], bool]) -> int:
+    """Makes a call that waits, with the milliseconds left, and again when a signal ended it before its time.
+
+    In between, Python's signal handlers run: that of Ctrl-C raises KeyboardInterrupt here. Returns the last status.
+    """
+    deadline = time.monotonic() + timeout_ms / 1000
+    left_ms = timeout_ms
+    while True:
+        status = call(left_ms)
+        if status != _abi.PLASMA_INTERRUPTED:
+            return status
+        run_signal_handlers()
+        if interrupted():
+            return status
+        if timeout_ms > 0:
+            left_ms = max(0, math.ceil((deadline - time.monotonic()) * 1000))
+
+
+def _timeout(timeout_ms: int) -> int:
+    timeout = operator.index(timeout_ms)
+    if not -1 <= timeout < 1 << 63:
+        raise PlasmaInvalidArgument(f"timeout_ms is -1, 0 or positive and below 2^63, not {timeout}")
+    return timeout

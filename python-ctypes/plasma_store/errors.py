@@ -1,0 +1,134 @@
+"""What can go wrong: one exception for each status that a caller may want to tell apart.
+
+All derive from PlasmaError, and from the built-in exception that says the same, where there is one.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Type
+
+from . import _abi
+from ._lib import lib
+
+
+class PlasmaError(Exception):
+    """A call of the library failed. The text contains the number or name that was wrong."""
+
+
+class PlasmaObjectExists(PlasmaError):
+    """An object with this id exists already."""
+
+
+class PlasmaObjectNotFound(PlasmaError):
+    """There is no such object, or none that this client may act on."""
+
+
+class PlasmaStoreFull(PlasmaError):
+    """There is no room for the object, also after evicting what may be evicted."""
+
+
+class PlasmaObjectNotSealed(PlasmaError):
+    """The object is not sealed yet."""
+
+
+class PlasmaObjectInUse(PlasmaError):
+    """Somebody holds the object."""
+
+
+class PlasmaObjectAlreadySealed(PlasmaError, TypeError):
+    """The object is sealed already. A TypeError, as it was in pyarrow.plasma."""
+
+
+class PlasmaTimeout(PlasmaError, TimeoutError):
+    """The time ran out."""
+
+
+class PlasmaInterrupted(PlasmaError):
+    """`PlasmaClient.interrupt` or `disconnect` was called while the call waited."""
+
+
+class PlasmaBusy(PlasmaError):
+    """Something of the caller's own is in the way, such as a live buffer of an object to be aborted."""
+
+
+class PlasmaInvalidArgument(PlasmaError, ValueError):
+    """An argument that no call could be made with."""
+
+
+class PlasmaDisconnected(PlasmaError, ConnectionError):
+    """The store ended, or this client was disconnected. Buffers and tensors stay readable."""
+
+
+class PlasmaConnectError(PlasmaError, ConnectionError):
+    """No store answers at that path."""
+
+
+class PlasmaUnsupportedPeer(PlasmaConnectError):
+    """Whoever answers is an old Plasma daemon, or no store at all."""
+
+
+class PlasmaProtocolError(PlasmaError, ConnectionError):
+    """The store sent something that it must not send."""
+
+
+class PlasmaUnsupported(PlasmaError, TypeError):
+    """A dtype, device or layout that cannot be stored, or a value whose form nothing that is installed can read."""
+
+
+class PlasmaCorrupt(PlasmaError, ValueError):
+    """The object is not a valid tensor, or not a value that `put` wrote."""
+
+
+class PlasmaForked(PlasmaError, RuntimeError):
+    """The client was made by the parent process; connect again after fork."""
+
+
+class PlasmaOutOfMemory(PlasmaError, MemoryError):
+    """This process could not map or allocate memory."""
+
+
+class PlasmaIOError(PlasmaError, OSError):
+    """A system call failed."""
+
+
+class PlasmaAddressInUse(PlasmaError, OSError):
+    """A live store, or a file that is not a store's, is at the socket's path."""
+
+
+class PlasmaPanic(PlasmaError, RuntimeError):
+    """A bug in the library. The process is unharmed."""
+
+
+BY_STATUS: Dict[int, Type[PlasmaError]] = {
+    _abi.PLASMA_OBJECT_EXISTS: PlasmaObjectExists,
+    _abi.PLASMA_OBJECT_NOT_FOUND: PlasmaObjectNotFound,
+    _abi.PLASMA_STORE_FULL: PlasmaStoreFull,
+    _abi.PLASMA_OBJECT_NOT_SEALED: PlasmaObjectNotSealed,
+    _abi.PLASMA_OBJECT_IN_USE: PlasmaObjectInUse,
+    _abi.PLASMA_OBJECT_ALREADY_SEALED: PlasmaObjectAlreadySealed,
+    _abi.PLASMA_TIMEOUT: PlasmaTimeout,
+    _abi.PLASMA_INTERRUPTED: PlasmaInterrupted,
+    _abi.PLASMA_BUSY: PlasmaBusy,
+    _abi.PLASMA_INVALID_ARGUMENT: PlasmaInvalidArgument,
+    _abi.PLASMA_DISCONNECTED: PlasmaDisconnected,
+    _abi.PLASMA_CONNECT_FAILED: PlasmaConnectError,
+    _abi.PLASMA_UNSUPPORTED_PEER: PlasmaUnsupportedPeer,
+    _abi.PLASMA_PROTOCOL_ERROR: PlasmaProtocolError,
+    _abi.PLASMA_UNSUPPORTED: PlasmaUnsupported,
+    _abi.PLASMA_CORRUPT: PlasmaCorrupt,
+    _abi.PLASMA_FORKED: PlasmaForked,
+    _abi.PLASMA_OUT_OF_MEMORY: PlasmaOutOfMemory,
+    _abi.PLASMA_IO_ERROR: PlasmaIOError,
+    _abi.PLASMA_ADDRESS_IN_USE: PlasmaAddressInUse,
+    _abi.PLASMA_PANIC: PlasmaPanic,
+}
+
+
+def check(status: int) -> None:
+    """Raises the exception of a status that this thread's last call returned; PLASMA_OK is nothing.
+
+    A status that a newer library may have added is a plain PlasmaError.
+    """
+    if status != _abi.PLASMA_OK:
+        text = lib.plasma_last_error_message() or lib.plasma_status_string(status)
+        raise BY_STATUS.get(status, PlasmaError)(text.decode("utf-8", "replace"))

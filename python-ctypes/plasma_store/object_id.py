@@ -1,0 +1,89 @@
+"""ObjectID: what an object is called."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Tuple, Type
+
+from . import _abi
+from ._lib import lib
+from .errors import PlasmaInvalidArgument, check
+
+OBJECT_ID_SIZE = 20
+
+
+class ObjectID:
+    """The name of an object: exactly 20 bytes. Immutable, hashable, can be pickled; shown as 40 hex digits.
+
+    Raises ValueError for anything but 20 `bytes`.
+    """
+
+    __slots__ = ("_bytes",)
+
+    _bytes: bytes
+
+    def __init__(self, object_id: bytes) -> None:
+        if not isinstance(object_id, bytes) or len(object_id) != OBJECT_ID_SIZE:
+            given = f"{len(object_id)} bytes" if isinstance(object_id, bytes) else repr(object_id)
+            raise PlasmaInvalidArgument(f"an object id is {OBJECT_ID_SIZE} bytes, not {given}")
+        self._bytes = object_id
+
+    @classmethod
+    def from_random(cls) -> ObjectID:
+        """An id that nobody else will make."""
+        out = _abi.plasma_object_id()
+        check(lib.plasma_object_id_random(out))
+        return cls(bytes(out))
+
+    @classmethod
+    def from_name(cls, name: str, namespace: str = "") -> ObjectID:
+        """The id of a name: the first 20 bytes of SHA-256(namespace, one zero byte, name), the same in every language."""
+        out = _abi.plasma_object_id()
+        check(lib.plasma_object_id_from_name(c_text(namespace, "namespace"), c_text(name, "name"), out))
+        return cls(bytes(out))
+
+    @classmethod
+    def from_hex(cls, digits: str) -> ObjectID:
+        """The id that `hex()` wrote as these 40 digits."""
+        out = _abi.plasma_object_id()
+        check(lib.plasma_object_id_from_hex(c_text(digits, "digits"), out))
+        return cls(bytes(out))
+
+    def binary(self) -> bytes:
+        """The 20 bytes."""
+        return self._bytes
+
+    def hex(self) -> str:
+        """40 lower-case hex digits."""
+        return self._bytes.hex()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectID) and other._bytes == self._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
+
+    def __repr__(self) -> str:
+        return f"ObjectID({self.hex()})"
+
+    def __reduce__(self) -> Tuple[Type[ObjectID], Tuple[bytes]]:
+        return ObjectID, (self._bytes,)
+
+
+def c_text(text: str, name: str) -> bytes:
+    """Text as C takes it. A NUL would end it early and so give the id, or the path, of another text."""
+    if "\0" in text:
+        raise PlasmaInvalidArgument(f"{name} has a NUL at {text.index(chr(0))}: {text!r}")
+    return text.encode()
+
+
+def c_id(object_id: ObjectID) -> _abi.plasma_object_id:
+    """An id as C takes it."""
+    if not isinstance(object_id, ObjectID):
+        raise TypeError(f"an ObjectID is needed, not {object_id!r}")
+    return _abi.plasma_object_id.from_buffer_copy(object_id.binary())
+
+
+def c_ids(object_ids: Iterable[ObjectID]) -> Tuple[Any, int]:
+    """An array of ids as C takes it, and its length."""
+    ids = [c_id(object_id) for object_id in object_ids]
+    return (_abi.plasma_object_id * len(ids))(*ids), len(ids)

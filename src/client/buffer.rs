@@ -1,0 +1,328 @@
+//! Memory of objects in this process, and the hold that keeps it theirs.
+//!
+//! A buffer keeps its mapping and its connection alive, so it stays readable after the client was dropped, the object
+//! deleted, the store ended. In a forked child it stays readable too; dropping it there says nothing to the store.
+#![forbid(unsafe_code)]
+
+use std::sync::{Arc, Mutex};
+
+use crate::client::connection::Connection;
+use crate::client::lock;
+use crate::error::Result;
+use crate::metadata;
+use crate::object::{Location, ObjectId};
+use crate::protocol::{Request, digest_of};
+use crate::shm::mapping::Mapping;
+
+/// One count of a sealed object in the store: while it lives, the object's memory is nobody else's.
+#[derive(Debug)]
+pub struct Hold {
+    id: ObjectId,
+    connection: Arc<Connection>,
+}
+
+impl Hold {
+    /// Takes up a hold that the store has counted.
+    pub fn new(id: ObjectId, connection: Arc<Connection>) -> Self {
+        Self { id, connection }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.connection.notify(&Request::Release { id: self.id });
+    }
+}
+
+/// A range of a mapping: an object's data, and its metadata right behind.
+#[derive(Clone, Debug)]
+struct Memory {
+    mapping: Arc<Mapping>,
+    /// From the start of the mapping.
+    offset: u64,
+    data_size: u64,
+    metadata_size: u64,
+}
+
+impl Memory {
+    fn new(mapping: Arc<Mapping>, offset: u64, location: Location) -> Result<Self> {
+        let Location { data_size, metadata_size, .. } = location;
+        let memory = Self { mapping, offset, data_size, metadata_size };
+        // Checked here once, so that handing out addresses cannot fail.
+        memory.mapping.address(offset, data_size.saturating_add(metadata_size))?;
+        Ok(memory)
+    }
+
+    fn data(&self) -> *const u8 {
+        self.mapping.address(self.offset, self.data_size).unwrap_or(std::ptr::null())
+    }
+
+    fn metadata(&self) -> *const u8 {
+        self.mapping.address(self.offset + self.data_size, self.metadata_size).unwrap_or(std::ptr::null())
+    }
+
+    fn data_mut(&self) -> *mut u8 {
+        self.mapping.address_mut(self.offset, self.data_size).unwrap_or(std::ptr::null_mut())
+    }
+
+    /// Bytes of metadata that are the user's. The rest is our trailer, looked at in a private copy.
+    fn user_metadata_size(&self) -> Result<u64> {
+        let mut tail = [0; metadata::TAIL_SIZE];
+        let Some(before_tail) = self.metadata_size.checked_sub(tail.len() as u64) else {
+            return Ok(self.metadata_size);
+        };
+        let metadata_offset = self.offset + self.data_size;
+        self.mapping.read(metadata_offset + before_tail, &mut tail)?;
+        let Some(size) = metadata::trailer_size(&tail, self.metadata_size) else { return Ok(self.metadata_size) };
+        let mut trailer = vec![0; size];
+        let before_trailer = self.metadata_size - size as u64;
+        self.mapping.read(metadata_offset + before_trailer, &mut trailer)?;
+        Ok(before_trailer + metadata::split(&trailer).0 as u64)
+    }
+}
+
+/// A sealed object. Its memory is read-only for this process, or private to it (copy-on-write).
+///
+/// May be sent to and used from any thread. Other processes of the old protocol map memory writable, so the bytes are handed
+/// out as a pointer and never as a slice: that they do not change is a promise of the peers, not of the kernel.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    hold: Arc<Hold>,
+    memory: Memory,
+    user_metadata_size: u64,
+    private: bool,
+}
+
+impl Buffer {
+    /// Maps a held object.
+    pub(crate) fn new(hold: Arc<Hold>, location: Location, private: bool) -> Result<Self> {
+        let mappings = hold.connection.mappings();
+        let size = location.data_size.saturating_add(location.metadata_size);
+        let private = private && size > 0;
+        let memory = if private {
+            Memory::new(mappings.private(location.segment, location.offset, size)?, 0, location)?
+        } else {
+            Memory::new(mappings.reader(location.segment)?, location.offset, location)?
+        };
+        let user_metadata_size = memory.user_metadata_size()?;
+        Ok(Self { hold, memory, user_metadata_size, private })
+    }
+
+    /// The object's name.
+    pub fn id(&self) -> ObjectId {
+        self.hold.id
+    }
+
+    /// First byte of the data, 64-byte aligned; not null, and readable for [`Buffer::size`] bytes while this buffer lives.
+    pub fn data(&self) -> *const u8 {
+        self.memory.data()
+    }
+
+    /// The same, to be written, if this buffer is private to the process; else `None`.
+    pub fn private_data(&self) -> Option<*mut u8> {
+        self.private.then(|| self.memory.data_mut())
+    }
+
+    /// Bytes of data.
+    pub fn size(&self) -> u64 {
+        self.memory.data_size
+    }
+
+    /// First byte of the user's metadata, readable for [`Buffer::metadata_size`] bytes while this buffer lives.
+    pub fn metadata(&self) -> *const u8 {
+        self.memory.metadata()
+    }
+
+    /// Bytes of the user's metadata, without our trailer.
+    pub fn metadata_size(&self) -> u64 {
+        self.user_metadata_size
+    }
+
+    /// Copies data out.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidArgument`] when the range is not in the data.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        crate::client::check_range(offset, bytes.len() as u64, self.size())?;
+        self.memory.mapping.read(self.memory.offset + offset, bytes)
+    }
+
+    /// The digest that an old client would compute of this object: of its data and all its metadata, our trailer included.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Protocol`] if the mapping is too short, which [`Buffer::new`] rules out.
+    pub fn digest(&self) -> Result<[u8; 8]> {
+        let Memory { mapping, offset, data_size, metadata_size } = &self.memory;
+        let mut metadata = vec![0; *metadata_size as usize];
+        mapping.read(offset + data_size, &mut metadata)?;
+        digest_of(*data_size, &metadata, |at, out| mapping.read(offset + at, out))
+    }
+}
+
+/// How far an object that this client creates has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Writing,
+    Sealed,
+    /// Its client is gone: it is aborted when its buffer is.
+    Orphaned,
+    /// Given up; there is nothing left to tell the store.
+    Aborted,
+}
+
+/// An object between create and seal, as client and buffer both know it.
+#[derive(Debug)]
+pub struct Pending {
+    id: ObjectId,
+    connection: Arc<Connection>,
+    state: Mutex<PendingState>,
+}
+
+#[derive(Debug)]
+struct PendingState {
+    phase: Phase,
+    has_buffer: bool,
+}
+
+impl Pending {
+    /// A new object, whose buffer is about to be made.
+    pub fn new(id: ObjectId, connection: Arc<Connection>) -> Self {
+        Self { id, connection, state: Mutex::new(PendingState { phase: Phase::Writing, has_buffer: true }) }
+    }
+
+    /// Whether its buffer is still alive.
+    pub fn has_buffer(&self) -> bool {
+        lock(&self.state).has_buffer
+    }
+
+    /// The store has sealed it. Without a buffer, nobody here holds it any more.
+    pub fn sealed(&self) {
+        self.enter(Phase::Sealed);
+    }
+
+    /// The store has dropped it.
+    pub fn aborted(&self) {
+        self.enter(Phase::Aborted);
+    }
+
+    /// Its client is gone. Its memory must not become another object's while the buffer can be written.
+    pub fn orphaned(&self) {
+        self.enter(Phase::Orphaned);
+    }
+
+    fn enter(&self, phase: Phase) {
+        let mut state = lock(&self.state);
+        state.phase = phase;
+        if !state.has_buffer {
+            self.let_go(phase);
+        }
+    }
+
+    fn buffer_dropped(&self) {
+        if !self.connection.is_usable() {
+            return;
+        }
+        let mut state = lock(&self.state);
+        state.has_buffer = false;
+        self.let_go(state.phase);
+    }
+
+    /// Neither client nor buffer needs the object any more.
+    fn let_go(&self, phase: Phase) {
+        match phase {
+            Phase::Sealed => self.connection.notify(&Request::Release { id: self.id }),
+            Phase::Orphaned => self.connection.notify(&Request::Abort { id: self.id }),
+            Phase::Writing | Phase::Aborted => {}
+        }
+    }
+}
+
+/// An object that is being filled. Dropping it neither seals nor aborts.
+///
+/// The pointer may be used from any thread; after the seal it must not be written through any more.
+#[derive(Debug)]
+pub struct WritableBuffer {
+    pending: Arc<Pending>,
+    memory: Memory,
+}
+
+impl WritableBuffer {
+    /// Maps a new object; when that fails, the object is given up.
+    pub(crate) fn new(pending: Arc<Pending>, location: Location) -> Result<Self> {
+        let mapping = pending.connection.mappings().writer(location.segment);
+        match mapping.and_then(|mapping| Memory::new(mapping, location.offset, location)) {
+            Ok(memory) => Ok(Self { pending, memory }),
+            Err(error) => {
+                pending.connection.notify(&Request::Abort { id: pending.id });
+                Err(error)
+            }
+        }
+    }
+
+    /// The object's name.
+    pub fn id(&self) -> ObjectId {
+        self.pending.id
+    }
+
+    /// First byte of the data, 64-byte aligned, writable for [`WritableBuffer::size`] bytes; `None` once it is sealed, and in
+    /// a forked child.
+    pub fn mutable_data(&self) -> Option<*mut u8> {
+        if !self.pending.connection.is_usable() {
+            return None;
+        }
+        let writable = matches!(lock(&self.pending.state).phase, Phase::Writing | Phase::Orphaned);
+        writable.then(|| self.memory.data_mut())
+    }
+
+    /// The same for reading, also when it is sealed.
+    pub fn data(&self) -> *const u8 {
+        self.memory.data()
+    }
+
+    /// Bytes of data.
+    pub fn size(&self) -> u64 {
+        self.memory.data_size
+    }
+
+    /// First byte of the metadata.
+    pub fn metadata(&self) -> *const u8 {
+        self.memory.metadata()
+    }
+
+    /// Bytes of the user's metadata, without our trailer.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidArgument`] if the mapping is too short, which [`WritableBuffer::new`] rules out.
+    pub fn metadata_size(&self) -> Result<u64> {
+        self.memory.user_metadata_size()
+    }
+
+    /// Copies data in.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidArgument`] when the range is not in the data.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        crate::client::check_range(offset, bytes.len() as u64, self.size())?;
+        self.memory.mapping.write(self.memory.offset + offset, bytes)
+    }
+
+    /// Copies data out.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidArgument`] when the range is not in the data.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        crate::client::check_range(offset, bytes.len() as u64, self.size())?;
+        self.memory.mapping.read(self.memory.offset + offset, bytes)
+    }
+
+    /// Fills in the metadata, which is as long as the create said.
+    pub(crate) fn write_metadata(&self, metadata: &[u8]) -> Result<()> {
+        self.memory.mapping.write(self.memory.offset + self.memory.data_size, metadata)
+    }
+}
+
+impl Drop for WritableBuffer {
+    fn drop(&mut self) {
+        self.pending.buffer_dropped();
+    }
+}

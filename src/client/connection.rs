@@ -1,0 +1,573 @@
+//! One socket that many threads talk through.
+//!
+//! A request carries a number, and so does its answer. Of the threads that wait for an answer one *leads*: it alone
+//! reads the socket and hands each answer to whom it belongs. When the leader has its own answer, it wakes another to
+//! lead. The others sleep on an eventfd (their *bell*), so that a signal can end their sleep as well as the leader's.
+//!
+//! The store reads nothing from a client that leaves too many answers unread. So whoever finds the socket full while it
+//! sends takes in what has arrived, leader or not: else a thread that gives back many objects, and waits for no answer,
+//! could wait for a store that waits for it.
+//!
+//! A get that gives up waiting tells the store (Cancel), and stays listed as abandoned until its answer has come: the
+//! objects in that answer are held and have to be released.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::client::lock;
+use crate::client::mappings::Mappings;
+use crate::error::{Error, Result};
+use crate::object::ObjectId;
+use crate::protocol::frame::{Dialect, MAX_BODY, encode};
+use crate::protocol::native::ABILITY_REQUEST_NUMBERS;
+use crate::protocol::{Reply, Request, SegmentInfo};
+use crate::shm::fork_token::ForkToken;
+use crate::transport::connect::connect_to;
+use crate::transport::fd_passing::receive;
+use crate::transport::stream::{Inbox, send_some};
+
+/// How long the answer to a hello may take before whoever listens there is taken for something else.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// How much later than its time a get gives up on a store that does not answer. The store keeps the time; this is for one
+/// that is stopped, and long enough not to call a present object absent because the machine is busy.
+const GRACE: Duration = Duration::from_secs(10);
+/// Bytes read from the socket at once.
+const READ_SIZE: usize = 16 << 10;
+
+/// How long a call waits, and what else ends it.
+#[derive(Clone, Copy, Debug)]
+pub enum Patience {
+    /// Until the answer is there: for calls that the store answers at once.
+    Unlimited,
+    /// For a get: until this time, if there is one; an interrupt ends it too.
+    Get {
+        /// What the user asked for, in milliseconds; -1 for no limit.
+        timeout_ms: i64,
+        /// When to give up although the store says nothing.
+        deadline: Option<Instant>,
+    },
+}
+
+impl Patience {
+    /// That of a get with this timeout.
+    pub fn of_get(timeout_ms: i64) -> Self {
+        let patience = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience.saturating_add(GRACE)));
+        Self::Get { timeout_ms, deadline }
+    }
+
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Unlimited => None,
+            Self::Get { deadline, .. } => deadline,
+        }
+    }
+
+    fn is_interruptible(self) -> bool {
+        matches!(self, Self::Get { .. })
+    }
+}
+
+/// A connection to a store of ours.
+#[derive(Debug)]
+pub struct Connection {
+    token: ForkToken,
+    capacity: u64,
+    return_on_signal: bool,
+    next_number: AtomicU64,
+    /// How often [`Connection::interrupt`] was called.
+    interrupts: AtomicU64,
+    /// Wakes the leader: for an interrupt, or because somebody else has read what it waits for.
+    leader_bell: EventFd,
+    /// In a forked child this is never taken apart: other threads may have been changing it.
+    wire: Arc<Wire>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    socket: OwnedFd,
+    /// Held while a frame is sent, so that frames do not mix.
+    sending: Mutex<()>,
+    incoming: Mutex<Incoming>,
+    mappings: Mappings,
+}
+
+/// What has arrived, and who waits for what.
+#[derive(Debug)]
+struct Incoming {
+    inbox: Inbox,
+    descriptors: VecDeque<OwnedFd>,
+    /// An answer whose descriptors have not all arrived.
+    half: Option<HalfAnswer>,
+    calls: HashMap<u64, Call>,
+    has_leader: bool,
+    /// Why nothing more will come.
+    ended: Option<String>,
+    spare_bells: Vec<Arc<EventFd>>,
+}
+
+#[derive(Debug)]
+struct HalfAnswer {
+    number: u64,
+    reply: Reply,
+    missing: VecDeque<SegmentInfo>,
+}
+
+#[derive(Debug)]
+enum Call {
+    /// A thread waits; if it sleeps, this wakes it.
+    Waiting(Option<Arc<EventFd>>),
+    /// The answer is here, the thread has not taken it yet.
+    Answered(Reply),
+    /// Nobody waits any more.
+    Abandoned,
+}
+
+impl Connection {
+    /// Connects and greets.
+    ///
+    /// # Errors
+    /// As for [`crate::client::Client::connect`].
+    pub fn open(path: &Path, patience: Option<Duration>, return_on_signal: bool) -> Result<Self> {
+        let token = ForkToken::current()?;
+        let socket = connect_to(path, patience, return_on_signal)?;
+        let hello = Request::Connect { abilities: ABILITY_REQUEST_NUMBERS };
+        let (message_type, body) = hello.encode();
+        // A new socket has room for far more than this.
+        send_some(socket.as_fd(), &encode(Dialect::Plasma, message_type, 0, &body))?;
+        let (capacity, inbox) = read_hello(socket.as_fd(), path, return_on_signal)?;
+        let incoming = Incoming {
+            inbox,
+            descriptors: VecDeque::new(),
+            half: None,
+            calls: HashMap::new(),
+            has_leader: false,
+            ended: None,
+            spare_bells: Vec::new(),
+        };
+        let wire =
+            Wire { socket, sending: Mutex::new(()), incoming: Mutex::new(incoming), mappings: Mappings::default() };
+        Ok(Self {
+            token,
+            capacity,
+            return_on_signal,
+            next_number: AtomicU64::new(1),
+            interrupts: AtomicU64::new(0),
+            leader_bell: new_bell()?,
+            wire: Arc::new(wire),
+        })
+    }
+
+    /// The store's limit in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Whether this process made the connection. A plain load; no lock, no system call.
+    pub fn is_usable(&self) -> bool {
+        self.token.is_current()
+    }
+
+    /// The segments this connection has been sent.
+    pub fn mappings(&self) -> &Mappings {
+        &self.wire.mappings
+    }
+
+    /// Ends all gets that wait. Async-signal-safe: an atomic and a `write`.
+    pub fn interrupt(&self) {
+        if self.is_usable() {
+            self.interrupts.fetch_add(1, Ordering::SeqCst);
+            ring(&self.leader_bell);
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error::Forked`], [`Error::Disconnected`], [`Error::Protocol`]; for gets also [`Error::Interrupted`] and
+    /// [`Error::Timeout`].
+    pub fn call(&self, request: &Request, patience: Patience) -> Result<Reply> {
+        if !self.is_usable() {
+            return Err(Error::Forked);
+        }
+        let interrupts = self.interrupts.load(Ordering::SeqCst);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        // Whatever can fail without the store's doing fails before the store is asked.
+        let frame = frame_of(number, request)?;
+        let bell = self.lock().begin(number)?;
+        let outcome = self.send(&frame).and_then(|()| self.wait(number, patience, interrupts, &bell));
+        if outcome.is_err() {
+            self.give_up(number);
+        }
+        // Nobody rings it any more, since rings are given under the lock. Whoever takes it next silences it first.
+        self.lock().spare_bells.push(bell);
+        outcome
+    }
+
+    /// Sends a request whose answer, if there is one, interests nobody. Failure means that the store is gone, and with
+    /// it what it was to be told.
+    pub fn notify(&self, request: &Request) {
+        if !self.is_usable() {
+            return;
+        }
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        if matches!(request, Request::Abort { .. }) {
+            self.lock().calls.insert(number, Call::Abandoned);
+        }
+        if let Err(error) = frame_of(number, request).and_then(|frame| self.send(&frame)) {
+            log::debug!("the store was not told: {error}");
+        }
+    }
+
+    fn send(&self, frame: &[u8]) -> Result<()> {
+        let mut releases = Vec::new();
+        let sending = lock(&self.wire.sending);
+        let mut rest = frame;
+        while !rest.is_empty() {
+            match send_some(self.wire.socket.as_fd(), rest)? {
+                0 => releases.extend(self.make_room()?),
+                sent => rest = rest.get(sent..).unwrap_or_default(),
+            }
+        }
+        drop(sending);
+        self.release_all(releases);
+        Ok(())
+    }
+
+    /// Waits for the full socket to have room, and takes in what arrives meanwhile.
+    fn make_room(&self) -> Result<Vec<ObjectId>> {
+        let mut ready = [PollFd::new(self.wire.socket.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
+        let polled = poll(&mut ready, PollTimeout::NONE);
+        let [events] = ready.map(|descriptor| descriptor.revents().unwrap_or(PollFlags::empty()));
+        if polled.is_err() || events == PollFlags::POLLOUT {
+            return Ok(Vec::new());
+        }
+        let mut incoming = self.lock();
+        let releases = self.wire.read(&mut incoming);
+        if incoming.has_leader {
+            // It sleeps on a socket that has nothing for it any more.
+            ring(&self.leader_bell);
+        }
+        match &incoming.ended {
+            Some(reason) => Err(Error::Disconnected(reason.clone())),
+            None => Ok(releases),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Incoming> {
+        lock(&self.wire.incoming)
+    }
+
+    /// Waits for an answer, leading or sleeping.
+    fn wait(&self, number: u64, patience: Patience, interrupts: u64, bell: &Arc<EventFd>) -> Result<Reply> {
+        let mut incoming = self.lock();
+        loop {
+            if let Some(reply) = incoming.take_answer(number) {
+                return Ok(reply);
+            }
+            if let Some(reason) = &incoming.ended {
+                return Err(Error::Disconnected(reason.clone()));
+            }
+            self.check_patience(patience, interrupts)?;
+            let woken = if incoming.has_leader {
+                incoming.listen(number, bell);
+                drop(incoming);
+                sleep(bell, patience.deadline())
+            } else {
+                incoming.has_leader = true;
+                drop(incoming);
+                self.lead(patience.deadline())
+            };
+            if woken == Err(Errno::EINTR) && self.return_on_signal && patience.is_interruptible() {
+                return Err(Error::Interrupted);
+            }
+            incoming = self.lock();
+        }
+    }
+
+    fn check_patience(&self, patience: Patience, interrupts: u64) -> Result<()> {
+        let Patience::Get { timeout_ms, deadline } = patience else { return Ok(()) };
+        if self.interrupts.load(Ordering::SeqCst) != interrupts {
+            return Err(Error::Interrupted);
+        }
+        match deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Error::Timeout(timeout_ms)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the socket once, on behalf of all, and lets go of the lead.
+    fn lead(&self, deadline: Option<Instant>) -> nix::Result<()> {
+        let mut ready = [
+            PollFd::new(self.wire.socket.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.leader_bell.as_fd(), PollFlags::POLLIN),
+        ];
+        let polled = poll(&mut ready, timeout_until(deadline));
+        let [socket, rung] = ready.map(|descriptor| descriptor.any() == Some(true));
+        let mut incoming = self.lock();
+        incoming.has_leader = false;
+        if polled.is_ok() && rung {
+            // Read before the bells are rung, so that an interrupt which comes now is not lost.
+            let _ = self.leader_bell.read();
+            incoming.ring_all();
+        }
+        let releases = if polled.is_ok() && socket { self.wire.read(&mut incoming) } else { Vec::new() };
+        if !releases.is_empty() {
+            // Sending them may take a while, and somebody has to read.
+            incoming.wake_a_leader();
+        }
+        drop(incoming);
+        self.release_all(releases);
+        polled.map(drop)
+    }
+
+    /// Stops waiting for an answer. The store is told, since it keeps a get until its time is over.
+    fn give_up(&self, number: u64) {
+        let mut incoming = self.lock();
+        let late = incoming.abandon(number);
+        incoming.wake_a_leader();
+        drop(incoming);
+        match late {
+            Some(reply) => self.release_all(held_by(reply)),
+            None => self.notify(&Request::Cancel { number }),
+        }
+    }
+
+    fn release_all(&self, ids: Vec<ObjectId>) {
+        ids.into_iter().for_each(|id| self.notify(&Request::Release { id }));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.is_usable() {
+            std::mem::forget(self.wire.clone());
+        }
+    }
+}
+
+impl Wire {
+    /// Takes in what has arrived, if anything has. Returns objects of abandoned answers, to be released once for each time
+    /// that they are named.
+    fn read(&self, incoming: &mut Incoming) -> Vec<ObjectId> {
+        let mut bytes = [0; READ_SIZE];
+        let mut descriptors = Vec::new();
+        let received = receive(self.socket.as_fd(), &mut bytes, &mut descriptors);
+        incoming.descriptors.extend(descriptors);
+        match received {
+            Ok(0) => incoming.end("it closed the connection"),
+            Ok(count) => incoming.inbox.push(bytes.get(..count).unwrap_or_default()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => incoming.end(&format!("receive: {error}")),
+        }
+        incoming.dispatch(&self.mappings).unwrap_or_else(|error| {
+            incoming.end(&error.to_string());
+            Vec::new()
+        })
+    }
+}
+
+impl Incoming {
+    /// Hands every whole answer to whom it belongs. Returns objects of abandoned answers.
+    fn dispatch(&mut self, mappings: &Mappings) -> Result<Vec<ObjectId>> {
+        let mut releases = Vec::new();
+        while let Some(mut answer) = self.next_answer(mappings)? {
+            while let Some(info) = answer.missing.pop_front() {
+                if !self.inbox.take_descriptor_byte() {
+                    answer.missing.push_front(info);
+                    self.half = Some(answer);
+                    return Ok(releases);
+                }
+                let descriptor = self.descriptors.pop_front();
+                let lost = || Error::Protocol(format!("the descriptor of segment {} did not come", info.key));
+                mappings.add(info, descriptor.ok_or_else(lost)?);
+            }
+            releases.extend(self.deliver(answer.number, answer.reply)?);
+        }
+        // A descriptor arrives with the byte that stands for it, so what is left over was never announced.
+        self.descriptors.clear();
+        Ok(releases)
+    }
+
+    fn next_answer(&mut self, mappings: &Mappings) -> Result<Option<HalfAnswer>> {
+        if let Some(half) = self.half.take() {
+            return Ok(Some(half));
+        }
+        let Some(frame) = self.inbox.next_frame()? else { return Ok(None) };
+        let reply = Reply::decode(frame.message_type, &frame.body)?;
+        let missing = segments_of(&reply).iter().filter(|info| !mappings.knows(info.key)).copied().collect();
+        Ok(Some(HalfAnswer { number: frame.number, reply, missing }))
+    }
+
+    fn deliver(&mut self, number: u64, reply: Reply) -> Result<Vec<ObjectId>> {
+        match self.calls.get_mut(&number) {
+            Some(call @ Call::Waiting(_)) => {
+                if let Call::Waiting(Some(bell)) = std::mem::replace(call, Call::Answered(reply)) {
+                    ring(&bell);
+                }
+                Ok(Vec::new())
+            }
+            Some(Call::Abandoned) => {
+                self.calls.remove(&number);
+                Ok(held_by(reply))
+            }
+            _ => Err(Error::Protocol(format!("an answer came to request {number}, which was not asked"))),
+        }
+    }
+
+    /// Marks a call as one that nobody waits for. Returns its answer if that has come meanwhile.
+    fn abandon(&mut self, number: u64) -> Option<Reply> {
+        match self.calls.remove(&number)? {
+            Call::Answered(reply) => Some(reply),
+            Call::Waiting(_) | Call::Abandoned if self.ended.is_none() => {
+                self.calls.insert(number, Call::Abandoned);
+                None
+            }
+            Call::Waiting(_) | Call::Abandoned => None,
+        }
+    }
+
+    fn take_answer(&mut self, number: u64) -> Option<Reply> {
+        if !matches!(self.calls.get(&number), Some(Call::Answered(_))) {
+            return None;
+        }
+        let call = self.calls.remove(&number);
+        self.wake_a_leader();
+        call.and_then(|call| if let Call::Answered(reply) = call { Some(reply) } else { None })
+    }
+
+    /// Notes a call, and gets the bell that it will sleep on if it has to.
+    fn begin(&mut self, number: u64) -> Result<Arc<EventFd>> {
+        let bell = self.spare_bells.pop().map_or_else(|| new_bell().map(Arc::new), Ok)?;
+        self.calls.insert(number, Call::Waiting(None));
+        Ok(bell)
+    }
+
+    /// From now on this call's thread is woken by its bell.
+    fn listen(&mut self, number: u64, bell: &Arc<EventFd>) {
+        if let Some(Call::Waiting(slot @ None)) = self.calls.get_mut(&number) {
+            // It may have been rung for its last owner after that had left.
+            let _ = bell.read();
+            *slot = Some(bell.clone());
+        }
+    }
+
+    /// With nobody reading the socket, wakes one of those who wait.
+    fn wake_a_leader(&self) {
+        if !self.has_leader {
+            let bell = self.calls.values().find_map(|call| match call {
+                Call::Waiting(bell) => bell.as_ref(),
+                _ => None,
+            });
+            bell.into_iter().for_each(|bell| ring(bell));
+        }
+    }
+
+    fn ring_all(&self) {
+        for call in self.calls.values() {
+            if let Call::Waiting(Some(bell)) = call {
+                ring(bell);
+            }
+        }
+    }
+
+    /// Nothing more will come.
+    fn end(&mut self, reason: &str) {
+        self.ended.get_or_insert_with(|| reason.to_owned());
+        self.ring_all();
+    }
+}
+
+/// The segments that an answer names.
+fn segments_of(reply: &Reply) -> &[SegmentInfo] {
+    match reply {
+        Reply::Create { segment, .. } => segment.as_slice(),
+        Reply::Get { segments, .. } => segments,
+        _ => &[],
+    }
+}
+
+/// Objects that an answer nobody waited for made this connection hold.
+fn held_by(reply: Reply) -> Vec<ObjectId> {
+    let Reply::Get { ids, locations, .. } = reply else { return Vec::new() };
+    let found = ids.into_iter().zip(locations).filter(|(_, location)| location.is_some());
+    // One answer counts for one hold, however often it names the object; two answers count for two.
+    found.map(|(id, _)| id).collect::<HashSet<_>>().into_iter().collect()
+}
+
+/// A request as it goes out.
+fn frame_of(number: u64, request: &Request) -> Result<Vec<u8>> {
+    let (message_type, body) = request.encode();
+    if body.len() as u64 > MAX_BODY {
+        let text = format!("a request of {} bytes is too long; {MAX_BODY} are possible", body.len());
+        return Err(Error::InvalidArgument(text));
+    }
+    Ok(encode(Dialect::Native, message_type, number, &body))
+}
+
+fn new_bell() -> Result<EventFd> {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(Error::from_errno("eventfd"))
+}
+
+fn ring(bell: &EventFd) {
+    // Fails only when the bell has been rung 2^64 times and is therefore ringing. Async-signal-safe.
+    let _ = bell.write(1);
+}
+
+fn sleep(bell: &EventFd, deadline: Option<Instant>) -> nix::Result<()> {
+    poll(&mut [PollFd::new(bell.as_fd(), PollFlags::POLLIN)], timeout_until(deadline))?;
+    let _ = bell.read();
+    Ok(())
+}
+
+/// Rounded up, so that nobody wakes before the time.
+fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else { return PollTimeout::NONE };
+    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+    PollTimeout::try_from(left.min(Duration::from_secs(3600))).unwrap_or(PollTimeout::ZERO)
+}
+
+/// Waits for the answer to a hello. Returns the store's capacity, and what else has arrived.
+fn read_hello(socket: BorrowedFd<'_>, path: &Path, return_on_signal: bool) -> Result<(u64, Inbox)> {
+    let foreign = |what: &str| Error::UnsupportedPeer(format!("{} is not a store of ours: {what}", path.display()));
+    let mut inbox = Inbox::new(Dialect::Plasma);
+    let deadline = Some(Instant::now() + HELLO_PATIENCE);
+    let frame = loop {
+        match inbox.next_frame() {
+            Ok(Some(frame)) => break frame,
+            Ok(None) => {}
+            Err(error) => return Err(foreign(&error.to_string())),
+        }
+        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout_until(deadline)) {
+            Ok(0) => return Err(foreign("it does not answer")),
+            Ok(_) => {}
+            Err(Errno::EINTR) if return_on_signal => return Err(Error::Interrupted),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(Error::io("poll", errno.into())),
+        }
+        let mut bytes = [0; 256];
+        match receive(socket, &mut bytes, &mut Vec::new()) {
+            Ok(0) => return Err(foreign("it closed the connection")),
+            Ok(count) => inbox.push(bytes.get(..count).unwrap_or_default()),
+            Err(error) => return Err(Error::Disconnected(error.to_string())),
+        }
+    };
+    match Reply::decode(frame.message_type, &frame.body) {
+        Ok(Reply::Connect { capacity, abilities }) if abilities & ABILITY_REQUEST_NUMBERS != 0 => {
+            inbox.set_dialect(Dialect::Native);
+            Ok((u64::try_from(capacity).unwrap_or(0), inbox))
+        }
+        Ok(Reply::Connect { .. }) => Err(foreign("an old Plasma daemon; start plasma-store-server instead")),
+        _ => Err(foreign("it answers something else")),
+    }
+}

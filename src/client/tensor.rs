@@ -1,0 +1,143 @@
+//! Objects that are tensors: the only file here that knows what an object's bytes mean.
+//!
+//! The object is an Arrow IPC tensor message; dtype and shape also stand in the metadata trailer. Headers are copied out of
+//! shared memory before they are looked at, and looked at once.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer};
+use crate::error::{Error, Result};
+use crate::metadata::{KEY_DTYPE, KEY_SHAPE, Trailer};
+use crate::object::ObjectId;
+use crate::tensor::arrow_ipc;
+use crate::tensor::layout::Layout;
+
+/// How to store a tensor.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TensorOptions<'a> {
+    /// As for any object.
+    pub create: CreateOptions,
+    /// The user's metadata.
+    pub metadata: &'a [u8],
+}
+
+/// The memory that a tensor lies in. Clones share the hold.
+#[derive(Clone, Debug)]
+pub enum TensorMemory {
+    /// A sealed object.
+    Sealed(Buffer),
+    /// An object that is being filled, or was when this was made.
+    Writable(Arc<WritableBuffer>),
+}
+
+/// A tensor in an object. Clones share the memory.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// What keeps it valid.
+    pub memory: TensorMemory,
+    /// Element type, shape and strides.
+    pub layout: Layout,
+    /// Where its data begin, from the start of the object.
+    data_offset: u64,
+}
+
+impl TensorMemory {
+    fn data(&self) -> *mut u8 {
+        match self {
+            Self::Sealed(buffer) => buffer.private_data().unwrap_or(buffer.data().cast_mut()),
+            Self::Writable(buffer) => buffer.data().cast_mut(),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::Sealed(buffer) => buffer.size(),
+            Self::Writable(buffer) => buffer.size(),
+        }
+    }
+
+    fn read(&self, bytes: &mut [u8]) -> Result<()> {
+        match self {
+            Self::Sealed(buffer) => buffer.read(0, bytes),
+            Self::Writable(buffer) => buffer.read(0, bytes),
+        }
+    }
+
+    /// The tensor that lies here.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] naming what is wrong with the bytes.
+    pub fn tensor(self) -> Result<Tensor> {
+        let size = self.size();
+        let short =
+            |needed: usize| Error::Corrupt(format!("a tensor's header needs {needed} bytes, the object has {size}"));
+        let mut prefix = [0; arrow_ipc::PREFIX_SIZE];
+        if size < prefix.len() as u64 {
+            return Err(short(prefix.len()));
+        }
+        self.read(&mut prefix)?;
+        let header_size = arrow_ipc::peek(&prefix)?;
+        if size < header_size as u64 {
+            return Err(short(header_size));
+        }
+        let mut header = vec![0; header_size];
+        self.read(&mut header)?;
+        let decoded = arrow_ipc::decode(&header, size)?;
+        Ok(Tensor { memory: self, layout: decoded.layout, data_offset: decoded.data_offset })
+    }
+}
+
+impl Tensor {
+    /// The first element. Readable for as long as the memory is kept.
+    pub fn data(&self) -> *mut u8 {
+        self.memory.data().wrapping_add(self.data_offset as usize)
+    }
+
+    /// Whether writing to it is an error, or would reach nobody but a fault.
+    pub fn is_read_only(&self) -> bool {
+        match &self.memory {
+            TensorMemory::Sealed(buffer) => buffer.private_data().is_none(),
+            TensorMemory::Writable(buffer) => buffer.mutable_data().is_none(),
+        }
+    }
+}
+
+impl Client {
+    /// Creates an object for a tensor that lies as [`Layout::packed`] of `layout` does, and writes its header.
+    ///
+    /// What is left to do is to fill it and to seal the object.
+    ///
+    /// # Errors
+    /// As for [`Client::create`].
+    pub fn tensor_create(&self, id: ObjectId, layout: &Layout, options: TensorOptions<'_>) -> Result<Tensor> {
+        let layout = layout.packed();
+        let header = arrow_ipc::encode_header(&layout);
+        let data_offset = header.len() as u64;
+        let size = data_offset.saturating_add(layout.nbytes());
+        let metadata = describe(&layout)?.append_to(options.metadata);
+        let buffer = self.create_described(id, size, &metadata, options.create)?;
+        buffer.write(0, &header)?;
+        Ok(Tensor { memory: TensorMemory::Writable(Arc::new(buffer)), layout, data_offset })
+    }
+
+    /// Gets a tensor, waiting for it as [`Client::get`] does.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when it is not there in time, [`Error::Corrupt`] when the object is no tensor.
+    pub fn tensor_read(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Tensor> {
+        let buffer = self.get(&[id], timeout_ms, options)?.pop().flatten().ok_or(Error::Timeout(timeout_ms))?;
+        TensorMemory::Sealed(buffer).tensor()
+    }
+}
+
+/// What the metadata trailer says of a tensor.
+fn describe(layout: &Layout) -> Result<Trailer> {
+    let dtype = layout.dtype();
+    let [low, high] = dtype.lanes().to_le_bytes();
+    let shape: Vec<u8> = layout.shape().iter().flat_map(|size| size.to_le_bytes()).collect();
+    let mut trailer = Trailer::default();
+    trailer.push(KEY_DTYPE, &[dtype.code(), dtype.bits(), low, high])?;
+    trailer.push(KEY_SHAPE, &shape)?;
+    Ok(trailer)
+}

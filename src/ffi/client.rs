@@ -1,0 +1,385 @@
+//! `plasma_client`: a boxed [`Client`].
+
+use std::ffi::c_char;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::client::{Client, ConnectOptions, CreateOptions, GetOptions};
+use crate::error::{Error, Result};
+use crate::ffi::buffer::{plasma_buffer, sealed_buffer, writable_buffer};
+use crate::ffi::guard::{self, Options, Out};
+use crate::ffi::object_id::{self, plasma_object_id};
+use crate::ffi::object_list::plasma_object_list;
+use crate::ffi::status::{plasma_status, status_of_outcome};
+use crate::object::ObjectId;
+
+/// A connection to a store. Any number of threads may use one at the same time; a call that waits in one thread keeps no
+/// other thread waiting. It must outlive the calls on it, but not the buffers and tensors it gave.
+///
+/// A child made by `fork` must not use it: calls return `PLASMA_FORKED`; freeing it there is harmless.
+#[derive(Debug)]
+pub struct plasma_client(Client);
+
+/// A signal handler that ran in a thread which sleeps in a get, or in `plasma_connect`, ends that call with
+/// `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
+/// `plasma_interrupt`.
+pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
+/// Do not evict other objects to make room: fail with `PLASMA_STORE_FULL` instead.
+pub const PLASMA_CREATE_NO_EVICT: u32 = 1;
+/// Map the object copy-on-write: it can be written, and what is written stays in this process.
+pub const PLASMA_GET_PRIVATE: u32 = 1;
+
+/// How to connect. Set `struct_size` to the size of the struct; zero is the default of everything else.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct plasma_connect_options {
+    /// `sizeof(plasma_connect_options)`.
+    pub struct_size: usize,
+    /// How long to try again while no store is there, in milliseconds. 0: one attempt; -1: for ever.
+    pub timeout_ms: i64,
+    /// `PLASMA_CONNECT_*`, or-ed.
+    pub flags: u32,
+}
+
+/// How to create. Set `struct_size` to the size of the struct; zero is the default of everything else.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct plasma_create_options {
+    /// `sizeof(plasma_create_options)`.
+    pub struct_size: usize,
+    /// `PLASMA_CREATE_*`, or-ed.
+    pub flags: u32,
+}
+
+/// How to get. Set `struct_size` to the size of the struct; zero is the default of everything else.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct plasma_get_options {
+    /// `sizeof(plasma_get_options)`.
+    pub struct_size: usize,
+    /// `PLASMA_GET_*`, or-ed.
+    pub flags: u32,
+}
+
+// SAFETY: `repr(C)`, begins with its size, integers only.
+unsafe impl Options for plasma_connect_options {}
+// SAFETY: as above.
+unsafe impl Options for plasma_create_options {}
+// SAFETY: as above.
+unsafe impl Options for plasma_get_options {}
+
+/// The client behind a handle.
+///
+/// # Safety
+/// `client` is NULL or a live handle.
+pub(super) unsafe fn client_of<'a>(client: *const plasma_client) -> Result<&'a Client> {
+    // SAFETY: as the caller promised.
+    unsafe { guard::borrow(client, "client") }.map(|client| &client.0)
+}
+
+/// What flags of a create mean.
+pub(super) fn create_options(flags: u32) -> Result<CreateOptions> {
+    let flags = guard::known_flags(flags, PLASMA_CREATE_NO_EVICT, "create options")?;
+    Ok(CreateOptions { no_evict: flags & PLASMA_CREATE_NO_EVICT != 0 })
+}
+
+/// What flags of a get mean.
+pub(super) fn get_options(flags: u32) -> Result<GetOptions> {
+    let flags = guard::known_flags(flags, PLASMA_GET_PRIVATE, "get options")?;
+    Ok(GetOptions { private: flags & PLASMA_GET_PRIVATE != 0 })
+}
+
+fn connect_options(options: Option<plasma_connect_options>) -> Result<ConnectOptions> {
+    let Some(options) = options else { return Ok(ConnectOptions::default()) };
+    let flags = guard::known_flags(options.flags, PLASMA_CONNECT_RETURN_ON_SIGNAL, "connect options")?;
+    let patience = match options.timeout_ms {
+        -1 => None,
+        milliseconds => Some(Duration::from_millis(u64::try_from(milliseconds).map_err(|_| {
+            Error::InvalidArgument(format!("connect options: timeout_ms is -1, 0 or positive, not {milliseconds}"))
+        })?)),
+    };
+    Ok(ConnectOptions { patience, return_on_signal: flags & PLASMA_CONNECT_RETURN_ON_SIGNAL != 0 })
+}
+
+/// Connects to the store at `socket_path`.
+///
+/// NULL stands for the default: `$PLASMA_STORE_SOCKET`, else `$XDG_RUNTIME_DIR/plasma-store.sock`, else
+/// `/tmp/plasma-store-<uid>/plasma.sock`. `options` may be NULL. On success `*out` is to be freed with `plasma_client_free`.
+///
+/// Errors: `PLASMA_CONNECT_FAILED` when no store answers, `PLASMA_UNSUPPORTED_PEER` for an old Plasma daemon,
+/// `PLASMA_INVALID_ARGUMENT` for a path over 107 bytes, `PLASMA_INTERRUPTED` with `PLASMA_CONNECT_RETURN_ON_SIGNAL`.
+///
+/// # Safety
+/// `socket_path` is NULL or a NUL-terminated text, `options` NULL or as long as it says; `out` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_connect(
+    socket_path: *const c_char,
+    options: *const plasma_connect_options,
+    out: *mut *mut plasma_client,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (path, options, out) = unsafe {
+            (guard::text(socket_path, "socket_path")?, guard::options(options, "options")?, Out::new(out, "out")?)
+        };
+        let client = Client::connect(path.map(Path::new), connect_options(options)?)?;
+        out.set(guard::give(plasma_client(client)));
+        Ok(())
+    })
+}
+
+/// Frees a client. NULL is fine.
+///
+/// Objects that it created and did not seal are aborted, those with an unreleased buffer when that is released. Buffers and
+/// tensors stay valid. No other thread may be in a call on this client.
+///
+/// # Safety
+/// `client` is NULL or a live handle, which ends here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_client_free(client: *mut plasma_client) {
+    // SAFETY: as the caller promised.
+    guard::value((), || drop(unsafe { guard::take(client) }));
+}
+
+/// Makes every get that waits on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
+///
+/// May be called from a signal handler. Calls that begin later are not affected.
+///
+/// # Safety
+/// `client` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_interrupt(client: *mut plasma_client) {
+    // SAFETY: as the caller promised. Nothing here allocates or locks, as a signal handler demands.
+    if let Some(client) = unsafe { client.as_ref() } {
+        client.0.interrupt();
+    }
+}
+
+/// Tells how many bytes of data and metadata the store holds at most.
+///
+/// # Safety
+/// `client` is NULL or a live handle; `out` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_client_capacity(client: *mut plasma_client, out: *mut u64) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, out) = unsafe { (client_of(client)?, Out::new(out, "out")?) };
+        if !client.is_usable() {
+            return Err(Error::Forked);
+        }
+        out.set(client.capacity());
+        Ok(())
+    })
+}
+
+/// Creates an object with room for `data_size` bytes, to be filled and then sealed.
+///
+/// `metadata` may be NULL when `metadata_size` is 0, `options` may be NULL. On success `*out` is to be released with
+/// `plasma_buffer_release`, before or after the seal; its memory holds old bytes until it is written. Nobody else sees the
+/// object before it is sealed.
+///
+/// Errors: `PLASMA_OBJECT_EXISTS`, `PLASMA_STORE_FULL`.
+///
+/// # Safety
+/// `client` is NULL or a live handle, `object_id` points at an id, `metadata` at `metadata_size` bytes; `out` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_create(
+    client: *mut plasma_client,
+    object_id: *const plasma_object_id,
+    data_size: u64,
+    metadata: *const u8,
+    metadata_size: u64,
+    options: *const plasma_create_options,
+    out: *mut *mut plasma_buffer,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, id, metadata, options, out) = unsafe {
+            (
+                client_of(client)?,
+                object_id::read(object_id)?,
+                guard::bytes(metadata, metadata_size, "metadata")?,
+                guard::options(options, "options")?,
+                Out::new(out, "out")?,
+            )
+        };
+        let options = create_options(options.map_or(0, |options: plasma_create_options| options.flags))?;
+        let buffer = client.create(id, data_size, metadata, options)?;
+        out.set(guard::give(writable_buffer(buffer)?));
+        Ok(())
+    })
+}
+
+/// Stores a copy of bytes as a sealed object. When this fails there is no object.
+///
+/// `data` may be NULL when `data_size` is 0, and `metadata` likewise; `options` may be NULL.
+///
+/// Errors: `PLASMA_OBJECT_EXISTS`, `PLASMA_STORE_FULL`.
+///
+/// # Safety
+/// `client` is NULL or a live handle, `object_id` NULL or an id, `data` and `metadata` point at as many bytes as their sizes say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_put(
+    client: *mut plasma_client,
+    object_id: *const plasma_object_id,
+    data: *const u8,
+    data_size: u64,
+    metadata: *const u8,
+    metadata_size: u64,
+    options: *const plasma_create_options,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, id, data, metadata, options) = unsafe {
+            (
+                client_of(client)?,
+                object_id::read(object_id)?,
+                guard::bytes(data, data_size, "data")?,
+                guard::bytes(metadata, metadata_size, "metadata")?,
+                guard::options(options, "options")?,
+            )
+        };
+        let options = create_options(options.map_or(0, |options: plasma_create_options| options.flags))?;
+        client.put(id, data, metadata, options)
+    })
+}
+
+/// Seals an object that this client created: it is immutable from now on, and everyone can get it.
+///
+/// `plasma_buffer_mutable_data` of its buffer is NULL afterwards; a pointer kept from before must not be written through.
+///
+/// Errors: `PLASMA_OBJECT_NOT_FOUND` when there is none that this client may seal, `PLASMA_OBJECT_ALREADY_SEALED`.
+///
+/// # Safety
+/// `client` is NULL or a live handle, `object_id` NULL or an id.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_seal(client: *mut plasma_client, object_id: *const plasma_object_id) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, id) = unsafe { (client_of(client)?, object_id::read(object_id)?) };
+        client.seal(id)
+    })
+}
+
+/// Gives up an object that this client created and has not sealed. Its buffer must be released first.
+///
+/// Errors: `PLASMA_BUSY` while its buffer is not released, `PLASMA_OBJECT_NOT_FOUND`, `PLASMA_OBJECT_ALREADY_SEALED`.
+///
+/// # Safety
+/// `client` is NULL or a live handle, `object_id` NULL or an id.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_abort(client: *mut plasma_client, object_id: *const plasma_object_id) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, id) = unsafe { (client_of(client)?, object_id::read(object_id)?) };
+        client.abort(id)
+    })
+}
+
+/// Gets `count` objects, waiting at most `timeout_ms` until all are sealed: -1 waits without limit, 0 does not wait.
+///
+/// Fills `count` entries of `out` in the order of the ids, which may repeat; each is to be released with
+/// `plasma_buffer_release`. `options` may be NULL.
+///
+/// Errors: `PLASMA_TIMEOUT` when some are missing; then, too, every entry is filled: those present are held, the others are
+/// NULL. `PLASMA_INTERRUPTED`. With any error but `PLASMA_TIMEOUT` nothing is held and `out` is left alone.
+///
+/// # Safety
+/// `client` is NULL or a live handle; `object_ids` and `out` point at `count` entries.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_get(
+    client: *mut plasma_client,
+    object_ids: *const plasma_object_id,
+    count: usize,
+    timeout_ms: i64,
+    options: *const plasma_get_options,
+    out: *mut *mut plasma_buffer,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, ids, options) =
+            unsafe { (client_of(client)?, ids_of(object_ids, count)?, guard::options(options, "options")?) };
+        if out.is_null() && count > 0 {
+            return Err(Error::InvalidArgument("out is NULL".into()));
+        }
+        let options = get_options(options.map_or(0, |options: plasma_get_options| options.flags))?;
+        let buffers = client.get(&ids, timeout_ms, options)?;
+        let complete = buffers.iter().all(Option::is_some);
+        for (index, buffer) in buffers.into_iter().enumerate() {
+            let handle = buffer.map_or(std::ptr::null_mut(), |buffer| guard::give(sealed_buffer(buffer)));
+            // SAFETY: not NULL, and the caller promised `count` entries, as many as there are buffers.
+            unsafe { out.add(index).write(handle) };
+        }
+        if complete { Ok(()) } else { Err(Error::Timeout(timeout_ms)) }
+    })
+}
+
+/// Tells whether a sealed object of this id is in the store.
+///
+/// # Safety
+/// `client` is NULL or a live handle, `object_id` NULL or an id; `out` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_contains(
+    client: *mut plasma_client,
+    object_id: *const plasma_object_id,
+    out: *mut bool,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, id, out) = unsafe { (client_of(client)?, object_id::read(object_id)?, Out::new(out, "out")?) };
+        out.set(client.contains(id)?);
+        Ok(())
+    })
+}
+
+/// Deletes `count` objects. One that is in use, or not sealed yet, goes when its last holder releases it.
+///
+/// `results` may be NULL; else it gets `count` entries: `PLASMA_OK` (gone), `PLASMA_OBJECT_NOT_FOUND`, or
+/// `PLASMA_OBJECT_IN_USE` or `PLASMA_OBJECT_NOT_SEALED` (goes later). All of these count as success of the call.
+///
+/// # Safety
+/// `client` is NULL or a live handle; `object_ids`, and `results` if not NULL, point at `count` entries.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_delete(
+    client: *mut plasma_client,
+    object_ids: *const plasma_object_id,
+    count: usize,
+    results: *mut plasma_status,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, ids) = unsafe { (client_of(client)?, ids_of(object_ids, count)?) };
+        let outcomes = client.delete(&ids)?;
+        for (index, outcome) in outcomes.iter().enumerate().filter(|_| !results.is_null()) {
+            // SAFETY: not NULL, and the caller promised `count` entries, as many as there are outcomes.
+            unsafe { results.add(index).write(status_of_outcome(outcome)) };
+        }
+        Ok(())
+    })
+}
+
+/// Lists all objects of the store, also those not sealed yet, in no order.
+///
+/// On success `*out` is to be freed with `plasma_object_list_free`.
+///
+/// # Safety
+/// `client` is NULL or a live handle; `out` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_list(client: *mut plasma_client, out: *mut *mut plasma_object_list) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, out) = unsafe { (client_of(client)?, Out::new(out, "out")?) };
+        out.set(guard::give(plasma_object_list::new(client.list()?)));
+        Ok(())
+    })
+}
+
+/// An array of ids.
+///
+/// # Safety
+/// `ids` points at `count` ids.
+pub(super) unsafe fn ids_of(ids: *const plasma_object_id, count: usize) -> Result<Vec<ObjectId>> {
+    // SAFETY: as the caller promised.
+    let ids = unsafe { guard::array(ids, count, "object_ids") }?;
+    Ok(ids.iter().map(|id| (*id).into()).collect())
+}

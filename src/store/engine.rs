@@ -1,0 +1,398 @@
+//! The rules of the store: a request comes in with who asked and what time it is, effects come out.
+//!
+//! Nothing here knows a socket, a descriptor or a clock, so every rule can be tested by calling it. Old clients and native
+//! ones are told apart only where the old protocol promises something that costs the others: see [`Peer::native`].
+#![forbid(unsafe_code)]
+
+mod creation;
+mod figures;
+mod quotas;
+mod room;
+mod subscribers;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::object::{ObjectId, ObjectState};
+use crate::protocol::native::ABILITY_REQUEST_NUMBERS;
+use crate::protocol::notification::Event;
+use crate::protocol::{InlineObject, Refusal, Reply, Request};
+use crate::store::engine::creation::{Growing, Sizes};
+pub(in crate::store) use crate::store::engine::quotas::Quota;
+use crate::store::eviction::LeastRecentlyUsed;
+use crate::store::objects::Object;
+use crate::store::peers::{Peer, PeerId};
+use crate::store::space::{Pages, Space};
+pub use crate::store::waiters::Asker;
+use crate::store::waiters::{Load, Waiters, WaitingGet};
+
+/// What one peer may have waiting, so that it cannot take the store's own memory; a peer that asks for more is none of ours.
+const MAX_WAITING: Load = Load { gets: 1 << 16, ids: 1 << 20 };
+
+/// What time it is, for rules that count it.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For timeouts.
+    pub instant: Instant,
+    /// For what users are shown: seconds since 1970.
+    pub unix_seconds: i64,
+}
+
+/// What the plumbing has to do, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send this answer.
+    Reply {
+        /// To whom.
+        to: Asker,
+        /// What. Segments are left for the plumbing to fill in.
+        reply: Reply,
+    },
+    /// Tell subscribers what happened, in one frame.
+    Notify {
+        /// Whom.
+        to: Vec<PeerId>,
+        /// What.
+        events: Vec<Event>,
+    },
+    /// Close this connection: the peer broke the protocol in a way that has no answer.
+    Close {
+        /// Whose.
+        peer: PeerId,
+        /// For the log.
+        reason: String,
+    },
+}
+
+/// The state of a store.
+#[derive(Debug)]
+pub struct Engine<P> {
+    objects: HashMap<ObjectId, Object>,
+    space: Space<P>,
+    evictable: LeastRecentlyUsed,
+    peers: HashMap<PeerId, Peer>,
+    waiters: Waiters,
+    growing: VecDeque<Growing>,
+    subscribers: BTreeSet<PeerId>,
+    effects: Vec<Effect>,
+    next_peer: PeerId,
+}
+
+impl<P: Pages> Engine<P> {
+    /// An empty store of `limit` bytes of data and metadata in `pages`.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidArgument`] for a limit that cannot be.
+    pub fn new(limit: u64, pages: P) -> Result<Self> {
+        Ok(Self {
+            objects: HashMap::new(),
+            space: Space::new(limit, pages)?,
+            evictable: LeastRecentlyUsed::default(),
+            peers: HashMap::new(),
+            waiters: Waiters::default(),
+            growing: VecDeque::new(),
+            subscribers: BTreeSet::new(),
+            effects: Vec::new(),
+            next_peer: 0,
+        })
+    }
+
+    /// Somebody connected.
+    pub fn connect(&mut self) -> PeerId {
+        let peer = self.next_peer;
+        self.next_peer += 1;
+        self.peers.insert(peer, Peer::default());
+        peer
+    }
+
+    /// A connection ended, however it did: takes back everything the peer held or left unfinished.
+    pub fn disconnect(&mut self, peer: PeerId) {
+        self.waiters.forget(peer);
+        self.growing.retain(|growing| growing.asker.peer != peer);
+        self.subscribers.remove(&peer);
+        self.end_quota(peer);
+        let Some(left) = self.peers.remove(&peer) else { return };
+        for id in left.unsealed {
+            self.drop_object(id);
+        }
+        for id in left.held.into_keys() {
+            self.holder_left(id);
+        }
+    }
+
+    /// What has to be done since the last call.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Engine::expire`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiters.next_deadline()
+    }
+
+    /// Answers the gets whose time is over.
+    pub fn expire(&mut self, now: Now) {
+        while let Some(get) = self.waiters.expired(now.instant) {
+            self.answer_get(get);
+        }
+    }
+
+    /// Whether [`Engine::work`] has something to do.
+    pub fn has_work(&self) -> bool {
+        !self.growing.is_empty()
+    }
+
+    /// Does one slice of long work, so that large creates delay nobody else for long.
+    pub fn work(&mut self) {
+        if let Some(growing) = self.growing.pop_front() {
+            self.grow(growing);
+        }
+    }
+
+    /// Serves one request.
+    pub fn handle(&mut self, asker: Asker, request: Request, now: Now) {
+        if !self.peers.contains_key(&asker.peer) {
+            return;
+        }
+        match request {
+            Request::Connect { abilities } => self.greet(asker, abilities),
+            Request::Disconnect => self.close(asker.peer, "it said goodbye".into()),
+            Request::Create { id, data_size, metadata_size, evict_if_full, device_num } => {
+                let sizes = Sizes { data: data_size, metadata: metadata_size, device_num };
+                self.create(asker, id, sizes, evict_if_full, now);
+            }
+            Request::CreateAndSeal { id, evict_if_full, data, metadata, digest } => {
+                let object = InlineObject { id, data, metadata, digest };
+                let outcome = self.create_sealed(asker.peer, vec![object], evict_if_full, now);
+                self.reply(asker, Reply::CreateAndSeal { outcome });
+            }
+            Request::CreateAndSealBatch { objects, evict_if_full } => {
+                let outcome = self.create_sealed(asker.peer, objects, evict_if_full, now);
+                self.reply(asker, Reply::CreateAndSealBatch { outcome });
+            }
+            Request::Seal { id, digest } => {
+                let outcome = self.seal(asker.peer, id, digest, now);
+                self.reply(asker, Reply::Seal { id, outcome });
+            }
+            Request::Abort { id } => self.abort(asker, id),
+            Request::Get { ids, timeout_ms } => self.get(asker, ids, timeout_ms, now),
+            Request::Release { id } => self.release(asker.peer, id),
+            Request::Delete { ids } => {
+                let outcomes = ids.iter().map(|id| self.delete(*id)).collect();
+                self.reply(asker, Reply::Delete { ids, outcomes });
+            }
+            Request::Contains { id } => {
+                let present = self.objects.get(&id).is_some_and(Object::is_sealed);
+                self.reply(asker, Reply::Contains { id, present });
+            }
+            Request::List => {
+                let objects = self.objects.iter().map(|(id, object)| object.info(*id)).collect();
+                self.reply(asker, Reply::List { objects });
+            }
+            Request::Cancel { number } => {
+                if let Some(get) = self.waiters.cancel(Asker { number, ..asker }) {
+                    self.answer_get(get);
+                }
+            }
+            Request::Subscribe => self.subscribe(asker.peer),
+            other => self.steer(asker, other),
+        }
+    }
+
+    /// Serves the requests that steer the store rather than move objects.
+    fn steer(&mut self, asker: Asker, request: Request) {
+        let reply = match request {
+            Request::Evict { bytes } => Reply::Evict { bytes: self.evict(bytes) },
+            Request::RefreshLru { ids } => {
+                ids.iter().for_each(|id| self.refresh(*id));
+                Reply::RefreshLru
+            }
+            Request::GetDebugString => Reply::DebugString(self.describe()),
+            Request::SetOptions { client_name, quota } => {
+                Reply::SetOptions { outcome: self.set_options(asker.peer, client_name, quota) }
+            }
+            other => return self.close(asker.peer, format!("this store does not serve {}", other.name())),
+        };
+        self.reply(asker, reply);
+    }
+
+    fn greet(&mut self, asker: Asker, abilities: u64) {
+        let abilities = abilities & ABILITY_REQUEST_NUMBERS;
+        let Some(peer) = self.peers.get_mut(&asker.peer) else { return };
+        if peer.native {
+            return self.close(asker.peer, "it said hello twice".into());
+        }
+        peer.native = abilities & ABILITY_REQUEST_NUMBERS != 0;
+        let capacity = i64::try_from(self.space.limit()).unwrap_or(i64::MAX);
+        self.reply(asker, Reply::Connect { capacity, abilities });
+    }
+
+    /// Only the creator seals, and only once. Everyone who waits is answered before the creator is.
+    fn seal(&mut self, peer: PeerId, id: ObjectId, digest: [u8; 8], now: Now) -> Result<(), Refusal> {
+        self.mark_sealed(peer, id, digest, now)?;
+        self.publish(&[id]);
+        Ok(())
+    }
+
+    fn mark_sealed(&mut self, peer: PeerId, id: ObjectId, digest: [u8; 8], now: Now) -> Result<(), Refusal> {
+        let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
+        if object.is_sealed() {
+            return Err(Refusal::ObjectAlreadySealed);
+        }
+        if object.creator != peer || !object.populated {
+            return Err(Refusal::ObjectNotFound);
+        }
+        object.state = ObjectState::Sealed;
+        object.digest = digest;
+        object.construct_duration = now.unix_seconds.saturating_sub(object.create_time).max(0);
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.unsealed.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Tells subscribers of objects that were just sealed, and then those who wait for them.
+    fn publish(&mut self, ids: &[ObjectId]) {
+        let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
+        let (events, sealed): (Vec<_>, Vec<_>) =
+            found.map(|(id, object)| (object.sealed_event(id), (id, object.location()))).unzip();
+        self.announce(events);
+        for (id, location) in sealed {
+            let (holders, complete) = self.waiters.sealed(id, location);
+            holders.into_iter().for_each(|peer| self.hold(peer, id));
+            complete.into_iter().for_each(|get| self.answer_get(get));
+        }
+    }
+
+    fn abort(&mut self, asker: Asker, id: ObjectId) {
+        let outcome = match self.objects.get(&id) {
+            Some(object) if object.is_sealed() => Err(Refusal::ObjectAlreadySealed),
+            Some(object) if object.creator == asker.peer && object.populated => Ok(()),
+            _ => Err(Refusal::ObjectNotFound),
+        };
+        let native = self.peers.get(&asker.peer).is_some_and(|peer| peer.native);
+        if outcome.is_err() && !native {
+            return self.close(asker.peer, format!("it aborted object {id}, which it is not creating"));
+        }
+        if outcome.is_ok() {
+            self.forget_unsealed(asker.peer, id);
+        }
+        self.reply(asker, Reply::Abort { id, outcome });
+    }
+
+    fn get(&mut self, asker: Asker, ids: Vec<ObjectId>, timeout_ms: i64, now: Now) {
+        let mut found = HashMap::with_capacity(ids.len());
+        let mut missing = HashSet::new();
+        for id in &ids {
+            match (self.objects.get(id), found.entry(*id)) {
+                (Some(object), Entry::Vacant(entry)) if object.is_sealed() => {
+                    entry.insert(object.location());
+                    self.hold(asker.peer, *id);
+                }
+                (_, Entry::Vacant(_)) => drop(missing.insert(*id)),
+                (_, Entry::Occupied(_)) => {}
+            }
+        }
+        if missing.is_empty() || !(timeout_ms == -1 || timeout_ms > 0) {
+            let locations = ids.iter().map(|id| found.get(id).copied()).collect();
+            return self.reply(asker, Reply::Get { ids, locations, segments: Vec::new() });
+        }
+        let load = self.waiters.load_of(asker.peer);
+        if load.gets >= MAX_WAITING.gets || load.ids + ids.len() > MAX_WAITING.ids {
+            let text =
+                format!("it has {} gets waiting for {} ids, and one more for {}", load.gets, load.ids, ids.len());
+            return self.close(asker.peer, text);
+        }
+        let patience = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        let deadline = patience.and_then(|patience| now.instant.checked_add(patience));
+        let missing: Vec<_> = missing.into_iter().collect();
+        self.waiters.park(asker, ids, found, &missing, deadline);
+    }
+
+    fn answer_get(&mut self, get: WaitingGet) {
+        let locations = get.locations();
+        self.reply(get.asker, Reply::Get { ids: get.ids, locations, segments: Vec::new() });
+    }
+
+    /// Releasing what is not held, or what is not sealed yet, changes nothing.
+    fn release(&mut self, peer: PeerId, id: ObjectId) {
+        let Some(peer) = self.peers.get_mut(&peer) else { return };
+        if !peer.unsealed.contains(&id) && peer.release(id) {
+            self.holder_left(id);
+        }
+    }
+
+    fn delete(&mut self, id: ObjectId) -> Result<(), Refusal> {
+        let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
+        object.doomed = object.holders > 0;
+        match (object.is_sealed(), object.doomed) {
+            (_, false) => self.drop_object(id),
+            (true, true) => return Err(Refusal::ObjectInUse),
+            (false, true) => return Err(Refusal::ObjectNotSealed),
+        }
+        Ok(())
+    }
+
+    /// Moves an object to the young end of the list that it is in; others have no place to move.
+    fn refresh(&mut self, id: ObjectId) {
+        if self.unlist(id) {
+            self.list(id);
+        }
+    }
+
+    fn hold(&mut self, peer: PeerId, id: ObjectId) {
+        let (Some(peer), Some(object)) = (self.peers.get_mut(&peer), self.objects.get_mut(&id)) else { return };
+        if peer.hold(id) {
+            object.holders += 1;
+            if object.owner.is_none() {
+                self.unlist(id);
+            }
+        }
+    }
+
+    /// One peer less holds this object.
+    fn holder_left(&mut self, id: ObjectId) {
+        let Some(object) = self.objects.get_mut(&id) else { return };
+        object.holders -= 1;
+        if object.holders > 0 {
+            return;
+        }
+        if object.doomed {
+            self.drop_object(id);
+        } else if object.is_sealed() && object.owner.is_none() {
+            self.list(id);
+        }
+    }
+
+    /// Undoes a create.
+    fn forget_unsealed(&mut self, peer: PeerId, id: ObjectId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.unsealed.remove(&id);
+            peer.held.remove(&id);
+        }
+        self.drop_object(id);
+    }
+
+    /// Removes an object and gives its memory back. Nobody holds it any more.
+    fn drop_object(&mut self, id: ObjectId) {
+        self.disown(id);
+        let Some(object) = self.objects.remove(&id) else { return };
+        self.space.release(object.extent, object.size());
+        if object.is_sealed() {
+            self.announce(vec![Event::Deleted { id }]);
+        }
+    }
+
+    fn reply(&mut self, to: Asker, reply: Reply) {
+        self.effects.push(Effect::Reply { to, reply });
+    }
+
+    fn close(&mut self, peer: PeerId, reason: String) {
+        self.effects.push(Effect::Close { peer, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests;

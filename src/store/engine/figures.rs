@@ -1,0 +1,91 @@
+//! The figures that old Plasma's debug string has, in its words and order; old programs search it.
+
+use std::fmt::Write;
+
+use crate::store::engine::Engine;
+use crate::store::eviction::LeastRecentlyUsed;
+use crate::store::objects::Object;
+use crate::store::space::Pages;
+
+impl<P: Pages> Engine<P> {
+    pub(super) fn describe(&self) -> String {
+        let with_quota = self.peers.values().filter(|peer| peer.quota.is_some());
+        let owned = self.objects.values().filter(|object| object.owner.is_some());
+        let held = self.objects.values().filter(|object| object.holders > 0);
+        let limit = self.space.limit();
+        let mut text = format!(
+            "num clients with quota: {}\nquota map size: {}\npinned quota map size: {}\nallocated bytes: {}\n\
+             allocation limit: {limit}\npinned bytes: {}",
+            with_quota.count(),
+            owned.clone().count(),
+            owned.filter(|object| object.holders > 0).count(),
+            self.space.used(),
+            held.map(Object::size).sum::<u64>(),
+        );
+        self.describe_list(&mut text, "global lru", [limit, limit - self.granted()], &self.evictable);
+        for peer in self.peers.values() {
+            if let Some(quota) = &peer.quota {
+                self.describe_list(&mut text, &peer.name, [quota.limit; 2], &quota.objects);
+            }
+        }
+        text
+    }
+
+    /// `capacity` is what the list began with, and what is left of that after quotas were granted.
+    fn describe_list(&self, text: &mut String, name: &str, capacity: [u64; 2], list: &LeastRecentlyUsed) {
+        let sizes = list.oldest_first().map(|id| self.objects.get(&id).map_or(0, Object::size));
+        let (count, bytes) = sizes.fold((0_u64, 0_u64), |(count, bytes), size| (count + 1, bytes + size));
+        let [original, left] = capacity;
+        let used = 100.0 * (1.0 - (left as f64 - bytes as f64) / original.max(1) as f64);
+        let figures = [
+            ("capacity", left.to_string()),
+            ("used", format!("{}%", six_digits(used))),
+            ("num objects", count.to_string()),
+            ("num evictions", list.evictions.to_string()),
+            ("bytes evicted", list.bytes_evicted.to_string()),
+        ];
+        for (key, value) in figures {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n({name}) {key}: {value}");
+        }
+    }
+}
+
+/// A number with six significant digits and no zeros at its end, as a C++ stream shows it.
+fn six_digits(number: f64) -> String {
+    let scientific = format!("{number:.5e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>().unwrap_or(0) {
+        exponent @ -4..=5 => without_end_zeros(&format!("{number:.*}", (5 - exponent) as usize)).to_owned(),
+        exponent => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{}e{sign}{:02}", without_end_zeros(mantissa), exponent.abs())
+        }
+    }
+}
+
+fn without_end_zeros(number: &str) -> &str {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::six_digits;
+
+    #[test]
+    fn numbers_look_as_a_cpp_stream_shows_them() {
+        let shown = [
+            (0.0, "0"),
+            (80.0, "80"),
+            (100.0, "100"),
+            (62.91456, "62.9146"),
+            (0.142_857_142, "0.142857"),
+            (0.000_325, "0.000325"),
+            (0.000_032_5, "3.25e-05"),
+            (1_234_567.0, "1.23457e+06"),
+        ];
+        for (number, text) in shown {
+            assert_eq!(six_digits(number), text);
+        }
+    }
+}

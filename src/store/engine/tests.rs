@@ -1,0 +1,282 @@
+//! The rules, one by one, by calling the engine: no socket, no clock, and pages that are only counted.
+#![forbid(unsafe_code)]
+
+mod create;
+mod delete;
+mod get;
+mod inline;
+mod model;
+mod pages;
+mod peers;
+mod quotas;
+mod subscribers;
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::*;
+use crate::error::Error;
+use crate::object::Location;
+use crate::protocol::Refused;
+
+/// What the pages under test were asked for, and when they are to fail.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// Bytes with memory, as asked for.
+    backed: u64,
+    /// Calls to `allocate` so far.
+    calls: u64,
+    /// `allocate` fails from the call with this number on, this many times.
+    failures: Range<u64>,
+    /// Bytes that came with requests, and where they went.
+    written: Vec<(u64, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct FakePages(Rc<RefCell<Ledger>>);
+
+impl Pages for FakePages {
+    fn allocate(&mut self, range: Range<u64>) -> Result<()> {
+        let mut ledger = self.0.borrow_mut();
+        ledger.calls += 1;
+        if ledger.failures.contains(&ledger.calls) {
+            return Err(Error::io("fallocate", nix::errno::Errno::ENOSPC.into()));
+        }
+        ledger.backed += range.end - range.start;
+        Ok(())
+    }
+
+    fn punch(&mut self, range: Range<u64>) -> Result<()> {
+        self.0.borrow_mut().backed -= range.end - range.start;
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.borrow_mut().written.push((offset, bytes.to_vec()));
+        Ok(())
+    }
+}
+
+/// An engine, what its pages were asked for, and a clock that stands still until it is moved.
+struct Lab {
+    engine: Engine<FakePages>,
+    pages: FakePages,
+    now: Now,
+    next_number: u64,
+}
+
+fn lab(limit: u64) -> Lab {
+    let pages = FakePages::default();
+    let engine = Engine::new(limit, pages.clone()).unwrap();
+    Lab { engine, pages, now: Now { instant: Instant::now(), unix_seconds: 1_000_000_000 }, next_number: 1 }
+}
+
+/// The `n`-th object's name.
+fn id(n: u8) -> ObjectId {
+    ObjectId::new([n; 20])
+}
+
+fn ids(names: &[u8]) -> Vec<ObjectId> {
+    names.iter().copied().map(id).collect()
+}
+
+fn create_of(name: u8, data_size: i64, metadata_size: i64) -> Request {
+    Request::Create { id: id(name), data_size, metadata_size, evict_if_full: true, device_num: 0 }
+}
+
+impl Lab {
+    fn old(&mut self) -> PeerId {
+        self.engine.connect()
+    }
+
+    fn native(&mut self) -> PeerId {
+        let peer = self.engine.connect();
+        let replies = self.ask(peer, Request::Connect { abilities: u64::MAX });
+        let capacity = self.engine.space.limit() as i64;
+        assert_eq!(replies, [Reply::Connect { capacity, abilities: ABILITY_REQUEST_NUMBERS }]);
+        peer
+    }
+
+    /// Hands a request in; the number it got.
+    fn send(&mut self, peer: PeerId, request: Request) -> Asker {
+        let asker = Asker { peer, number: self.next_number };
+        self.next_number += 1;
+        self.engine.handle(asker, request, self.now);
+        asker
+    }
+
+    /// All effects since the last call, in their order. The invariants hold at every such point.
+    fn effects(&mut self) -> Vec<Effect> {
+        self.check();
+        self.engine.take_effects()
+    }
+
+    /// The replies since the last call, to anybody; nobody was cut off.
+    fn replies(&mut self) -> Vec<Reply> {
+        let reply = |effect| match effect {
+            Effect::Reply { reply, .. } => reply,
+            other => panic!("no reply: {other:?}"),
+        };
+        self.effects().into_iter().map(reply).collect()
+    }
+
+    /// Hands a request in, does all long work, and returns what was answered.
+    fn ask(&mut self, peer: PeerId, request: Request) -> Vec<Reply> {
+        self.send(peer, request);
+        self.work();
+        self.replies()
+    }
+
+    /// Hands a request in that ends the connection; why it did.
+    fn ask_and_be_closed(&mut self, peer: PeerId, request: Request) -> String {
+        self.send(peer, request);
+        match self.effects().as_slice() {
+            [Effect::Close { peer: closed, reason }] if *closed == peer => reason.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn work(&mut self) {
+        while self.engine.has_work() {
+            self.engine.work();
+        }
+    }
+
+    fn create_with(&mut self, peer: PeerId, request: Request) -> Result<Location, Refused> {
+        match self.ask(peer, request).as_slice() {
+            [Reply::Create { outcome, segment: None, .. }] => outcome.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn create(&mut self, peer: PeerId, name: u8, size: i64) -> Result<Location, Refused> {
+        self.create_with(peer, create_of(name, size, 0))
+    }
+
+    fn seal(&mut self, peer: PeerId, name: u8) -> Result<(), Refusal> {
+        match self.ask(peer, Request::Seal { id: id(name), digest: [name; 8] }).as_slice() {
+            [Reply::Seal { outcome, .. }] => *outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn release(&mut self, peer: PeerId, name: u8) {
+        assert_eq!(self.ask(peer, Request::Release { id: id(name) }), []);
+    }
+
+    /// Creates, seals and lets go: the object may be evicted then.
+    fn put(&mut self, peer: PeerId, name: u8, size: i64) {
+        self.create(peer, name, size).unwrap();
+        self.seal(peer, name).unwrap();
+        self.release(peer, name);
+    }
+
+    /// Which of these objects a get found; `None` when it waits.
+    fn get(&mut self, peer: PeerId, names: &[u8], timeout_ms: i64) -> Option<Vec<bool>> {
+        match self.ask(peer, Request::Get { ids: ids(names), timeout_ms }).as_slice() {
+            [] => None,
+            [reply] => Some(found_in(reply, names)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn delete(&mut self, peer: PeerId, names: &[u8]) -> Vec<Result<(), Refusal>> {
+        match self.ask(peer, Request::Delete { ids: ids(names) }).as_slice() {
+            [Reply::Delete { ids: answered, outcomes }] if *answered == ids(names) => outcomes.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn contains(&mut self, peer: PeerId, name: u8) -> bool {
+        match self.ask(peer, Request::Contains { id: id(name) }).as_slice() {
+            [Reply::Contains { present, .. }] => *present,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The names of all objects, sealed or not, in order.
+    fn names(&mut self) -> Vec<u8> {
+        let mut names: Vec<u8> = self.engine.objects.keys().map(|id| id.as_bytes()[0]).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn holders(&self, name: u8) -> u32 {
+        self.engine.objects[&id(name)].holders
+    }
+
+    fn used(&self) -> u64 {
+        self.engine.space.used()
+    }
+
+    /// A figure of the debug string.
+    fn figure(&self, key: &str) -> u64 {
+        let text = self.engine.describe();
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim_start_matches(": ").trim_end_matches('%').parse().unwrap()
+    }
+
+    /// Moves the clock and lets what is due happen.
+    fn pass(&mut self, milliseconds: u64) {
+        self.now.instant += Duration::from_millis(milliseconds);
+        self.now.unix_seconds += (milliseconds / 1000) as i64;
+        self.engine.expire(self.now);
+    }
+
+    /// What must be true between any two requests.
+    fn check(&self) {
+        let engine = &self.engine;
+        let live: u64 = engine.objects.values().map(Object::size).sum();
+        assert_eq!(live, engine.space.used(), "bytes used are those of the objects");
+        assert!(engine.space.used() <= engine.space.limit());
+        assert!(engine.space.backed() == self.pages.0.borrow().backed, "the books of pages are right");
+        let mut extents: Vec<_> = engine.objects.values().filter_map(|object| object.extent).collect();
+        extents.sort_by_key(|extent| extent.offset);
+        assert!(extents.windows(2).all(|two| two[0].offset + two[0].len <= two[1].offset), "objects overlap");
+        for (id, object) in &engine.objects {
+            let held_by = engine.peers.values().filter(|peer| peer.held.contains_key(id)).count();
+            assert_eq!(object.holders as usize, held_by, "holders of {id}");
+            let listed = object.owner.is_some() || object.is_sealed() && held_by == 0;
+            assert_eq!(object.age.is_some(), listed, "{id} is in the order of eviction, or not");
+            assert!(!(object.doomed && held_by == 0), "{id} should be gone");
+            let unsealed_of = engine.peers.iter().filter(|(_, peer)| peer.unsealed.contains(id)).map(|(peer, _)| *peer);
+            let expected = (!object.is_sealed()).then_some(object.creator);
+            assert!(unsealed_of.eq(expected), "whose unsealed object {id} is");
+        }
+        let held = engine.peers.values().flat_map(|peer| peer.held.iter());
+        assert!(held.clone().all(|(id, _)| engine.objects.contains_key(id)), "a hold on nothing");
+        assert!(held.clone().all(|(_, count)| *count > 0));
+        let listed = |owner| {
+            let mut ids: Vec<_> = engine.objects.iter().filter(|(_, object)| object.owner == owner).collect();
+            ids.retain(|(_, object)| object.age.is_some());
+            (ids.len(), ids.iter().map(|(_, object)| object.size()).sum::<u64>())
+        };
+        assert_eq!(engine.evictable.oldest_first().count(), listed(None).0);
+        for (peer, quota) in engine.peers.iter().filter_map(|(peer, state)| Some((peer, state.quota.as_ref()?))) {
+            assert_eq!((quota.objects.oldest_first().count(), quota.used), listed(Some(*peer)), "quota of peer {peer}");
+        }
+        let owners: HashSet<_> = engine.objects.values().filter_map(|object| object.owner).collect();
+        assert!(owners.iter().all(|owner| engine.peers[owner].quota.is_some()), "an owner without a quota");
+    }
+
+    /// Nothing is left of anything.
+    fn check_empty(&mut self) {
+        assert_eq!(self.effects().len(), 0);
+        assert_eq!((self.used(), self.engine.objects.len()), (0, 0));
+        assert_eq!((self.figure("allocated bytes"), self.figure("pinned bytes")), (0, 0));
+        assert!(self.engine.waiters.is_empty() && self.engine.growing.is_empty());
+        assert_eq!(self.engine.next_deadline(), None);
+    }
+}
+
+/// Which of `names` a get's answer has.
+fn found_in(reply: &Reply, names: &[u8]) -> Vec<bool> {
+    match reply {
+        Reply::Get { ids: answered, locations, segments } if *answered == ids(names) && segments.is_empty() => {
+            assert_eq!(locations.len(), names.len());
+            locations.iter().map(Option::is_some).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}

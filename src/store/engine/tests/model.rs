@@ -1,0 +1,432 @@
+//! A hundred thousand random requests of several peers, against a second engine written without looking at the first:
+//! plain maps, linear searches, no memory. Same answers, same bytes used, and the invariants after every step.
+//!
+//! Every run plays the same requests; `PLASMA_MODEL_SEED` and the ignored long test play others.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::object::ObjectInfo;
+
+const LIMIT: u64 = 100_000;
+const NAMES: u64 = 24;
+
+/// An answer as far as the model can know it: what was found, not where.
+#[derive(Clone, Debug, PartialEq)]
+enum Answer {
+    Create(Asker, u8, Option<Refusal>),
+    Seal(Asker, u8, Option<Refusal>),
+    Abort(Asker, u8, Option<Refusal>),
+    Get(Asker, Vec<u8>, Vec<Option<u64>>),
+    Delete(Asker, Vec<Option<Refusal>>),
+    Contains(Asker, bool),
+    List(Asker, BTreeMap<u8, (bool, u64, u32)>),
+    Evict(Asker, u64),
+    Refreshed(Asker),
+    Closed(PeerId),
+}
+
+#[derive(Debug)]
+struct Thing {
+    size: u64,
+    creator: PeerId,
+    sealed: bool,
+    doomed: bool,
+    holds: BTreeMap<PeerId, u32>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    asker: Asker,
+    names: Vec<u8>,
+    found: BTreeMap<u8, u64>,
+    deadline: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    native: BTreeMap<PeerId, bool>,
+    things: BTreeMap<u8, Thing>,
+    /// Names that may be evicted, oldest first.
+    order: Vec<u8>,
+    waits: Vec<Wait>,
+    clock: u64,
+    answers: Vec<Answer>,
+}
+
+impl Model {
+    fn used(&self) -> u64 {
+        self.things.values().map(|thing| thing.size).sum()
+    }
+
+    fn hold(&mut self, name: u8, peer: PeerId) {
+        let count = self.things.get_mut(&name).unwrap().holds.entry(peer).or_insert(0);
+        *count = if self.native[&peer] { *count + 1 } else { 1 };
+        self.order.retain(|other| *other != name);
+    }
+
+    /// Takes holds away: `all` of them, or one.
+    fn unhold(&mut self, name: u8, peer: PeerId, all: bool) {
+        let Some(thing) = self.things.get_mut(&name) else { return };
+        let Some(count) = thing.holds.get_mut(&peer) else { return };
+        *count -= 1;
+        if all || *count == 0 {
+            thing.holds.remove(&peer);
+            if thing.holds.is_empty() && thing.doomed {
+                self.things.remove(&name);
+            } else if thing.holds.is_empty() {
+                self.order.push(name);
+            }
+        }
+    }
+
+    fn evict(&mut self, goal: u64) -> u64 {
+        let mut freed = 0;
+        while freed < goal && !self.order.is_empty() {
+            freed += self.things.remove(&self.order.remove(0)).unwrap().size;
+        }
+        freed
+    }
+
+    fn create(
+        &mut self,
+        asker: Asker,
+        name: u8,
+        data: i64,
+        metadata: i64,
+        evict: bool,
+        device: i32,
+    ) -> Option<Refusal> {
+        if self.things.contains_key(&name) {
+            return Some(Refusal::ObjectExists);
+        }
+        if device != 0 || data < 0 || metadata < 0 {
+            return Some(Refusal::OutOfMemory);
+        }
+        let size = data as u64 + metadata as u64;
+        let missing = (self.used() + size).saturating_sub(LIMIT);
+        if missing > 0 {
+            let evictable: u64 = self.order.iter().map(|name| self.things[name].size).sum();
+            if !evict || evictable < missing {
+                return Some(Refusal::OutOfMemory);
+            }
+            self.evict(if self.native[&asker.peer] { missing } else { missing.max(LIMIT / 5) });
+        }
+        let thing = Thing { size, creator: asker.peer, sealed: false, doomed: false, holds: BTreeMap::new() };
+        self.things.insert(name, thing);
+        self.hold(name, asker.peer);
+        None
+    }
+
+    fn seal(&mut self, asker: Asker, name: u8) -> Option<Refusal> {
+        let Some(thing) = self.things.get_mut(&name) else { return Some(Refusal::ObjectNotFound) };
+        if thing.sealed {
+            return Some(Refusal::ObjectAlreadySealed);
+        }
+        if thing.creator != asker.peer {
+            return Some(Refusal::ObjectNotFound);
+        }
+        thing.sealed = true;
+        let size = thing.size;
+        for at in 0..self.waits.len() {
+            // A peer that gave back what it was not told of yet is told where it was, and does not hold it.
+            if self.waits[at].names.contains(&name) && !self.waits[at].found.contains_key(&name) {
+                self.waits[at].found.insert(name, size);
+                self.hold(name, self.waits[at].asker.peer);
+            }
+        }
+        self.answer_waits(|wait| wait.names.iter().all(|name| wait.found.contains_key(name)));
+        None
+    }
+
+    fn answer_waits(&mut self, ready: impl Fn(&Wait) -> bool) {
+        let (done, left) = std::mem::take(&mut self.waits).into_iter().partition(|wait| ready(wait));
+        self.waits = left;
+        let done: Vec<Wait> = done;
+        for wait in done {
+            let found = wait.names.iter().map(|name| wait.found.get(name).copied()).collect();
+            self.answers.push(Answer::Get(wait.asker, wait.names, found));
+        }
+    }
+
+    fn get(&mut self, asker: Asker, names: Vec<u8>, timeout: i64) {
+        let mut found = BTreeMap::new();
+        for name in &names {
+            if !found.contains_key(name) && self.things.get(name).is_some_and(|thing| thing.sealed) {
+                found.insert(*name, self.things[name].size);
+                self.hold(*name, asker.peer);
+            }
+        }
+        let complete = names.iter().all(|name| found.contains_key(name));
+        let deadline = (timeout >= 0).then(|| self.clock + timeout as u64);
+        self.waits.push(Wait { asker, names, found, deadline });
+        if complete || timeout == 0 || timeout < -1 {
+            self.answer_waits(|wait| wait.asker == asker);
+        }
+    }
+
+    fn delete(&mut self, name: u8) -> Option<Refusal> {
+        let Some(thing) = self.things.get_mut(&name) else { return Some(Refusal::ObjectNotFound) };
+        if thing.holds.is_empty() {
+            self.things.remove(&name);
+            self.order.retain(|other| *other != name);
+            return None;
+        }
+        thing.doomed = true;
+        Some(if thing.sealed { Refusal::ObjectInUse } else { Refusal::ObjectNotSealed })
+    }
+
+    fn disconnect(&mut self, peer: PeerId) {
+        self.native.remove(&peer);
+        self.waits.retain(|wait| wait.asker.peer != peer);
+        self.things.retain(|_, thing| thing.sealed || thing.creator != peer);
+        let held: Vec<u8> = self.things.iter().filter(|(_, t)| t.holds.contains_key(&peer)).map(|(n, _)| *n).collect();
+        held.into_iter().for_each(|name| self.unhold(name, peer, true));
+    }
+
+    fn handle(&mut self, asker: Asker, request: &Request) {
+        let name = |id: &ObjectId| id.as_bytes()[0];
+        let answer = match request {
+            Request::Create { id, data_size, metadata_size, evict_if_full, device_num } => {
+                let refusal = self.create(asker, name(id), *data_size, *metadata_size, *evict_if_full, *device_num);
+                Answer::Create(asker, name(id), refusal)
+            }
+            Request::Seal { id, .. } => Answer::Seal(asker, name(id), self.seal(asker, name(id))),
+            Request::Abort { id } => {
+                let refusal = match self.things.get(&name(id)) {
+                    Some(thing) if thing.sealed => Some(Refusal::ObjectAlreadySealed),
+                    Some(thing) if thing.creator == asker.peer => None,
+                    _ => Some(Refusal::ObjectNotFound),
+                };
+                if refusal.is_none() {
+                    self.things.remove(&name(id));
+                } else if !self.native[&asker.peer] {
+                    return self.answers.push(Answer::Closed(asker.peer));
+                }
+                Answer::Abort(asker, name(id), refusal)
+            }
+            Request::Get { ids, timeout_ms } => return self.get(asker, ids.iter().map(name).collect(), *timeout_ms),
+            Request::Release { id } => {
+                if self.things.get(&name(id)).is_some_and(|thing| thing.sealed) {
+                    self.unhold(name(id), asker.peer, false);
+                }
+                return;
+            }
+            Request::Delete { ids } => Answer::Delete(asker, ids.iter().map(|id| self.delete(name(id))).collect()),
+            Request::Contains { id } => {
+                Answer::Contains(asker, self.things.get(&name(id)).is_some_and(|thing| thing.sealed))
+            }
+            Request::List => {
+                let info = |(name, thing): (&u8, &Thing)| (*name, (thing.sealed, thing.size, thing.holds.len() as u32));
+                Answer::List(asker, self.things.iter().map(info).collect())
+            }
+            Request::Evict { bytes } => Answer::Evict(asker, self.evict(*bytes)),
+            Request::RefreshLru { ids } => {
+                for name in ids.iter().map(name) {
+                    if self.order.contains(&name) {
+                        self.order.retain(|other| *other != name);
+                        self.order.push(name);
+                    }
+                }
+                Answer::Refreshed(asker)
+            }
+            Request::Cancel { number } => {
+                let asker = Asker { number: *number, ..asker };
+                return self.answer_waits(|wait| wait.asker == asker);
+            }
+            other => panic!("{other:?}"),
+        };
+        self.answers.push(answer);
+    }
+
+    fn pass(&mut self, milliseconds: u64) {
+        self.clock += milliseconds;
+        let now = self.clock;
+        // In the order of their times; a stable sort keeps those of one time in the order of asking.
+        self.waits.sort_by_key(|wait| wait.deadline.unwrap_or(u64::MAX));
+        self.answer_waits(|wait| wait.deadline.is_some_and(|deadline| deadline <= now));
+        self.waits.sort_by_key(|wait| wait.asker.number);
+    }
+}
+
+/// An effect in the model's words.
+fn simplify(effect: Effect) -> Answer {
+    let name = |id: ObjectId| id.as_bytes()[0];
+    let Effect::Reply { to, reply } = effect else {
+        let Effect::Close { peer, .. } = effect else { unreachable!() };
+        return Answer::Closed(peer);
+    };
+    match reply {
+        Reply::Create { id, outcome, .. } => Answer::Create(to, name(id), outcome.err().map(|refused| refused.refusal)),
+        Reply::Seal { id, outcome } => Answer::Seal(to, name(id), outcome.err()),
+        Reply::Abort { id, outcome } => Answer::Abort(to, name(id), outcome.err()),
+        Reply::Get { ids, locations, .. } => {
+            let sizes = locations.iter().map(|at| at.map(|at| at.data_size + at.metadata_size)).collect();
+            Answer::Get(to, ids.into_iter().map(name).collect(), sizes)
+        }
+        Reply::Delete { outcomes, .. } => Answer::Delete(to, outcomes.into_iter().map(Result::err).collect()),
+        Reply::Contains { present, .. } => Answer::Contains(to, present),
+        Reply::List { objects } => {
+            let state = |info: &ObjectInfo| info.state == ObjectState::Sealed;
+            let info =
+                |info: ObjectInfo| (name(info.id), (state(&info), info.data_size + info.metadata_size, info.ref_count));
+            Answer::List(to, objects.into_iter().map(info).collect())
+        }
+        Reply::Evict { bytes } => Answer::Evict(to, bytes),
+        Reply::RefreshLru => Answer::Refreshed(to),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// SplitMix64: any seed is a good one.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % end
+    }
+
+    fn name(&mut self) -> ObjectId {
+        id(self.below(NAMES) as u8)
+    }
+
+    fn names(&mut self, most: u64) -> Vec<ObjectId> {
+        (0..=self.below(most)).map(|_| self.name()).collect()
+    }
+
+    fn size(&mut self) -> i64 {
+        match self.below(20) {
+            0 => 0,
+            1 => -1 - self.below(1000) as i64,
+            2 => (LIMIT + self.below(3)) as i64 - 1,
+            _ => self.below(30_000) as i64,
+        }
+    }
+
+    fn request(&mut self, last_number: u64) -> Request {
+        match self.below(100) {
+            0..25 => Request::Create {
+                id: self.name(),
+                data_size: self.size(),
+                metadata_size: if self.below(4) == 0 { self.size() } else { 0 },
+                evict_if_full: self.below(4) > 0,
+                device_num: i32::from(self.below(50) == 0),
+            },
+            25..45 => Request::Seal { id: self.name(), digest: [0; 8] },
+            45..60 => {
+                let timeout_ms = [-1, 0, 5, 50, -3][self.below(5) as usize];
+                Request::Get { ids: self.names(4), timeout_ms }
+            }
+            60..80 => Request::Release { id: self.name() },
+            80..86 => Request::Delete { ids: self.names(2) },
+            86..89 => Request::Abort { id: self.name() },
+            89..92 => Request::Contains { id: self.name() },
+            92..94 => Request::List,
+            94 => Request::Evict { bytes: self.below(40_000) },
+            95 => Request::RefreshLru { ids: self.names(3) },
+            _ => Request::Cancel { number: last_number.saturating_sub(self.below(30)) },
+        }
+    }
+}
+
+/// Both sides, and the peers that are connected to both.
+struct Match {
+    lab: Lab,
+    model: Model,
+    random: Random,
+    peers: Vec<PeerId>,
+}
+
+impl Match {
+    fn connect(&mut self) {
+        let native = self.random.below(2) == 0;
+        let peer = if native { self.lab.native() } else { self.lab.old() };
+        self.model.native.insert(peer, native);
+        self.peers.push(peer);
+    }
+
+    fn disconnect(&mut self, peer: PeerId) {
+        self.peers.retain(|other| *other != peer);
+        self.lab.engine.disconnect(peer);
+        let before = self.model.order.len();
+        self.model.disconnect(peer);
+        // In what order the objects of one peer become free is nobody's business; which ones do, is.
+        let order: Vec<u8> = self.lab.engine.evictable.oldest_first().map(|id| id.as_bytes()[0]).collect();
+        let sorted = |names: &[u8]| BTreeMap::from_iter(names.iter().map(|name| (*name, ())));
+        assert_eq!(order[..before], self.model.order[..before]);
+        assert_eq!(sorted(&order), sorted(&self.model.order));
+        self.model.order = order;
+    }
+
+    fn step(&mut self) {
+        match self.random.below(200) {
+            0..2 if self.peers.len() < 6 => self.connect(),
+            2 if self.peers.len() > 2 => {
+                let peer = self.peers[self.random.below(self.peers.len() as u64) as usize];
+                self.disconnect(peer);
+            }
+            3..20 => {
+                let time = self.random.below(20);
+                self.lab.pass(time);
+                self.model.pass(time);
+            }
+            _ => {
+                let peer = self.peers[self.random.below(self.peers.len() as u64) as usize];
+                let request = self.random.request(self.lab.next_number);
+                let asker = self.lab.send(peer, request.clone());
+                self.model.handle(asker, &request);
+            }
+        }
+    }
+
+    /// Compares everything. A peer that was cut off is gone on both sides.
+    fn compare(&mut self) {
+        let answers: Vec<Answer> = self.lab.effects().into_iter().map(simplify).collect();
+        assert_eq!(answers, std::mem::take(&mut self.model.answers));
+        assert_eq!(self.lab.used(), self.model.used());
+        for answer in answers {
+            if let Answer::Closed(peer) = answer {
+                self.disconnect(peer);
+            }
+        }
+    }
+}
+
+fn play(seed: u64, steps: u64) {
+    let mut game = Match { lab: lab(LIMIT), model: Model::default(), random: Random(seed), peers: Vec::new() };
+    (0..3).for_each(|_| game.connect());
+    for step in 0..steps {
+        if game.peers.len() < 2 {
+            game.connect();
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            game.step();
+            game.compare();
+        }));
+        if let Err(panic) = outcome {
+            eprintln!("at step {step} of seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+    for peer in std::mem::take(&mut game.peers) {
+        game.lab.engine.disconnect(peer);
+    }
+    let last = game.lab.native();
+    game.lab.ask(last, Request::Evict { bytes: u64::MAX });
+    game.lab.check();
+    // What is left over has no bytes: a goal of bytes is reached before them.
+    assert_eq!(game.lab.used(), 0);
+}
+
+/// `PLASMA_MODEL_GAMES=10` plays a million requests, in a minute or two.
+#[test]
+fn the_engine_does_what_the_model_does() {
+    let number = |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |text| text.parse().unwrap());
+    let first_seed = number("PLASMA_MODEL_SEED", 2024);
+    for seed in first_seed..first_seed + number("PLASMA_MODEL_GAMES", 1) {
+        play(seed, 100_000);
+    }
+}

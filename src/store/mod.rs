@@ -1,0 +1,26 @@
+//! The daemon's core. `engine` holds the rules and knows no socket; `server` is the plumbing and knows no rule.
+//!
+//! - [`engine`]: (peer, request, now) -> effects.
+//! - [`objects`], [`peers`], [`waiters`], [`eviction`]: what the engine remembers: objects, who holds them, who waits for
+//!   them, which may go first.
+//! - [`space`]: the memory ledger and the segment that objects lie in.
+//! - [`server`]: the epoll loop, connections, descriptors; [`subscription`]: sockets that events are written to.
+//! - [`options`], [`available`]: what a store is to be, and how large it can be here.
+//! - [`embedded`]: a store with a thread of its own, in the daemon or in any process.
+
+#![forbid(unsafe_code)]
+
+mod available;
+pub mod embedded;
+pub mod engine;
+mod eviction;
+mod objects;
+mod options;
+mod peers;
+mod server;
+pub mod space;
+mod subscription;
+mod waiters;
+
+pub use embedded::{Store, default_socket_directory};
+pub use options::{Capacity, StoreOptions};

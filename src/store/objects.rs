@@ -1,0 +1,83 @@
+//! What the store knows of each object.
+#![forbid(unsafe_code)]
+
+use crate::object::{Location, ObjectId, ObjectInfo, ObjectState};
+use crate::protocol::notification::Event;
+use crate::shm::arena::Extent;
+use crate::store::eviction::Age;
+use crate::store::peers::PeerId;
+
+/// Key of the one segment there is. Never 0, which old clients see in placeholders, and never reused.
+pub const SEGMENT_KEY: i32 = 1;
+
+/// One object.
+#[derive(Debug)]
+pub struct Object {
+    /// Where it lies; `None` when it has no bytes.
+    pub extent: Option<Extent>,
+    /// Bytes of data.
+    pub data_size: u64,
+    /// Bytes of metadata, right behind the data.
+    pub metadata_size: u64,
+    /// How far it has come.
+    pub state: ObjectState,
+    /// Whether all its pages are there; before that its creator has no answer yet.
+    pub populated: bool,
+    /// The peer that may seal or abort it.
+    pub creator: PeerId,
+    /// The peer whose quota it counts for.
+    pub owner: Option<PeerId>,
+    /// Peers that hold it.
+    pub holders: u32,
+    /// It goes when its last holder lets go.
+    pub doomed: bool,
+    /// Its place among those that may be evicted, when it is one.
+    pub age: Option<Age>,
+    /// Unix seconds.
+    pub create_time: i64,
+    /// Seconds from create to seal, -1 before.
+    pub construct_duration: i64,
+    /// What its creator gave as digest.
+    pub digest: [u8; 8],
+}
+
+impl Object {
+    /// Bytes it counts for.
+    pub fn size(&self) -> u64 {
+        self.data_size + self.metadata_size
+    }
+
+    /// Whether anyone may get it.
+    pub fn is_sealed(&self) -> bool {
+        self.state == ObjectState::Sealed
+    }
+
+    /// Where its bytes are.
+    pub fn location(&self) -> Location {
+        Location {
+            segment: SEGMENT_KEY,
+            offset: self.extent.map_or(0, |extent| extent.offset),
+            data_size: self.data_size,
+            metadata_size: self.metadata_size,
+        }
+    }
+
+    /// What subscribers are told when it is sealed.
+    pub fn sealed_event(&self, id: ObjectId) -> Event {
+        Event::Sealed { id, data_size: self.data_size, metadata_size: self.metadata_size, digest: self.digest }
+    }
+
+    /// What `list` tells of it.
+    pub fn info(&self, id: ObjectId) -> ObjectInfo {
+        ObjectInfo {
+            id,
+            state: self.state,
+            data_size: self.data_size,
+            metadata_size: self.metadata_size,
+            ref_count: self.holders,
+            create_time: self.create_time,
+            construct_duration: self.construct_duration,
+            digest: self.digest,
+        }
+    }
+}

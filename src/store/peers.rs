@@ -1,0 +1,51 @@
+//! Who is connected, and what each of them holds.
+//!
+//! When a connection ends, this is all that has to be undone; there is no second path for a polite goodbye.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+
+use crate::object::ObjectId;
+use crate::store::engine::Quota;
+
+/// Names a connection for as long as the store lives; never reused.
+pub type PeerId = u64;
+
+/// One connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// Whether it speaks the native dialect. Such a peer has many calls in flight, so its holds are counted: a release of one
+    /// thread must not undo a get of another. An old client has each object at most once.
+    pub native: bool,
+    /// Objects it holds, and how often.
+    pub held: HashMap<ObjectId, u32>,
+    /// Objects it created and has not sealed.
+    pub unsealed: HashSet<ObjectId>,
+    /// What it calls itself; shown in figures only.
+    pub name: String,
+    /// Memory it reserved for what it creates.
+    pub(in crate::store) quota: Option<Quota>,
+}
+
+impl Peer {
+    /// Adds a hold. Returns whether it is this peer's first on the object.
+    pub fn hold(&mut self, id: ObjectId) -> bool {
+        let count = self.held.entry(id).or_insert(0);
+        let first = *count == 0;
+        if first || self.native {
+            *count = count.saturating_add(1);
+        }
+        first
+    }
+
+    /// Drops a hold. Returns whether it was this peer's last on the object; a hold that is not there is no hold.
+    pub fn release(&mut self, id: ObjectId) -> bool {
+        let Some(count) = self.held.get_mut(&id) else { return false };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            self.held.remove(&id);
+        }
+        last
+    }
+}

@@ -1,0 +1,490 @@
+//! The plumbing of the store: one epoll loop that moves frames and descriptors between connections and the engine.
+//!
+//! No socket here ever blocks. A peer that does not read its answers is not read from either, so it delays and costs
+//! nobody but itself; a peer that breaks the protocol loses its connection, with a line in the log.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::EventFd;
+use nix::sys::socket::UnixCredentials;
+use nix::unistd::read;
+
+use crate::error::{Error, Result};
+use crate::protocol::frame::{Dialect, encode};
+use crate::protocol::notification::{self, Event};
+use crate::protocol::{Reply, Request, SegmentInfo};
+use crate::shm::segment::Segment;
+use crate::store::engine::{Asker, Effect, Engine, Now};
+use crate::store::objects::SEGMENT_KEY;
+use crate::store::options::StoreOptions;
+use crate::store::peers::PeerId;
+use crate::store::space::{Pages, segment_length};
+use crate::store::subscription::{Subscription, subscriber_socket};
+use crate::transport::fd_passing::receive;
+use crate::transport::fork_guard::Guarded;
+use crate::transport::listener::Listener;
+use crate::transport::stream::{Frame, Inbox, Outbox};
+
+/// Epoll's name for the descriptor that ends the loop, and for the listening socket; peers have the numbers below.
+const STOP: u64 = u64::MAX;
+const LISTENER: u64 = u64::MAX - 1;
+/// Added to a peer's number: its subscription's socket.
+const SUBSCRIPTION: u64 = 1 << 62;
+/// Bytes read from one peer before the others have their turn.
+const READ_SIZE: usize = 64 << 10;
+/// Bytes of answers that may wait for a peer before its requests are left unread.
+const MAX_QUEUED: usize = 1 << 20;
+/// How long one peer's requests are served before the others have their turn. A single request may take longer.
+const TURN: Duration = Duration::from_millis(2);
+/// Connections accepted before the peers have their turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long nobody is accepted when not even a refusal is possible.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Events taken from the kernel at once.
+const EVENTS: usize = 256;
+
+/// The segment, shared with the descriptors that wait to be sent.
+#[derive(Clone, Debug)]
+struct SharedSegment(Arc<Guarded<Segment>>);
+
+impl Pages for SharedSegment {
+    fn allocate(&mut self, range: std::ops::Range<u64>) -> Result<()> {
+        self.0.allocate(range)
+    }
+
+    fn punch(&mut self, range: std::ops::Range<u64>) -> Result<()> {
+        self.0.punch(range)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Connection {
+    socket: Guarded<OwnedFd>,
+    dialect: Dialect,
+    inbox: Inbox,
+    outbox: Outbox,
+    /// Keys of the segments whose descriptors this peer was sent. It expects each exactly once.
+    known_segments: HashSet<i32>,
+    /// Whole frames may lie in the inbox: its turn was over, or too many answers waited.
+    has_backlog: bool,
+    interest: EpollFlags,
+    credentials: UnixCredentials,
+    subscription: Option<Subscription>,
+    /// The next byte is no frame: it carries the socket of a subscription.
+    expects_descriptor: bool,
+}
+
+/// A store that listens.
+#[derive(Debug)]
+pub struct Server {
+    engine: Engine<SharedSegment>,
+    segment: SharedSegment,
+    listener: Listener,
+    epoll: Guarded<EpollFd>,
+    connections: HashMap<PeerId, Connection>,
+    scratch: Vec<u8>,
+    /// Given up for a moment when no descriptor is left, to refuse a connection that would otherwise wait for ever.
+    spare: Option<Guarded<OwnedFd>>,
+    /// Until when the listening socket is left alone.
+    accepting_again: Option<Instant>,
+}
+
+/// Gives nix's epoll the trait by which descriptors are guarded.
+#[derive(Debug)]
+struct EpollFd(Epoll);
+
+impl AsFd for EpollFd {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
+
+impl Server {
+    /// A store behind `listener`, with the capacity and directory of `options`; it runs until `stop` is written to.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a capacity that cannot be, or a directory that cannot hold its file, else
+    /// [`Error::Io`].
+    pub fn new(options: &StoreOptions, listener: Listener, stop: &EventFd) -> Result<Self> {
+        let length = segment_length(options.capacity)?;
+        let segment = Guarded::open(|| match &options.directory {
+            Some(directory) => Segment::create_in(directory, length),
+            None => Segment::create("plasma_store", length),
+        })?;
+        let segment = SharedSegment(Arc::new(segment));
+        let epoll = Guarded::open(|| {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::from_errno("epoll_create1"))?;
+            Ok(EpollFd(epoll))
+        })?;
+        epoll.0.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP)).map_err(Error::from_errno("epoll_ctl"))?;
+        epoll
+            .0
+            .add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))
+            .map_err(Error::from_errno("epoll_ctl"))?;
+        Ok(Self {
+            engine: Engine::new(options.capacity, segment.clone())?,
+            segment,
+            listener,
+            epoll,
+            connections: HashMap::new(),
+            scratch: vec![0; READ_SIZE],
+            spare: spare_descriptor(),
+            accepting_again: None,
+        })
+    }
+
+    /// Serves until told to stop.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when epoll itself fails; no peer can cause that.
+    pub fn run(mut self) -> Result<()> {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            let count = match self.epoll.0.wait(&mut events, self.timeout()) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(errno) => return Err(Error::io("epoll_wait", errno.into())),
+            };
+            for event in events.iter().take(count) {
+                match event.data() {
+                    STOP => return Ok(()),
+                    LISTENER => self.accept(),
+                    name if name & SUBSCRIPTION != 0 => self.serve_subscriber(name & !SUBSCRIPTION, event.events()),
+                    peer => self.serve(peer, event.events()),
+                }
+            }
+            self.engine.work();
+            self.engine.expire(now());
+            self.accept_again();
+            self.apply_effects();
+        }
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        if self.engine.has_work() {
+            return EpollTimeout::ZERO;
+        }
+        let deadlines = self.engine.next_deadline().into_iter().chain(self.accepting_again);
+        let Some(deadline) = deadlines.min() else { return EpollTimeout::NONE };
+        // Rounded up: a get must not end before its time.
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        EpollTimeout::try_from(left.min(Duration::from_secs(3600))).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok(Some(socket)) => {
+                    if let Err(error) = self.welcome(socket) {
+                        log::warn!("a connection was refused: {error}");
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.refuse_one(&error),
+            }
+        }
+    }
+
+    /// Takes the connection that no descriptor is left for, and closes it, so that its client is told. When even that fails
+    /// the connection goes on waiting, and the socket must not wake the loop all the time.
+    fn refuse_one(&mut self, error: &Error) {
+        // Both the spare one and the one it made room for are closed before the next spare one is opened.
+        let spare = self.spare.take().map(drop);
+        match spare.map(|()| self.listener.accept().map(|refused| refused.is_some())) {
+            // The kernel asks for a descriptor first, and only then whether anybody waits.
+            Some(Ok(false)) => {}
+            Some(Ok(true)) => log::warn!("a connection was refused: {error}"),
+            Some(Err(_)) | None => {
+                log::warn!("nobody is accepted for {} ms: {error}", ACCEPT_PAUSE.as_millis());
+                self.listen_for(EpollFlags::empty());
+                self.accepting_again = Some(Instant::now() + ACCEPT_PAUSE);
+            }
+        }
+        self.spare = spare_descriptor();
+    }
+
+    /// Ends the pause, when it is over.
+    fn accept_again(&mut self) {
+        if self.accepting_again.is_some_and(|time| Instant::now() >= time) {
+            self.accepting_again = None;
+            self.spare = self.spare.take().or_else(spare_descriptor);
+            self.listen_for(EpollFlags::EPOLLIN);
+        }
+    }
+
+    fn listen_for(&self, interest: EpollFlags) {
+        if let Err(errno) = self.epoll.0.modify(&self.listener, &mut EpollEvent::new(interest, LISTENER)) {
+            log::error!("epoll_ctl for the listening socket: {errno}");
+        }
+    }
+
+    fn welcome(&mut self, socket: Guarded<OwnedFd>) -> Result<()> {
+        let credentials = self.listener.admit(socket.as_fd())?;
+        let peer = self.engine.connect();
+        let interest = EpollFlags::EPOLLIN;
+        if let Err(errno) = self.epoll.0.add(&*socket, EpollEvent::new(interest, peer)) {
+            self.engine.disconnect(peer);
+            return Err(Error::io("epoll_ctl", errno.into()));
+        }
+        let connection = Connection {
+            socket,
+            dialect: Dialect::Plasma,
+            inbox: Inbox::new(Dialect::Plasma),
+            outbox: Outbox::default(),
+            known_segments: HashSet::new(),
+            has_backlog: false,
+            interest,
+            credentials,
+            subscription: None,
+            expects_descriptor: false,
+        };
+        self.connections.insert(peer, connection);
+        Ok(())
+    }
+
+    /// A peer can be read from, written to, or is gone.
+    fn serve(&mut self, peer: PeerId, events: EpollFlags) {
+        if events.contains(EpollFlags::EPOLLOUT) {
+            self.flush(peer);
+        }
+        if events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            self.receive(peer);
+        }
+        self.handle_frames(peer);
+        self.watch(peer);
+    }
+
+    fn receive(&mut self, peer: PeerId) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        if connection.expects_descriptor {
+            return self.receive_descriptor(peer);
+        }
+        // A header, and what follows it; the rest of a long frame has to wait for its next turn.
+        for _ in 0..2 {
+            let limit = connection.read_limit().min(READ_SIZE);
+            match read(&*connection.socket, self.scratch.get_mut(..limit).unwrap_or_default()) {
+                Ok(0) if limit > 0 => return self.end(peer, None),
+                Ok(count) => connection.inbox.push(self.scratch.get(..count).unwrap_or_default()),
+                Err(Errno::EAGAIN | Errno::EINTR) => return,
+                Err(errno) => return self.end(peer, Some(errno.desc())),
+            }
+            if connection.dialect == Dialect::Native || connection.inbox.missing() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The byte behind a SubscribeRequest, and the socket that comes with it. It is the only descriptor that is ever taken
+    /// from a client; all others are dropped by the kernel.
+    fn receive_descriptor(&mut self, peer: PeerId) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        let mut descriptors = Vec::new();
+        match receive(connection.socket.as_fd(), &mut [0], &mut descriptors) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
+            Err(error) => return self.end(peer, Some(&error.to_string())),
+            Ok(0) => return self.end(peer, None),
+            Ok(_) => connection.expects_descriptor = false,
+        }
+        match subscriber_socket(descriptors) {
+            Ok(socket) => self.begin_events(peer, socket),
+            Err(error) => self.end(peer, Some(&error.to_string())),
+        }
+    }
+
+    fn begin_events(&mut self, peer: PeerId, socket: Guarded<OwnedFd>) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        let subscription = connection.subscription.get_or_insert_default();
+        if subscription.socket.is_some() {
+            // A second subscription changes nothing; its socket is dropped.
+            return;
+        }
+        if let Err(errno) = self.epoll.0.add(&*socket, EpollEvent::new(EpollFlags::empty(), peer | SUBSCRIPTION)) {
+            return self.end_events(peer, errno.desc());
+        }
+        subscription.socket = Some(socket);
+        self.flush_events(peer);
+    }
+
+    fn notify(&mut self, to: &[PeerId], events: &[Event]) {
+        let frame = notification::encode(events);
+        for peer in to {
+            if let Some(connection) = self.connections.get_mut(peer) {
+                connection.subscription.get_or_insert_default().push(frame.clone());
+                self.flush_events(*peer);
+            }
+        }
+    }
+
+    fn serve_subscriber(&mut self, peer: PeerId, events: EpollFlags) {
+        match events.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            true => self.end_events(peer, "it closed the socket"),
+            false => self.flush_events(peer),
+        }
+    }
+
+    /// Writes events, and waits for room when there is none.
+    fn flush_events(&mut self, peer: PeerId) {
+        let subscription = self.connections.get_mut(&peer).and_then(|connection| connection.subscription.as_mut());
+        let Some(subscription) = subscription else { return };
+        if let Err(error) = subscription.flush() {
+            return self.end_events(peer, &error.to_string());
+        }
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLOUT, subscription.is_waiting());
+        let Some(socket) = &subscription.socket else { return };
+        if let Err(errno) = self.epoll.0.modify(&**socket, &mut EpollEvent::new(interest, peer | SUBSCRIPTION)) {
+            self.end_events(peer, errno.desc());
+        }
+    }
+
+    fn end_events(&mut self, peer: PeerId, reason: &str) {
+        self.engine.unsubscribe(peer);
+        if let Some(connection) = self.connections.get_mut(&peer) {
+            connection.subscription = None;
+            let (pid, uid) = (connection.credentials.pid(), connection.credentials.uid());
+            log::info!("ended the subscription of process {pid} (uid {uid}): {reason}");
+        }
+    }
+
+    /// Serves the frames that have arrived, for as long as the peer takes its answers and its turn lasts.
+    fn handle_frames(&mut self, peer: PeerId) {
+        let mut now = now();
+        let end = now.instant + TURN;
+        while let Some(connection) = self.connections.get_mut(&peer) {
+            connection.has_backlog = connection.outbox.queued_bytes() > MAX_QUEUED || now.instant >= end;
+            if connection.has_backlog {
+                return;
+            }
+            match connection.inbox.next_frame().and_then(|frame| frame.map(understand).transpose()) {
+                Ok(Some((number, request))) => {
+                    connection.expects_descriptor = matches!(request, Request::Subscribe);
+                    self.engine.handle(Asker { peer, number }, request, now);
+                }
+                Ok(None) => return,
+                Err(error) => self.end(peer, Some(&error.to_string())),
+            }
+            self.apply_effects();
+            now = self::now();
+        }
+    }
+
+    fn apply_effects(&mut self) {
+        loop {
+            let effects = self.engine.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Reply { to, reply } => self.send(to, reply),
+                    Effect::Notify { to, events } => self.notify(&to, &events),
+                    Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, to: Asker, reply: Reply) {
+        let Some(connection) = self.connections.get_mut(&to.peer) else { return };
+        connection.queue(to.number, reply, &self.segment);
+        self.flush(to.peer);
+        self.watch(to.peer);
+    }
+
+    fn flush(&mut self, peer: PeerId) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        if let Err(error) = connection.outbox.flush(connection.socket.as_fd()) {
+            self.end(peer, Some(&error.to_string()));
+        }
+    }
+
+    /// Tells epoll what this peer is waited for: room for answers, if any wait or requests lie here that will have some; new
+    /// requests only when neither too many answers nor requests wait.
+    fn watch(&mut self, peer: PeerId) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        let mut interest = EpollFlags::empty();
+        let backlog = connection.has_backlog;
+        interest.set(EpollFlags::EPOLLIN, connection.outbox.queued_bytes() <= MAX_QUEUED && !backlog);
+        interest.set(EpollFlags::EPOLLOUT, !connection.outbox.is_empty() || backlog);
+        if interest != connection.interest {
+            connection.interest = interest;
+            if let Err(errno) = self.epoll.0.modify(&*connection.socket, &mut EpollEvent::new(interest, peer)) {
+                self.end(peer, Some(errno.desc()));
+            }
+        }
+    }
+
+    /// Ends a connection; a reason means that it was not the peer who ended it.
+    fn end(&mut self, peer: PeerId, reason: Option<&str>) {
+        let Some(connection) = self.connections.remove(&peer) else { return };
+        let (pid, uid) = (connection.credentials.pid(), connection.credentials.uid());
+        match reason {
+            Some(reason) => log::warn!("closed the connection of process {pid} (uid {uid}): {reason}"),
+            None => log::debug!("process {pid} (uid {uid}) disconnected"),
+        }
+        self.engine.disconnect(peer);
+    }
+}
+
+impl Connection {
+    /// How much may be read at once. Where a descriptor may follow a frame, not a byte more than the frame: `read` would swallow
+    /// the byte that carries it.
+    fn read_limit(&self) -> usize {
+        match self.dialect {
+            Dialect::Native => READ_SIZE,
+            Dialect::Plasma => self.inbox.missing(),
+        }
+    }
+
+    /// Queues an answer and the descriptors it needs.
+    fn queue(&mut self, number: u64, mut reply: Reply, segment: &SharedSegment) {
+        let info = SegmentInfo { key: SEGMENT_KEY, mmap_size: segment.0.len() };
+        let used = attach_segments(&mut reply, info);
+        let (message_type, body) = reply.encode(self.dialect);
+        self.outbox.push_bytes(encode(self.dialect, message_type, number, &body));
+        if used && self.known_segments.insert(SEGMENT_KEY) {
+            self.outbox.push_descriptor(segment.0.clone());
+        }
+        if matches!(reply, Reply::Connect { abilities, .. } if abilities != 0) {
+            self.dialect = Dialect::Native;
+            self.inbox.set_dialect(Dialect::Native);
+        }
+    }
+}
+
+/// Names the segment in an answer that has locations in it. Returns whether it has.
+fn attach_segments(reply: &mut Reply, info: SegmentInfo) -> bool {
+    match reply {
+        Reply::Create { outcome: Ok(_), segment, .. } => *segment = Some(info),
+        Reply::Get { locations, segments, .. } if locations.iter().any(Option::is_some) => segments.push(info),
+        _ => return false,
+    }
+    true
+}
+
+fn spare_descriptor() -> Option<Guarded<OwnedFd>> {
+    Guarded::open(|| File::open("/dev/null").map(OwnedFd::from).map_err(|error| Error::io("open /dev/null", error)))
+        .ok()
+}
+
+fn understand(frame: Frame) -> Result<(u64, Request)> {
+    Ok((frame.number, Request::decode(frame.message_type, &frame.body)?))
+}
+
+fn now() -> Now {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now(), unix_seconds: since_epoch.as_secs() as i64 }
+}

@@ -1,0 +1,346 @@
+//! Shape and strides, checked once when made, so that all arithmetic behind that is plain.
+//!
+//! Strides count elements here (as in DLPack); Arrow's bytes are converted at the message. A layout may be any view
+//! that numpy can make: transposed, with gaps, reversed (negative strides), broadcast (stride 0). What is *stored* is
+//! always [`Layout::packed`]: dense, column-major where the tensor lies so already, else row-major.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use super::dtype::DType;
+use crate::error::{Error, Result};
+
+/// The most dimensions a tensor may have; numpy up to 1.26 has the same limit.
+pub const MAX_DIMENSIONS: usize = 32;
+
+/// Where the elements of a tensor lie, relative to the first one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    dtype: DType,
+    shape: Vec<i64>,
+    strides: Vec<i64>,
+}
+
+impl Layout {
+    /// A layout with one stride per dimension, in elements.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] naming the number: more than [`MAX_DIMENSIONS`], a stride count that differs from
+    /// the dimensions, a negative size, or sizes and strides whose bytes do not fit in 63 bits.
+    pub fn new(dtype: DType, shape: Vec<i64>, strides: Vec<i64>) -> Result<Self> {
+        check_shape(dtype, &shape)?;
+        if strides.len() != shape.len() {
+            return Err(invalid(format!("tensor of {} dimensions has {} strides", shape.len(), strides.len())));
+        }
+        let layout = Self { dtype, shape, strides };
+        layout.checked_span().ok_or_else(|| {
+            let Self { shape, strides, .. } = &layout;
+            invalid(format!("{dtype} tensor of shape {shape:?} and strides {strides:?} spans more than 2^63 bytes"))
+        })?;
+        Ok(layout)
+    }
+
+    /// The dense layout in which the last index runs fastest. Without elements every stride is 1.
+    ///
+    /// # Errors
+    /// As [`Layout::new`].
+    pub fn row_major(dtype: DType, shape: Vec<i64>) -> Result<Self> {
+        check_shape(dtype, &shape)?;
+        let strides = dense_strides(&shape);
+        Ok(Self { dtype, shape, strides })
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The size of each dimension, none negative.
+    pub fn shape(&self) -> &[i64] {
+        &self.shape
+    }
+
+    /// The stride of each dimension, in elements.
+    pub fn strides(&self) -> &[i64] {
+        &self.strides
+    }
+
+    /// How many elements there are. A tensor without dimensions has one.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().product::<i64>().unsigned_abs()
+    }
+
+    /// Bytes of all elements when they lie densely: what is stored.
+    pub fn nbytes(&self) -> u64 {
+        self.elements() * self.dtype.item_size() as u64
+    }
+
+    /// The bytes that the elements lie in, relative to the first byte of the first element.
+    ///
+    /// Starts below 0 with negative strides; empty without elements. Both ends fit in an address.
+    pub fn span(&self) -> Range<i64> {
+        self.checked_span().unwrap_or_default()
+    }
+
+    /// Whether the elements are dense with the last index running fastest. As in numpy, strides of dimensions of size
+    /// 1 do not matter, and a tensor without elements is dense in every order.
+    pub fn is_row_major(&self) -> bool {
+        self.elements() == 0 || is_dense(self.shape.iter().zip(&self.strides).rev())
+    }
+
+    /// Whether the elements are dense with the first index running fastest; see [`Layout::is_row_major`].
+    pub fn is_column_major(&self) -> bool {
+        self.elements() == 0 || is_dense(self.shape.iter().zip(&self.strides))
+    }
+
+    /// The layout that a tensor lying like this is stored in: column-major if it lies so and not row-major as well,
+    /// else row-major. The strides are the canonical ones also for dimensions of size 1.
+    pub fn packed(&self) -> Self {
+        let mut shape = self.shape.clone();
+        let strides = if self.packs_column_major() {
+            shape.reverse();
+            let mut strides = dense_strides(&shape);
+            strides.reverse();
+            strides
+        } else {
+            dense_strides(&shape)
+        };
+        Self { dtype: self.dtype, shape: self.shape.clone(), strides }
+    }
+
+    /// How to visit the elements in the order in which [`Layout::packed`] stores them.
+    pub fn copy_plan(&self) -> CopyPlan {
+        let item_size = self.dtype.item_size() as i64;
+        let pairs = self.shape.iter().copied().zip(self.strides.iter().map(|stride| stride.wrapping_mul(item_size)));
+        let dimensions: Vec<_> = if self.packs_column_major() { pairs.rev().collect() } else { pairs.collect() };
+        if self.elements() == 0 {
+            return CopyPlan { run: 0, row: 0, step: 0, outer: Vec::new() };
+        }
+        CopyPlan::new(&dimensions, item_size)
+    }
+
+    fn packs_column_major(&self) -> bool {
+        self.is_column_major() && !self.is_row_major()
+    }
+
+    fn checked_span(&self) -> Option<Range<i64>> {
+        if self.elements() == 0 {
+            return Some(0..0);
+        }
+        let item_size = self.dtype.item_size() as i64;
+        let (mut low, mut high) = (0_i64, item_size);
+        for (&size, &stride) in self.shape.iter().zip(&self.strides) {
+            let reach = stride.checked_mul(size - 1)?.checked_mul(item_size)?;
+            let end = if reach < 0 { &mut low } else { &mut high };
+            *end = end.checked_add(reach)?;
+        }
+        high.checked_sub(low)?;
+        Some(low..high)
+    }
+}
+
+/// The order of a compaction: rows of equally spaced runs of bytes that lie together in the source.
+///
+/// A dense tensor is one row of one run. All offsets stay inside [`Layout::span`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyPlan {
+    /// Bytes to copy at once.
+    pub run: usize,
+    /// Runs in each row; 0 when there is nothing to copy.
+    pub row: i64,
+    /// From one run of a row to the next, in bytes of the source.
+    pub step: i64,
+    outer: Vec<(i64, i64)>,
+}
+
+impl CopyPlan {
+    /// A plan over (size, byte stride) pairs, slowest first, none of size 0.
+    fn new(dimensions: &[(i64, i64)], item_size: i64) -> Self {
+        let mut merged: Vec<(i64, i64)> = Vec::with_capacity(dimensions.len());
+        for &(size, stride) in dimensions.iter().filter(|&&(size, _)| size != 1) {
+            match merged.last_mut() {
+                // The outer dimension goes on where this one ends: together they are one longer dimension.
+                Some(outer) if stride.checked_mul(size) == Some(outer.1) => *outer = (outer.0 * size, stride),
+                _ => merged.push((size, stride)),
+            }
+        }
+        let run = match merged.pop_if(|&mut (_, stride)| stride == item_size) {
+            Some((size, _)) => size * item_size,
+            None => item_size,
+        };
+        let (row, step) = merged.pop().unwrap_or((1, 0));
+        Self { run: run as usize, row, step, outer: merged }
+    }
+
+    /// Where each row begins in the source, in bytes from the first element, in the order of the copy.
+    pub fn rows(&self) -> Rows<'_> {
+        let next = (self.row > 0).then_some(0);
+        Rows { outer: &self.outer, index: vec![0; self.outer.len()], next }
+    }
+}
+
+/// The iterator that [`CopyPlan::rows`] gives.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    outer: &'a [(i64, i64)],
+    index: Vec<i64>,
+    next: Option<i64>,
+}
+
+impl Iterator for Rows<'_> {
+    type Item = i64;
+
+    fn next(&mut self) -> Option<i64> {
+        let current = self.next?;
+        self.next = self.advance(current);
+        Some(current)
+    }
+}
+
+impl Rows<'_> {
+    /// The row after the one at `offset`. Never leaves the span, also not for a moment: it could overflow there.
+    fn advance(&mut self, mut offset: i64) -> Option<i64> {
+        for (index, &(size, stride)) in self.index.iter_mut().zip(self.outer).rev() {
+            if *index + 1 < size {
+                *index += 1;
+                return Some(offset + stride);
+            }
+            offset -= *index * stride;
+            *index = 0;
+        }
+        None
+    }
+}
+
+/// What holds for every layout of this shape, whatever its strides.
+fn check_shape(dtype: DType, shape: &[i64]) -> Result<()> {
+    if shape.len() > MAX_DIMENSIONS {
+        return Err(invalid(format!("tensor has {} dimensions, the limit is {MAX_DIMENSIONS}", shape.len())));
+    }
+    if let Some((axis, size)) = shape.iter().enumerate().find(|&(_, &size)| size < 0) {
+        return Err(invalid(format!("size {size} of dimension {axis} is negative")));
+    }
+    // As in numpy, the sizes beside a 0 must make sense too: that is what readers compute strides from.
+    let bytes = shape.iter().try_fold(dtype.item_size() as i64, |bytes, &size| bytes.checked_mul(size.max(1)));
+    match bytes {
+        Some(_) => Ok(()),
+        None => Err(invalid(format!("{dtype} tensor of shape {shape:?} takes more than 2^63 bytes"))),
+    }
+}
+
+/// Row-major strides in elements. Without elements all are 1, which is what Arrow's writers store.
+fn dense_strides(shape: &[i64]) -> Vec<i64> {
+    let mut strides = vec![1; shape.len()];
+    if shape.contains(&0) {
+        return strides;
+    }
+    let mut next = 1;
+    for (stride, size) in strides.iter_mut().zip(shape).rev() {
+        *stride = next;
+        next *= size;
+    }
+    strides
+}
+
+/// Whether these dimensions, fastest first, lie without gaps. None may have size 0.
+fn is_dense<'a>(mut dimensions: impl Iterator<Item = (&'a i64, &'a i64)>) -> bool {
+    let mut expected = 1;
+    dimensions.all(|(&size, &stride)| {
+        let fits = size == 1 || stride == expected;
+        expected *= size;
+        fits
+    })
+}
+
+fn invalid(text: String) -> Error {
+    Error::InvalidArgument(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn int16() -> DType {
+        DType::from_dlpack(0, 16, 1).unwrap()
+    }
+
+    fn layout(shape: &[i64], strides: &[i64]) -> Layout {
+        Layout::new(int16(), shape.to_vec(), strides.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn orders_are_recognised_as_numpy_does() {
+        // shape, strides, row-major, column-major, strides when packed
+        type Case = (&'static [i64], &'static [i64], bool, bool, &'static [i64]);
+        let cases: [Case; 12] = [
+            (&[2, 3], &[3, 1], true, false, &[3, 1]),
+            (&[2, 3], &[1, 2], false, true, &[1, 2]),
+            (&[2, 3], &[6, 2], false, false, &[3, 1]),
+            (&[2, 3], &[-3, -1], false, false, &[3, 1]),
+            (&[2, 3], &[0, 0], false, false, &[3, 1]),
+            (&[5], &[1], true, true, &[1]),
+            (&[], &[], true, true, &[]),
+            (&[1, 3], &[999, 1], true, true, &[3, 1]),
+            (&[3, 1], &[1, -7], true, true, &[1, 1]),
+            (&[2, 0, 4], &[i64::MIN, 5, i64::MAX], true, true, &[1, 1, 1]),
+            (&[2, 3, 4], &[1, 2, 6], false, true, &[1, 2, 6]),
+            (&[2, 3, 4], &[4, 8, 1], false, false, &[12, 4, 1]),
+        ];
+        for (shape, strides, row_major, column_major, packed) in cases {
+            let layout = layout(shape, strides);
+            assert_eq!(layout.is_row_major(), row_major, "{layout:?}");
+            assert_eq!(layout.is_column_major(), column_major, "{layout:?}");
+            assert_eq!(layout.packed().strides(), packed, "{layout:?}");
+            assert_eq!(layout.packed().packed(), layout.packed());
+        }
+    }
+
+    #[test]
+    fn sizes_and_spans() {
+        assert_eq!((layout(&[], &[]).nbytes(), layout(&[], &[]).span()), (2, 0..2));
+        assert_eq!((layout(&[0, 9], &[9, 1]).nbytes(), layout(&[0, 9], &[9, 1]).span()), (0, 0..0));
+        assert_eq!(layout(&[2, 3], &[3, 1]).span(), 0..12);
+        assert_eq!(layout(&[2, 3], &[-3, 1]).span(), -6..6);
+        assert_eq!((layout(&[1000, 3], &[0, 1]).nbytes(), layout(&[1000, 3], &[0, 1]).span()), (6000, 0..6));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_its_number() {
+        let big = i64::MAX / 2;
+        let cases = [
+            (vec![2; 33], vec![1; 33], "33"),
+            (vec![2, -5], vec![1, 1], "-5"),
+            (vec![2, 3], vec![1], "1 strides"),
+            (vec![1 << 40, 1 << 40], vec![0, 0], "1099511627776"),
+            (vec![0, 1 << 40, 1 << 40], vec![1, 1, 1], "1099511627776"),
+            (vec![3], vec![big], "4611686018427387903"),
+            (vec![2], vec![i64::MIN], "-9223372036854775808"),
+            (vec![2, 2], vec![big / 2 + 2, -big / 2 - 2], "2305843009213693953"),
+        ];
+        for (shape, strides, number) in cases {
+            let error = Layout::new(int16(), shape, strides).unwrap_err();
+            assert!(matches!(error, Error::InvalidArgument(_)));
+            assert!(error.to_string().contains(number), "{error}");
+        }
+        assert!(Layout::row_major(int16(), vec![i64::MAX]).is_err());
+        assert!(Layout::row_major(int16(), vec![0; 33]).is_err());
+    }
+
+    #[test]
+    fn plans_join_what_lies_together() {
+        let plan = |shape: &[i64], strides: &[i64]| layout(shape, strides).copy_plan();
+        let dense = plan(&[2, 3, 4], &[12, 4, 1]);
+        assert_eq!((dense.run, dense.row, dense.rows().collect::<Vec<_>>()), (48, 1, vec![0]));
+        assert_eq!(plan(&[2, 3, 4], &[1, 2, 6]), dense);
+        // Rows of 12 elements cut out of a wider matrix.
+        let cut = plan(&[2, 3, 4], &[100, 4, 1]);
+        assert_eq!((cut.run, cut.row, cut.step), (24, 2, 200));
+        // Every second element: runs of one element.
+        let gaps = plan(&[3, 4], &[8, 2]);
+        assert_eq!((gaps.run, gaps.row, gaps.step, gaps.rows().count()), (2, 12, 4, 1));
+        let turned = plan(&[2, 3, 4], &[-1, 2, 6]);
+        assert_eq!(turned.rows().collect::<Vec<_>>(), [0, 4, 8, -2, 2, 6]);
+        assert_eq!(plan(&[2, 0], &[5, 5]).rows().count(), 0);
+        assert_eq!(plan(&[], &[]).run, 2);
+    }
+}

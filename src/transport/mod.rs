@@ -1,0 +1,8 @@
+//! Unix sockets: what travels between a store and its peers, whole frames and descriptors, and nothing of what they mean.
+
+pub mod access;
+pub mod connect;
+pub mod fd_passing;
+pub mod fork_guard;
+pub mod listener;
+pub mod stream;

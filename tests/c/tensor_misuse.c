@@ -1,0 +1,244 @@
+/* Everything that can be got wrong in a call about tensors: each is a status and a message that names what was wrong, and
+ * no object is left behind. The right uses at the end show that it was not the store that refused.
+ *
+ * usage: tensor_misuse SOCKET     a store without objects and with less than 16 MiB */
+#include <limits.h>
+
+#include "check.h"
+
+static const DLDataType FLOAT32 = {kDLFloat, 32, 1};
+static float numbers[24];
+static int64_t shape[3] = {2, 3, 4};
+static int64_t strides[3] = {12, 4, 1};
+
+static DLTensor good(void) {
+  DLTensor tensor;
+  memset(&tensor, 0, sizeof tensor);
+  tensor.data = numbers;
+  tensor.device.device_type = kDLCPU;
+  tensor.ndim = 3;
+  tensor.dtype = FLOAT32;
+  tensor.shape = shape;
+  tensor.strides = strides;
+  return tensor;
+}
+
+/* What cannot be stored can neither be measured nor written. */
+static void refused(plasma_client *client, const DLTensor *tensor, plasma_status status, const char *text) {
+  plasma_object_id id = id_of(1);
+  uint64_t bytes = 12345;
+  bool contained = true;
+  EXPECT(status, tensor_size(tensor, &bytes), text);
+  EXPECT(status, tensor_write(client, &id, tensor, NULL), text);
+  OK(plasma_contains(client, &id, &contained));
+  CHECK(bytes == 12345 && !contained);
+}
+
+static void null_arguments(plasma_client *client) {
+  plasma_object_id id = id_of(1);
+  DLTensor tensor = good();
+  uint64_t bytes = 0;
+  plasma_buffer *buffer = NULL;
+  DLManagedTensor *legacy = NULL;
+  DLManagedTensorVersioned *versioned = NULL;
+
+  NULL_REFUSED(tensor_size(NULL, &bytes), "tensor");
+  NULL_REFUSED(tensor_size(&tensor, NULL), "bytes");
+  NULL_REFUSED(tensor_write(NULL, &id, &tensor, NULL), "client");
+  NULL_REFUSED(tensor_write(client, NULL, &tensor, NULL), "object_id");
+  NULL_REFUSED(tensor_write(client, &id, NULL, NULL), "tensor");
+  NULL_REFUSED(tensor_create(NULL, &id, FLOAT32, 3, shape, NULL, &legacy), "client");
+  NULL_REFUSED(tensor_create(client, NULL, FLOAT32, 3, shape, NULL, &legacy), "object_id");
+  NULL_REFUSED(tensor_create(client, &id, FLOAT32, 3, NULL, NULL, &legacy), "shape");
+  NULL_REFUSED(tensor_create(client, &id, FLOAT32, 3, shape, NULL, NULL), "out");
+  NULL_REFUSED(tensor_create_buffer(NULL, &id, FLOAT32, 3, shape, NULL, &buffer), "client");
+  NULL_REFUSED(tensor_create_buffer(client, NULL, FLOAT32, 3, shape, NULL, &buffer), "object_id");
+  NULL_REFUSED(tensor_create_buffer(client, &id, FLOAT32, 3, NULL, NULL, &buffer), "shape");
+  NULL_REFUSED(tensor_create_buffer(client, &id, FLOAT32, 3, shape, NULL, NULL), "out");
+  NULL_REFUSED(tensor_read(NULL, &id, 0, &legacy), "client");
+  NULL_REFUSED(tensor_read(client, NULL, 0, &legacy), "object_id");
+  NULL_REFUSED(tensor_read(client, &id, 0, NULL), "out");
+  NULL_REFUSED(tensor_read_versioned(NULL, &id, 0, 0, &versioned), "client");
+  NULL_REFUSED(tensor_read_versioned(client, NULL, 0, 0, &versioned), "object_id");
+  NULL_REFUSED(tensor_read_versioned(client, &id, 0, 0, NULL), "out");
+  NULL_REFUSED(tensor_from_buffer(NULL, &legacy), "buffer");
+  NULL_REFUSED(tensor_from_buffer_versioned(NULL, &versioned), "buffer");
+  tensor_write_options options = {sizeof options, 0, NULL, 5};
+  NULL_REFUSED(tensor_write(client, &id, &tensor, &options), "metadata");
+  options.struct_size = 0;
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_write(client, &id, &tensor, &options), "struct_size is 0");
+  options = (tensor_write_options){sizeof options, 0x100, NULL, 0};
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_create(client, &id, FLOAT32, 3, shape, &options, &legacy), "0x100");
+  CHECK(legacy == NULL && versioned == NULL && buffer == NULL);
+}
+
+static void wrong_pointers_devices_and_types(plasma_client *client) {
+  DLTensor tensor = good();
+  tensor.data = NULL;
+  refused(client, &tensor, PLASMA_INVALID_ARGUMENT, "data is NULL");
+  tensor = good(), tensor.shape = NULL;
+  refused(client, &tensor, PLASMA_INVALID_ARGUMENT, "shape is NULL");
+  tensor = good(), tensor.device.device_type = kDLCUDA;
+  refused(client, &tensor, PLASMA_UNSUPPORTED, "device type 2");
+  tensor = good(), tensor.byte_offset = UINT64_MAX;
+  refused(client, &tensor, PLASMA_INVALID_ARGUMENT, "18446744073709551615");
+
+  DLDataType unsupported[] = {{kDLFloat, 32, 4},  {kDLFloat, 32, 0}, {kDLFloat, 24, 1}, {kDLInt, 4, 1},
+                              {kDLComplex, 64, 1}, {kDLBfloat, 16, 1}, {kDLBool, 8, 1},  {200, 8, 1}};
+  for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
+    char text[64];
+    snprintf(text, sizeof text, "code %d, bits %d, lanes %d", unsupported[i].code, unsupported[i].bits,
+             unsupported[i].lanes);
+    tensor = good(), tensor.dtype = unsupported[i];
+    refused(client, &tensor, PLASMA_UNSUPPORTED, text);
+    DLManagedTensor *out = NULL;
+    plasma_object_id id = id_of(1);
+    EXPECT(PLASMA_UNSUPPORTED, tensor_create(client, &id, unsupported[i], 3, shape, NULL, &out), text);
+  }
+}
+
+static void wrong_dimensions(plasma_client *client) {
+  int32_t wrong[] = {-1, INT32_MIN, 33, INT32_MAX};
+  plasma_object_id id = id_of(1);
+  DLManagedTensor *out = NULL;
+  plasma_buffer *buffer = NULL;
+  int64_t many[33] = {0};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    char text[16];
+    snprintf(text, sizeof text, "%d", wrong[i]);
+    DLTensor tensor = good();
+    tensor.ndim = wrong[i], tensor.shape = many, tensor.strides = many;
+    refused(client, &tensor, PLASMA_INVALID_ARGUMENT, text);
+    EXPECT(PLASMA_INVALID_ARGUMENT, tensor_create(client, &id, FLOAT32, wrong[i], many, NULL, &out), text);
+    EXPECT(PLASMA_INVALID_ARGUMENT, tensor_create_buffer(client, &id, FLOAT32, wrong[i], many, NULL, &buffer), text);
+  }
+  CHECK(out == NULL && buffer == NULL);
+}
+
+static void wrong_shapes_and_strides(plasma_client *client) {
+  int64_t shapes[][3] = {{2, -3, 4}, {INT64_MIN, 1, 1}, {INT64_MAX, 2, 1}, {1 << 30, 1 << 30, 8}, {INT64_MAX, 1, 1}};
+  const char *numbers_in_them[] = {"-3", "-9223372036854775808", "9223372036854775807", "1073741824",
+                                   "9223372036854775807"};
+  plasma_object_id id = id_of(1);
+  DLManagedTensor *out = NULL;
+  DLTensor tensor = good();
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    tensor = good(), tensor.shape = shapes[i];
+    refused(client, &tensor, PLASMA_INVALID_ARGUMENT, numbers_in_them[i]);
+    tensor.strides = NULL;
+    refused(client, &tensor, PLASMA_INVALID_ARGUMENT, numbers_in_them[i]);
+    plasma_status status = PLASMA_INVALID_ARGUMENT;
+    EXPECT(status, tensor_create(client, &id, FLOAT32, 3, shapes[i], NULL, &out), numbers_in_them[i]);
+  }
+  int64_t overflowing[][3] = {{INT64_MAX, 4, 1}, {INT64_MIN, 4, 1}, {INT64_MAX / 8, INT64_MAX / 8, INT64_MAX / 8}};
+  for (size_t i = 0; i < sizeof overflowing / sizeof *overflowing; i++) {
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)overflowing[i][0]);
+    tensor = good(), tensor.strides = overflowing[i];
+    refused(client, &tensor, PLASMA_INVALID_ARGUMENT, text);
+  }
+  /* Possible, and too much for this store. */
+  int64_t large[] = {1 << 20, 4, 4};
+  EXPECT(PLASMA_STORE_FULL, tensor_create(client, &id, FLOAT32, 3, large, NULL, &out), "671");
+  CHECK(out == NULL);
+}
+
+static void reading_what_is_no_tensor(plasma_client *client) {
+  plasma_object_id id = id_of(2), absent = id_of(3);
+  DLManagedTensor *legacy = NULL;
+  DLManagedTensorVersioned *versioned = NULL;
+  plasma_buffer *buffer = NULL;
+  EXPECT(PLASMA_TIMEOUT, tensor_read(client, &absent, 0, &legacy), "0 ms");
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_read(client, &absent, -2, &legacy), "-2");
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_read_versioned(client, &absent, 0, 6, &versioned), "0x6");
+  for (uint64_t size = 0; size <= 1024; size = size * 2 + 1) {
+    put(client, &id, size, 255);
+    OK(plasma_get(client, &id, 1, 0, NULL, &buffer));
+    EXPECT(PLASMA_CORRUPT, tensor_read(client, &id, 0, &legacy), "");
+    EXPECT(PLASMA_CORRUPT, tensor_read_versioned(client, &id, 0, 0, &versioned), "");
+    EXPECT(PLASMA_CORRUPT, tensor_from_buffer(buffer, &legacy), "");
+    EXPECT(PLASMA_CORRUPT, tensor_from_buffer_versioned(buffer, &versioned), "");
+    NULL_REFUSED(tensor_from_buffer(buffer, NULL), "out");
+    NULL_REFUSED(tensor_from_buffer_versioned(buffer, NULL), "out");
+    plasma_buffer_release(buffer);
+    /* Nothing is held by the refused reads: the object goes at once. */
+    plasma_status result = -1;
+    OK(plasma_delete(client, &id, 1, &result));
+    CHECK(result == PLASMA_OK);
+  }
+  CHECK(legacy == NULL && versioned == NULL);
+}
+
+/* A reversed view, a 0-d and an empty tensor look odd and are right. */
+static void odd_and_right(plasma_client *client) {
+  plasma_object_id ids[3] = {id_of(4), id_of(5), id_of(6)};
+  int64_t backwards[3] = {12, 4, -1}, empty[3] = {2, 0, 4};
+  DLManagedTensor *out = NULL;
+  DLTensor tensor = good();
+  tensor.strides = backwards, tensor.byte_offset = 3 * sizeof(float);
+  OK(tensor_write(client, &ids[0], &tensor, NULL));
+  EXPECT(PLASMA_OBJECT_EXISTS, tensor_write(client, &ids[0], &tensor, NULL), "0404");
+  OK(tensor_read(client, &ids[0], 0, &out));
+  CHECK(((float *)out->dl_tensor.data)[0] == 3 && ((float *)out->dl_tensor.data)[23] == 20);
+  out->deleter(out);
+
+  tensor = good(), tensor.ndim = 0, tensor.shape = NULL, tensor.strides = NULL;
+  OK(tensor_write(client, &ids[1], &tensor, NULL));
+  OK(tensor_read(client, &ids[1], 0, &out));
+  CHECK(out->dl_tensor.ndim == 0 && ((float *)out->dl_tensor.data)[0] == 0);
+  out->deleter(out);
+
+  tensor = good(), tensor.shape = empty, tensor.data = NULL;
+  OK(tensor_write(client, &ids[2], &tensor, NULL));
+  OK(tensor_read(client, &ids[2], 0, &out));
+  CHECK(out->dl_tensor.ndim == 3 && out->dl_tensor.shape[1] == 0 && out->dl_tensor.strides != NULL);
+  out->deleter(out);
+  OK(plasma_delete(client, ids, 3, NULL));
+}
+
+/* Read-only is read-only, and a private tensor is nobody else's. */
+static void writing_after_seal(plasma_client *client) {
+  plasma_object_id id = id_of(7);
+  DLManagedTensor *writable = NULL;
+  DLManagedTensorVersioned *shared = NULL, *private_copy = NULL;
+  OK(tensor_create(client, &id, FLOAT32, 3, shape, NULL, &writable));
+  EXPECT(PLASMA_BUSY, plasma_abort(client, &id), "0707");
+  memcpy(writable->dl_tensor.data, numbers, sizeof numbers);
+  OK(plasma_seal(client, &id));
+  EXPECT(PLASMA_OBJECT_ALREADY_SEALED, plasma_seal(client, &id), "0707");
+  writable->deleter(writable);
+
+  OK(tensor_read_versioned(client, &id, 0, 0, &shared));
+  OK(tensor_read_versioned(client, &id, 0, PLASMA_GET_PRIVATE, &private_copy));
+  CHECK(shared->version.major == 1 && private_copy->version.major == 1);
+  CHECK(shared->flags & DLPACK_FLAG_BITMASK_READ_ONLY);
+  CHECK(!(private_copy->flags & DLPACK_FLAG_BITMASK_READ_ONLY));
+  ((float *)private_copy->dl_tensor.data)[5] = -1;
+  CHECK(memcmp(shared->dl_tensor.data, numbers, sizeof numbers) == 0);
+  shared->deleter(shared);
+  private_copy->deleter(private_copy);
+  OK(plasma_delete(client, &id, 1, NULL));
+}
+
+int main(int argc, char **argv) {
+  CHECK(argc == 2);
+  plasma_client *client = NULL;
+  plasma_object_list *list = NULL;
+  for (int i = 0; i < 24; i++) {
+    numbers[i] = (float)i;
+  }
+  OK(plasma_connect(argv[1], NULL, &client));
+  null_arguments(client);
+  wrong_pointers_devices_and_types(client);
+  wrong_dimensions(client);
+  wrong_shapes_and_strides(client);
+  reading_what_is_no_tensor(client);
+  odd_and_right(client);
+  writing_after_seal(client);
+  OK(plasma_list(client, &list));
+  CHECK(plasma_object_list_size(list) == 0);
+  plasma_object_list_free(list);
+  plasma_client_free(client);
+  puts("tensor_misuse: ok");
+  return 0;
+}

@@ -1,0 +1,187 @@
+//! The programs of `c-examples`, in C, C++ and Python: each alone, and each language's writer with the other's reader.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod toolchain;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use toolchain::{SANITIZED, STRICT, Workshop, find, finish, root, shared_library, succeed, watched};
+
+/// An example, and what both its programs print.
+struct Example {
+    source: &'static str,
+    standard: &'static str,
+    python: &'static str,
+    halves: [&'static str; 2],
+    outputs: [&'static str; 2],
+}
+
+const EXAMPLES: [Example; 3] = [
+    Example {
+        source: "put_get.c",
+        standard: "-std=c99",
+        python: "put_get.py",
+        halves: ["put", "get"],
+        outputs: [
+            "put 51 bytes, 10 bytes of metadata\n",
+            "got text/plain: Seven bytes or seven gigabytes, it is all the same.\n",
+        ],
+    },
+    Example {
+        source: "tensor.c",
+        standard: "-std=c99",
+        python: "tensor.py",
+        halves: ["write", "read"],
+        outputs: [
+            "wrote matrix: float64 3 x 4\nwrote counts: int32 2 x 3\n",
+            "read matrix: float64 3 x 4\n   0.5   1.5   2.5   3.5\n  10.5  11.5  12.5  13.5\n  20.5  21.5  22.5  23.5\n\
+             read counts: int32 2 x 3, read-only\n     1     2     3\n     4     5     6\n",
+        ],
+    },
+    Example {
+        source: "tutorial.cpp",
+        standard: "-std=c++17",
+        python: "tutorial.py",
+        halves: ["put", "get"],
+        outputs: ["put 1000 float32 of value 2\n", "got 1000 float32 from 2 to 2, sum 2000\n"],
+    },
+];
+
+impl Example {
+    fn build(&self, workshop: &Workshop) -> Command {
+        let source = root().join("c-examples").join(self.source);
+        let flags = [&[self.standard][..], &STRICT, &SANITIZED].concat();
+        Command::new(workshop.build(self.source.split('.').next().unwrap(), &[source], &flags))
+    }
+
+    fn python(&self, python: &Path) -> Command {
+        let mut command = Command::new(python);
+        command.arg(root().join("c-examples").join(self.python));
+        command.env("PYTHONPATH", root().join("python-ctypes")).env("PLASMA_STORE_LIBRARY", shared_library());
+        command
+    }
+}
+
+/// The same program, ready to be given arguments.
+fn again(command: &Command) -> Command {
+    let mut again = Command::new(command.get_program());
+    again.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    again
+}
+
+/// A Python that can run the examples: what `$PLASMA_TEST_PYTHON` names, else python3; it needs numpy.
+fn python() -> Option<PathBuf> {
+    let named = std::env::var_os("PLASMA_TEST_PYTHON").map(PathBuf::from);
+    let Some(python) = named.or_else(|| find("python3")) else {
+        println!("SKIPPED: python3 is not installed");
+        return None;
+    };
+    if !finish(Command::new(&python).args(["-c", "import numpy"])).status.success() {
+        println!("SKIPPED: {} has no numpy", python.display());
+        return None;
+    }
+    Some(python)
+}
+
+/// Without arguments, both halves run in one process; with a wrong one, the usage is told.
+fn runs_alone(example: &Example, program: &Command) {
+    assert_eq!(succeed(&mut again(program)), example.outputs.concat());
+    let misused = finish(again(program).arg("nonsense"));
+    assert_eq!(misused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&misused.stderr).starts_with("usage: "));
+}
+
+/// One writes, the other reads, twice: what the first time left is replaced.
+fn pass_objects(example: &Example, writer: &Command, reader: &Command, socket: &Path) {
+    for _ in 0..2 {
+        assert_eq!(succeed(again(writer).arg(socket).arg(example.halves[0])), example.outputs[0]);
+        assert_eq!(succeed(again(reader).arg(socket).arg(example.halves[1])), example.outputs[1]);
+    }
+}
+
+#[test]
+fn examples_run_alone() {
+    let workshop = Workshop::new();
+    for example in &EXAMPLES {
+        runs_alone(example, &example.build(&workshop));
+    }
+}
+
+#[test]
+fn examples_use_the_daemon() {
+    let workshop = Workshop::new();
+    let daemon = workshop.daemon(1 << 20);
+    for example in &EXAMPLES {
+        let program = example.build(&workshop);
+        pass_objects(example, &program, &program, &daemon.socket);
+    }
+}
+
+/// Without a store there is one line that says so, and no success.
+#[test]
+fn examples_say_what_failed() {
+    let workshop = Workshop::new();
+    let nowhere = workshop.path("nowhere.sock");
+    for example in &EXAMPLES {
+        let output = finish(example.build(&workshop).arg(&nowhere).arg(example.halves[1]));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.starts_with("plasma_connect: "), "{message}");
+        assert!(message.contains(&nowhere.display().to_string()), "{message}");
+    }
+}
+
+#[test]
+fn python_examples_run_alone() {
+    let Some(python) = python() else { return };
+    for example in &EXAMPLES {
+        runs_alone(example, &example.python(&python));
+    }
+}
+
+#[test]
+fn c_and_python_examples_read_what_the_other_wrote() {
+    let Some(python) = python() else { return };
+    let workshop = Workshop::new();
+    let daemon = workshop.daemon(1 << 20);
+    for example in &EXAMPLES {
+        let (c, python) = (example.build(&workshop), example.python(&python));
+        pass_objects(example, &c, &python, &daemon.socket);
+        pass_objects(example, &python, &c, &daemon.socket);
+        pass_objects(example, &python, &python, &daemon.socket);
+    }
+}
+
+/// A host serves other processes until its input ends, and then ends well.
+fn serves(host: &Command, readers: &[&Command]) {
+    let example = &EXAMPLES[2];
+    let mut process = watched(again(host).arg("--in-process"));
+    let mut process = process.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap() + "\n", example.outputs[0]);
+    let socket = lines.next().unwrap().strip_prefix("socket ").unwrap().to_owned();
+    for reader in readers {
+        assert_eq!(succeed(again(reader).args([&socket, "get"])), example.outputs[1]);
+    }
+    drop(process.stdin.take());
+    assert!(process.wait().unwrap().success());
+    assert!(!Path::new(&socket).exists());
+}
+
+#[test]
+fn tutorial_hosts_a_store() {
+    let workshop = Workshop::new();
+    let program = EXAMPLES[2].build(&workshop);
+    serves(&program, &[&program]);
+}
+
+#[test]
+fn tutorial_hosts_a_store_for_the_other_language() {
+    let Some(python) = python() else { return };
+    let workshop = Workshop::new();
+    let (cpp, python) = (EXAMPLES[2].build(&workshop), EXAMPLES[2].python(&python));
+    serves(&cpp, &[&python]);
+    serves(&python, &[&cpp, &python]);
+}

@@ -1,0 +1,138 @@
+//! A daemon of one's own, and what the kernel says about a process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::{RawPeer, eventually};
+
+/// A running `plasma-store-server`; it dies with this value.
+pub struct Daemon {
+    child: Child,
+    directory: TempDir,
+}
+
+impl Daemon {
+    pub fn start(capacity: u64) -> Self {
+        Self::start_with(capacity, |_| {})
+    }
+
+    /// Starts one whose command was changed first.
+    pub fn start_with(capacity: u64, change: impl FnOnce(&mut Command)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Self::command(&directory.path().join("s"), capacity);
+        change(&mut command);
+        let mut daemon = Self { child: command.spawn().unwrap(), directory };
+        let socket = daemon.socket();
+        eventually(|| {
+            assert_eq!(daemon.child.try_wait().unwrap(), None, "the daemon ended");
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+        // It listens before all else, so only an answer tells that it is complete.
+        assert_eq!(RawPeer::old(&socket).figure("allocation limit"), capacity);
+        daemon
+    }
+
+    /// How a daemon at `socket` is started.
+    pub fn command(socket: &Path, capacity: u64) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plasma-store-server"));
+        command.arg("-s").arg(socket).arg("-m").arg(capacity.to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("s")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// How many descriptors it has while nobody is connected; waits until that is so.
+    pub fn descriptors_at_rest(&self) -> usize {
+        let inherited = process::inheritable_descriptors();
+        let mut count = 0;
+        // One look at all of them: a connection that comes or goes meanwhile must not be counted as something else.
+        eventually(|| {
+            let mut numbers = process::descriptor_numbers(self.pid());
+            numbers.retain(|number| !inherited.contains(number));
+            let target = |number| fs::read_link(format!("/proc/{}/fd/{number}", self.pid()));
+            let targets: Vec<_> = numbers.iter().filter_map(|number| target(number).ok()).collect();
+            count = targets.len();
+            // The one it listens at.
+            targets.iter().filter(|target| target.to_string_lossy().starts_with("socket:")).count() == 1
+        });
+        count
+    }
+
+    /// It runs, and serves a new peer.
+    pub fn check_healthy(&mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "the daemon ended");
+        assert!(RawPeer::old(&self.socket()).figure("allocation limit") > 0);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the kernel says about a process.
+pub mod process {
+    use super::fs;
+
+    /// Descriptors it has open.
+    pub fn descriptors(pid: u32) -> usize {
+        descriptor_numbers(pid).len()
+    }
+
+    /// Their numbers.
+    pub fn descriptor_numbers(pid: u32) -> Vec<String> {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Whether one of its descriptors closes when it starts another program.
+    pub fn closes_on_exec(pid: u32, number: &str) -> bool {
+        // Our own listing of this folder is among them, and gone by now.
+        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")) else { return true };
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000 != 0
+    }
+
+    /// Descriptors of this process that those it starts get: some came from whoever runs the tests.
+    pub fn inheritable_descriptors() -> Vec<String> {
+        let own = std::process::id();
+        descriptor_numbers(own).into_iter().filter(|number| !closes_on_exec(own, number)).collect()
+    }
+
+    /// Its own memory in bytes, without what it shares with others.
+    pub fn memory(pid: u32) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Processor time it took so far, in hundredths of a second.
+    pub fn time(pid: u32) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+}

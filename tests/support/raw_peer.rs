@@ -1,0 +1,165 @@
+//! A peer that speaks the bare wire: it says what it is told to, right or wrong.
+
+use std::collections::{HashSet, VecDeque};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use plasma_store::object::{Location, ObjectId};
+use plasma_store::protocol::frame::{Dialect, encode};
+use plasma_store::protocol::{Refusal, Refused, Reply, Request};
+use plasma_store::transport::fd_passing::receive;
+use plasma_store::transport::stream::Inbox;
+
+pub struct RawPeer {
+    pub stream: UnixStream,
+    pub dialect: Dialect,
+    /// Descriptors that the store sent, in their order.
+    pub descriptors: VecDeque<OwnedFd>,
+    inbox: Inbox,
+    known_segments: HashSet<i32>,
+    next_number: u64,
+}
+
+impl RawPeer {
+    /// A connection on which nothing was said yet, as old clients begin.
+    pub fn old(socket: &Path) -> Self {
+        Self::over(UnixStream::connect(socket).unwrap())
+    }
+
+    /// The same over a connection that was made elsewhere.
+    pub fn over(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            dialect: Dialect::Plasma,
+            descriptors: VecDeque::new(),
+            inbox: Inbox::new(Dialect::Plasma),
+            known_segments: HashSet::new(),
+            next_number: 1,
+        }
+    }
+
+    /// A connection in the native dialect.
+    pub fn native(socket: &Path) -> Self {
+        let mut peer = Self::old(socket);
+        let reply = peer.ask(&Request::Connect { abilities: 1 });
+        assert!(matches!(reply, Reply::Connect { abilities: 1, .. }), "{reply:?}");
+        peer.dialect = Dialect::Native;
+        peer.inbox.set_dialect(Dialect::Native);
+        peer
+    }
+
+    /// The frame of a request, with the next number.
+    pub fn frame(&mut self, request: &Request) -> Vec<u8> {
+        let (message_type, body) = request.encode();
+        self.next_number += 1;
+        encode(self.dialect, message_type, self.next_number, &body)
+    }
+
+    pub fn send(&mut self, request: &Request) {
+        let frame = self.frame(request);
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    pub fn ask(&mut self, request: &Request) -> Reply {
+        self.send(request);
+        self.next().expect("the store closed the connection")
+    }
+
+    /// The next answer, `None` when the store has closed the connection.
+    pub fn next(&mut self) -> Option<Reply> {
+        let frame = loop {
+            match self.inbox.next_frame().unwrap() {
+                Some(frame) => break frame,
+                None if !self.receive() => return None,
+                None => {}
+            }
+        };
+        let reply = Reply::decode(frame.message_type, &frame.body).unwrap();
+        let segments = match &reply {
+            Reply::Create { segment, .. } => segment.as_slice(),
+            Reply::Get { segments, .. } => segments,
+            _ => &[],
+        };
+        for segment in segments {
+            if self.known_segments.insert(segment.key) {
+                while !self.inbox.take_descriptor_byte() {
+                    assert!(self.receive(), "the descriptor did not come");
+                }
+            }
+        }
+        Some(reply)
+    }
+
+    fn receive(&mut self) -> bool {
+        let (mut bytes, mut descriptors) = (vec![0; 1 << 16], Vec::new());
+        match receive(self.stream.as_fd(), &mut bytes, &mut descriptors) {
+            // What was sent and not read any more makes the end a reset.
+            Ok(0) | Err(_) => false,
+            Ok(count) => {
+                self.inbox.push(&bytes[..count]);
+                self.descriptors.extend(descriptors);
+                true
+            }
+        }
+    }
+
+    /// Reads to the end, which must come without another answer.
+    pub fn expect_end(mut self) {
+        if let Some(reply) = self.next() {
+            panic!("an answer instead of the end: {reply:?}");
+        }
+    }
+
+    pub fn create_with(&mut self, request: &Request) -> Result<Location, Refused> {
+        match self.ask(request) {
+            Reply::Create { outcome, .. } => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn create(&mut self, id: ObjectId, data_size: i64) -> Result<Location, Refused> {
+        self.create_with(&Request::Create { id, data_size, metadata_size: 0, evict_if_full: true, device_num: 0 })
+    }
+
+    pub fn seal(&mut self, id: ObjectId) -> Result<(), Refusal> {
+        match self.ask(&Request::Seal { id, digest: [0; 8] }) {
+            Reply::Seal { outcome, .. } => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn release(&mut self, id: ObjectId) {
+        self.send(&Request::Release { id });
+    }
+
+    /// Creates, seals and lets go.
+    pub fn put(&mut self, id: ObjectId, size: i64) {
+        self.create(id, size).unwrap();
+        self.seal(id).unwrap();
+        self.release(id);
+    }
+
+    /// Which of these objects there are at once.
+    pub fn get(&mut self, ids: &[ObjectId]) -> Vec<bool> {
+        match self.ask(&Request::Get { ids: ids.to_vec(), timeout_ms: 0 }) {
+            Reply::Get { locations, .. } => locations.iter().map(Option::is_some).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn contains(&mut self, id: ObjectId) -> bool {
+        match self.ask(&Request::Contains { id }) {
+            Reply::Contains { present, .. } => present,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A figure of the debug string.
+    pub fn figure(&mut self, key: &str) -> u64 {
+        let Reply::DebugString(text) = self.ask(&Request::GetDebugString) else { panic!("no debug string") };
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim_start_matches(": ").trim_end_matches('%').parse().unwrap()
+    }
+}
