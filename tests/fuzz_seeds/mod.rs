@@ -106,6 +106,8 @@ fn requests() -> Vec<Request> {
         Request::CreateAndSealBatch { objects: vec![inline(ID), inline(OTHER)], evict_if_full: true },
         Request::RefreshLru { ids: vec![ID, OTHER] },
         Request::Cancel { number: 7 },
+        Request::Pin { ids: vec![ID, OTHER], pinned: true },
+        Request::CancelCreate { number: 7, id: ID },
     ]
 }
 
@@ -120,6 +122,7 @@ fn replies() -> Vec<Reply> {
         create_time: 1_700_000_000,
         construct_duration,
         digest,
+        pinned: state == ObjectState::Sealed,
     };
     vec![
         Reply::Abort { id: ID, outcome: Err(Refusal::ObjectAlreadySealed) },
@@ -132,6 +135,7 @@ fn replies() -> Vec<Reply> {
         Reply::DebugString("figures".into()),
         Reply::CreateAndSealBatch { outcome: Err(Refusal::OutOfMemory) },
         Reply::RefreshLru,
+        Reply::Pin { outcomes: vec![Ok(()), Err(Refusal::ObjectNotSealed)] },
     ]
 }
 
