@@ -21,8 +21,8 @@ use crate::transport::wait::set_wake_descriptor;
 #[derive(Debug)]
 pub struct plasma_client(Client);
 
-/// A signal handler that ran in a thread which sleeps in a get, in a create that waits for room or in `plasma_connect`, ends that call with
-/// `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
+/// A signal handler that ran in a thread which sleeps in a get, in a create that waits for room or in `plasma_connect`, ends that
+/// call with `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
 /// `plasma_interrupt`, or see `plasma_set_wake_fd`.
 pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
 /// Do not evict other objects to make room: fail with `PLASMA_STORE_FULL` instead.
