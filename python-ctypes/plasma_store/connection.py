@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import operator
 import os
 import time
 from types import TracebackType
@@ -14,7 +13,7 @@ from . import _abi
 from ._lib import lib, run_signal_handlers
 from .buffer import Hold, Pointer
 from .errors import PlasmaDisconnected, PlasmaInvalidArgument, check
-from .object_id import ObjectID, c_ids, c_text
+from .object_id import ObjectID, c_ids, c_text, whole
 
 RETRY_MS = 100
 DEFAULT_RETRIES = 80
@@ -133,7 +132,7 @@ def _until_done(call: Callable[[int], int], timeout_ms: int, interrupted: Callab
 
 
 def _timeout(timeout_ms: int) -> int:
-    timeout = operator.index(timeout_ms)
+    timeout = whole(timeout_ms, "timeout_ms")
     if not -1 <= timeout < 1 << 63:
         raise PlasmaInvalidArgument(f"timeout_ms is -1, 0 or positive and below 2^63, not {timeout}")
     return timeout
