@@ -170,7 +170,7 @@ os.path.exists(plasma.TF_PLASMA_OP_PATH)
 plasma.load_plasma_tensorflow_op()
 [str(warning.message) for warning in warned(lambda: r())]
 [str(warning.message) for warning in warned(lambda: plasma.connect(sys.argv[2]))]
-[str(warning.message) for warning in warned(lambda: c.put(5, serialization_context=pa.lib.SerializationContext()))]
+[str(warning.message) for warning in warned(lambda: c.put(5, None, 6, pa.lib.SerializationContext()))]
 """.strip().splitlines()
 _IMPORTS = "import copy, os, pickle, random, sys, warnings, weakref\nimport numpy as np\nimport pyarrow as pa"
 

@@ -58,7 +58,7 @@ OTHER_BEHAVIOUR = {
     "plasma.load_plasma_tensorflow_op()": "NotImplementedError, with or without TensorFlow",
     "[str(warning.message) for warning in warned(lambda: r())]": DEPRECATED,
     "[str(warning.message) for warning in warned(lambda: plasma.connect(sys.argv[2]))]": DEPRECATED,
-    "[str(warning.message) for warning in warned(lambda: c.put(5, serialization_context=pa.lib.SerializationContext()))]": DEPRECATED,
+    "[str(warning.message) for warning in warned(lambda: c.put(5, None, 6, pa.lib.SerializationContext()))]": DEPRECATED,
 }
 
 
