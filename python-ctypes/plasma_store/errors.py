@@ -132,8 +132,8 @@ def check(status: int) -> None:
     A status that a newer library may have added is a plain PlasmaError.
     """
     if status != _abi.PLASMA_OK:
-        _join_arrow(sys.modules.get("pyarrow.lib"))
         text = lib.plasma_last_error_message() or lib.plasma_status_string(status)
+        _join_arrow(sys.modules.get("pyarrow.lib"))
         raise BY_STATUS.get(status, PlasmaError)(text.decode("utf-8", "replace"))
 
 
@@ -145,5 +145,6 @@ def _join_arrow(arrow: Any) -> None:
     """
     if hasattr(arrow, "ArrowTypeError") and not issubclass(PlasmaObjectExists, arrow.ArrowException):
         PlasmaObjectAlreadySealed.__bases__ = (PlasmaError, arrow.ArrowTypeError)
-        for kind in (PlasmaObjectExists, PlasmaObjectNotFound, PlasmaStoreFull):
+        # The one that is asked above comes last: another thread may ask in between.
+        for kind in (PlasmaObjectNotFound, PlasmaStoreFull, PlasmaObjectExists):
             kind.__bases__ = (PlasmaError, arrow.ArrowException)

@@ -27,6 +27,5 @@ def load_plasma_tensorflow_op() -> NoReturn:
     """Raises NotImplementedError."""
     raise NotImplementedError(
         "the TensorFlow operator of pyarrow.plasma is compiled with libplasma, which is not here; "
-        "tf.experimental.dlpack.from_dlpack(client.get_tensor(object_id).__dlpack__()) reads a tensor without a copy, "
-        "client.put_tensor stores one"
+        "client.put_tensor stores an array, and client.get_tensor gives it without a copy, by numpy's interface and by DLPack"
     )
