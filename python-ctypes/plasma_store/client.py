@@ -12,6 +12,7 @@ from typing import (
     Iterable,
     List,
     Literal,
+    NoReturn,
     Optional,
     Sequence,
     Tuple,
@@ -27,7 +28,7 @@ from .connection import Connection
 from .dlpack import DTYPES, dtype_name
 from .dlpack import Source as TensorSource
 from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaTimeout, check
-from .object_id import ObjectID, c_id, c_ids, c_text
+from .object_id import ObjectID, c_id, c_ids, c_text, whole
 from .tensor import Tensor
 from .waiting import milliseconds
 
@@ -123,9 +124,10 @@ class PlasmaClient(Connection):
 
     def _call_create(self, create: Callable[[Any, Any], Any], options: Any, ttl_ms: int, wait_ms: int) -> None:
         """Makes a call that creates an object, with the options as they are but for its times."""
-        options.struct_size, options.ttl_ms = ctypes.sizeof(options), operator.index(ttl_ms)
-        if options.ttl_ms != ttl_ms or ttl_ms < 0:
-            raise PlasmaInvalidArgument(f"ttl_ms is 0 or positive and below 2^63, not {ttl_ms}")
+        ttl = whole(ttl_ms, "ttl_ms")
+        if not 0 <= ttl < 1 << 63:
+            raise PlasmaInvalidArgument(f"ttl_ms is 0 or positive and below 2^63, not {ttl}")
+        options.struct_size, options.ttl_ms = ctypes.sizeof(options), ttl
 
         def call(handle: Any, left_ms: int) -> int:
             options.wait_ms = left_ms
@@ -389,7 +391,7 @@ class PlasmaClient(Connection):
         Nobody else's create evicts objects in this quota; what does not fit it evicts the client's own oldest. Raises
         PlasmaStoreFull when the quota is refused.
         """
-        name, quota = c_text(client_name, "client_name"), operator.index(limit_output_memory)
+        name, quota = c_text(client_name, "client_name"), whole(limit_output_memory, "limit_output_memory")
         if not -1 << 63 <= quota < 1 << 63:
             raise PlasmaInvalidArgument(f"limit_output_memory is {quota}, which no store has")
         handle = self._live()
@@ -412,6 +414,13 @@ class PlasmaClient(Connection):
         check(lib.plasma_client_capacity(handle.pointer, out))
         return out.value
 
+    def to_capsule(self) -> NoReturn:
+        """Raises NotImplementedError: the capsule held a C++ object of libplasma, for code that was compiled with that."""
+        raise NotImplementedError(
+            "to_capsule gave code that is linked with libplasma its C++ client, and there is none here; "
+            "such code can connect by itself, to store_socket_name, with plasma_connect of plasma_store.h"
+        )
+
 
 def _at_most(arguments: Tuple[Any, ...], count: int) -> Tuple[Any, ...]:
     if len(arguments) > count:
@@ -421,7 +430,7 @@ def _at_most(arguments: Tuple[Any, ...], count: int) -> Tuple[Any, ...]:
 
 def _size(given: int, name: str = "data_size") -> int:
     # ctypes would take -1 for 2^64 - 1.
-    size = operator.index(given)
+    size = whole(given, name)
     if not 0 <= size < 1 << 64:
         raise PlasmaInvalidArgument(f"{name} is {size}, which no object can have")
     return size
