@@ -87,8 +87,8 @@ fn request(random: &mut Random) -> Request {
                 metadata_size,
                 evict_if_full: random.below(2) == 0,
                 device_num: 0,
-                ttl_ms: 0,
-                wait_ms: 0,
+                ttl_ms: random.below(20),
+                wait_ms: random.below(3) as i64 - 1,
             }
         }
         4 | 5 => Request::Seal { id: name, digest: [7; 8] },

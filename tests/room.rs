@@ -183,7 +183,9 @@ fn pinned_objects_stay_until_they_are_unpinned() {
 fn a_full_store_names_who_holds_most_and_tells_the_log_of_old_clients_too() {
     let _watchdog = Watchdog::new("a_full_store_names_who_holds_most_and_tells_the_log_of_old_clients_too");
     let log = tempfile::NamedTempFile::new().unwrap();
-    let daemon = Daemon::start_with(CAPACITY, |command| drop(command.stderr(log.reopen().unwrap())));
+    let daemon = Daemon::start_with(CAPACITY, |command| {
+        command.stderr(log.reopen().unwrap());
+    });
     let holder = connect(&daemon.socket());
     let _buffer = fill(&holder);
     let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
