@@ -23,6 +23,8 @@ pub struct Peer {
     pub unsealed: HashSet<ObjectId>,
     /// What it calls itself; shown in figures only.
     pub name: String,
+    /// Bytes that its requests brought along and that wait for room.
+    pub carried: u64,
     /// Memory it reserved for what it creates.
     pub(in crate::store) quota: Option<Quota>,
 }

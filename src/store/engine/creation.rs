@@ -1,24 +1,56 @@
 //! How objects come into being: filled later by their creator, or whole with the request.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::{InlineObject, Refusal, Refused, Reply};
 use crate::shm::arena::Extent;
+use crate::store::engine::external::{Relief, What};
 use crate::store::engine::{Asker, Engine, Now};
-use crate::store::objects::Object;
+use crate::store::objects::{Object, Residence};
 use crate::store::peers::PeerId;
 use crate::store::space::{NoRoom, Pages, Populated};
 
-/// A create whose pages are still being allocated.
+/// An object whose pages are still being allocated.
 #[derive(Debug)]
 pub(super) struct Growing {
     pub(super) asker: Asker,
-    id: ObjectId,
-    evict: bool,
+    pub(super) id: ObjectId,
+    pub(super) evict: bool,
+    pub(super) purpose: Purpose,
+}
+
+/// What comes when all pages are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The answer to a create.
+    Create,
+    /// The bytes, from the external store.
+    Return,
+}
+
+impl Growing {
+    /// Whether it ends with this peer. An object that returns does so for everybody.
+    pub(super) fn ends_with(&self, peer: PeerId) -> bool {
+        self.purpose == Purpose::Create && self.asker.peer == peer
+    }
+}
+
+/// Why a create does not go on.
+pub(super) enum Stop {
+    /// Room comes when objects have been written to the external store.
+    Later,
+    /// For good.
+    Refused(Refused),
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
 }
 
 /// Sizes as a peer sent them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
     pub(super) data: i64,
     pub(super) metadata: i64,
@@ -41,52 +73,87 @@ impl Sizes {
 impl<P: Pages> Engine<P> {
     pub(super) fn create(&mut self, asker: Asker, id: ObjectId, sizes: Sizes, evict: bool, now: Now) {
         match self.begin(asker.peer, id, sizes, evict, now) {
-            Ok(()) => self.grow(Growing { asker, id, evict }),
-            Err(refused) => self.answer_create(asker, id, Err(refused)),
+            Ok(()) => self.grow(Growing { asker, id, evict, purpose: Purpose::Create }),
+            Err(Stop::Later) => {
+                let bytes = sizes.checked().map_or(0, |(data, metadata)| data + metadata);
+                self.stall(bytes, What::Create { asker, id, sizes, evict, now });
+            }
+            Err(Stop::Refused(refused)) => self.answer_create(asker, id, Err(refused)),
         }
     }
 
-    /// Makes objects whose bytes came with the request: all of them, or none. Nobody holds them afterwards.
-    pub(super) fn create_sealed(
+    /// Makes objects whose bytes came with the request, and answers it.
+    pub(super) fn create_whole(
         &mut self,
-        peer: PeerId,
+        asker: Asker,
         objects: Vec<InlineObject>,
+        is_batch: bool,
         evict: bool,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) {
+        let outcome = match self.create_sealed(asker.peer, &objects, evict, now) {
+            Ok(()) => Ok(()),
+            Err(Stop::Refused(refused)) => Err(refused.refusal),
+            Err(Stop::Later) => match self.stall_whole(What::Whole { asker, objects, is_batch, evict, now }) {
+                Ok(()) => return,
+                Err(refused) => Err(refused.refusal),
+            },
+        };
+        match is_batch {
+            true => self.reply(asker, Reply::CreateAndSealBatch { outcome }),
+            false => self.reply(asker, Reply::CreateAndSeal { outcome }),
+        }
+    }
+
+    /// Makes such objects: all of them, or none. Nobody holds them afterwards.
+    fn create_sealed(&mut self, peer: PeerId, objects: &[InlineObject], evict: bool, now: Now) -> Result<(), Stop> {
+        if self.external.is_there {
+            self.wait_for_all(peer, objects, evict)?;
+        }
         let mut made = Vec::with_capacity(objects.len());
-        for object in &objects {
-            if let Err(refused) = self.make(peer, object, evict, now) {
+        for object in objects {
+            if let Err(stop) = self.make(peer, object, evict, now) {
                 made.into_iter().for_each(|id| self.forget_unsealed(peer, id));
-                return Err(refused.refusal);
+                return Err(stop);
             }
             made.push(object.id);
         }
-        for object in &objects {
-            self.mark_sealed(peer, object.id, object.digest, now)?;
+        for object in objects {
+            // It was made just now, by this peer.
+            let _ = self.mark_sealed(peer, object.id, object.digest, now);
         }
         self.publish(&made);
         made.into_iter().for_each(|id| self.release(peer, id));
         Ok(())
     }
 
+    /// Finds room for all of them before the first is made: else each would wait on its own, and those before it would be made
+    /// again every time.
+    fn wait_for_all(&mut self, peer: PeerId, objects: &[InlineObject], evict: bool) -> Result<(), Stop> {
+        objects.iter().try_for_each(|object| self.check_new(object.id))?;
+        let bytes = objects.iter().map(InlineObject::size).sum();
+        let extent = self.reserve(peer, bytes, evict)?;
+        self.space.release(extent, bytes);
+        Ok(())
+    }
+
     /// Makes one object and fills it; it is not sealed yet. A message bounds its size, so this is not done in slices.
-    fn make(&mut self, peer: PeerId, object: &InlineObject, evict: bool, now: Now) -> Result<(), Refused> {
+    fn make(&mut self, peer: PeerId, object: &InlineObject, evict: bool, now: Now) -> Result<(), Stop> {
         let size_of = |bytes: &[u8]| i64::try_from(bytes.len()).unwrap_or(i64::MAX);
         let sizes = Sizes { data: size_of(&object.data), metadata: size_of(&object.metadata), device_num: 0 };
         self.begin(peer, object.id, sizes, evict, now)?;
         let filled = self.populate_whole(object.id, evict).and_then(|extent| {
             let Some(extent) = extent else { return Ok(()) };
-            self.space.write(extent, 0, &object.data)?;
-            self.space.write(extent, object.data.len() as u64, &object.metadata)
+            let write = |engine: &mut Self| {
+                engine.space.write(extent, 0, &object.data)?;
+                engine.space.write(extent, object.data.len() as u64, &object.metadata)
+            };
+            write(self).map_err(|error: Error| out_of_memory(error.to_string()).into())
         });
-        filled.map_err(|error| {
-            self.forget_unsealed(peer, object.id);
-            out_of_memory(error.to_string())
-        })
+        filled.inspect_err(|_| self.forget_unsealed(peer, object.id))
     }
 
-    fn populate_whole(&mut self, id: ObjectId, evict: bool) -> Result<Option<Extent>> {
+    fn populate_whole(&mut self, id: ObjectId, evict: bool) -> Result<Option<Extent>, Stop> {
         let Some(object) = self.objects.get_mut(&id) else { return Ok(None) };
         object.populated = true;
         let Some(extent) = object.extent else { return Ok(None) };
@@ -94,17 +161,18 @@ impl<P: Pages> Engine<P> {
             match self.space.populate(extent) {
                 Ok(Populated::Whole) => return Ok(Some(extent)),
                 Ok(Populated::InPart) => {}
-                Err(_) if evict && self.can_evict(1) && self.evict(1) > 0 => {}
-                Err(error) => return Err(error),
+                Err(error) => match self.relieve_pages(evict) {
+                    Relief::Now => {}
+                    Relief::Later => return Err(Stop::Later),
+                    Relief::None => return Err(out_of_memory(error.to_string()).into()),
+                },
             }
         }
     }
 
     /// Enters a new object, held by its creator, in room that has no pages yet.
-    fn begin(&mut self, peer: PeerId, id: ObjectId, sizes: Sizes, evict: bool, now: Now) -> Result<(), Refused> {
-        if self.objects.contains_key(&id) {
-            return Err(Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") });
-        }
+    fn begin(&mut self, peer: PeerId, id: ObjectId, sizes: Sizes, evict: bool, now: Now) -> Result<(), Stop> {
+        self.check_new(id)?;
         let (data_size, metadata_size) = sizes.checked().map_err(out_of_memory)?;
         if evict {
             self.make_room_in_quota(peer, data_size + metadata_size).map_err(out_of_memory)?;
@@ -124,6 +192,8 @@ impl<P: Pages> Engine<P> {
             create_time: now.unix_seconds,
             construct_duration: -1,
             digest: [0; 8],
+            residence: Residence::Here,
+            saved: false,
         };
         self.objects.insert(id, object);
         self.own(peer, id);
@@ -134,38 +204,66 @@ impl<P: Pages> Engine<P> {
         Ok(())
     }
 
+    fn check_new(&self, id: ObjectId) -> Result<(), Refused> {
+        match self.objects.contains_key(&id) {
+            true => Err(Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") }),
+            false => Ok(()),
+        }
+    }
+
     /// Finds room, evicting objects if that is allowed and if it helps.
-    fn reserve(&mut self, peer: PeerId, size: u64, evict: bool) -> Result<Option<Extent>, Refused> {
+    pub(super) fn reserve(&mut self, peer: PeerId, size: u64, evict: bool) -> Result<Option<Extent>, Stop> {
         loop {
-            let goal = match self.space.reserve(size) {
+            let relief = match self.space.reserve(size, self.kept()) {
                 Ok(extent) => return Ok(extent),
-                Err(NoRoom::OverLimit(missing)) if self.can_evict(missing) => self.eviction_goal(peer, missing),
-                Err(NoRoom::Fragmented) if size <= self.space.limit() => 1,
-                Err(_) => return Err(out_of_memory(self.space.describe(size))),
+                Err(_) if !evict => Relief::None,
+                Err(NoRoom::OverLimit(missing)) => self.relieve(peer, missing),
+                Err(NoRoom::Fragmented) => self.relieve_somehow(),
             };
-            if !evict || !self.can_evict(1) || self.evict(goal) == 0 {
-                return Err(out_of_memory(self.space.describe(size)));
+            match relief {
+                Relief::Now => {}
+                Relief::Later => return Err(Stop::Later),
+                Relief::None => return Err(out_of_memory(self.space.describe(size) + &self.why_no_room()).into()),
             }
         }
     }
 
     /// Allocates the next pages of a new object, and answers when all are there or none are to be had.
     pub(super) fn grow(&mut self, growing: Growing) {
-        let Growing { asker, id, evict } = growing;
+        let Growing { asker, id, evict, purpose } = growing;
         let Some(object) = self.objects.get_mut(&id) else { return };
         let populated = object.extent.map_or(Ok(Populated::Whole), |extent| self.space.populate(extent));
         match populated {
             Ok(Populated::Whole) => {
                 object.populated = true;
                 let location = object.location();
-                self.answer_create(asker, id, Ok(location));
+                match purpose {
+                    Purpose::Create => self.answer_create(asker, id, Ok(location)),
+                    Purpose::Return => self.fetch(id, location),
+                }
             }
             Ok(Populated::InPart) => self.growing.push_back(growing),
-            Err(_) if evict && self.can_evict(1) && self.evict(1) > 0 => self.growing.push_back(growing),
-            Err(error) => {
+            Err(error) => match self.relieve_pages(evict) {
+                Relief::Now => self.growing.push_back(growing),
+                Relief::Later => self.stall(0, What::Growing(growing)),
+                Relief::None => self.give_up(&growing, error.to_string()),
+            },
+        }
+    }
+
+    fn relieve_pages(&mut self, evict: bool) -> Relief {
+        if evict { self.relieve_somehow() } else { Relief::None }
+    }
+
+    /// There are no pages.
+    fn give_up(&mut self, growing: &Growing, why: String) {
+        let Growing { asker, id, .. } = *growing;
+        match growing.purpose {
+            Purpose::Create => {
                 self.forget_unsealed(asker.peer, id);
-                self.answer_create(asker, id, Err(out_of_memory(error.to_string())));
+                self.answer_create(asker, id, Err(out_of_memory(why)));
             }
+            Purpose::Return => self.stays_away(id, &why),
         }
     }
 
@@ -174,6 +272,6 @@ impl<P: Pages> Engine<P> {
     }
 }
 
-fn out_of_memory(detail: String) -> Refused {
+pub(super) fn out_of_memory(detail: String) -> Refused {
     Refused { refusal: Refusal::OutOfMemory, detail }
 }
