@@ -51,10 +51,10 @@ impl Segment {
     /// [`Error::StoreFull`] that says how many pages are needed, how many are free, and what sets their number.
     pub fn allocate_huge(&self) -> Result<()> {
         let page = page_size_of(self.as_fd())?;
+        let folder = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page / 1024);
+        let figure = |name| fs::read_to_string(format!("{folder}/{name}")).ok()?.trim().parse::<u64>().ok();
+        let free = figure("free_hugepages").zip(figure("resv_hugepages"));
         self.allocate(0..self.len()).map_err(|error| {
-            let folder = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page / 1024);
-            let figure = |name| fs::read_to_string(format!("{folder}/{name}")).ok()?.trim().parse::<u64>().ok();
-            let free = figure("free_hugepages").zip(figure("resv_hugepages"));
             let free = free.map_or("an unknown number".into(), |(free, taken)| free.saturating_sub(taken).to_string());
             Error::StoreFull(format!(
                 "{} huge pages of {} kB are needed, {free} are free; sysctl vm.nr_hugepages ({folder}/nr_hugepages) sets \
@@ -94,7 +94,9 @@ pub(super) fn is_huge(fd: BorrowedFd<'_>) -> Result<bool> {
 fn page_size_of(fd: BorrowedFd<'_>) -> Result<u64> {
     let stat = fstat(fd).map_err(Error::from_errno("fstat"))?;
     let size = u64::try_from(stat.st_blksize).ok().filter(|size| size.is_power_of_two());
-    size.ok_or_else(|| Error::io(format!("fstat gave {} as size of a huge page", stat.st_blksize), Errno::EINVAL.into()))
+    size.ok_or_else(|| {
+        Error::io(format!("fstat gave {} as size of a huge page", stat.st_blksize), Errno::EINVAL.into())
+    })
 }
 
 fn check_directory(directory: &Path) -> Result<()> {

@@ -185,6 +185,9 @@ fn games() -> Vec<Seed> {
     let get = |peer, names: [u8; 2], timeout| vec![9, peer, 4, 8, 2, names[0], names[1], timeout];
     let put = |peer, name, size| [create(peer, name, size), seal(peer, name), release(peer, name)].concat();
     let game = |limit: u8, steps: &[&[u8]]| [&[limit][..], &steps.concat()].concat();
+    let delete = [9, 0, 1, 13, 1, 1];
+    let spill = [put(0, 1, 70), put(0, 2, 70), create(1, 3, 70)].concat();
+    let back = [get(0, [1, 2], 0), get(1, [1, 1], 1)].concat();
     let big = [9, 0, 1, 0, 3, 60, 5, 0, 1, 0];
     vec![
         ("put_and_get".into(), game(1, &[OLD, NATIVE, &put(0, 1, 9), &get(1, [1, 1], 0), &release(1, 1)])),
@@ -198,6 +201,15 @@ fn games() -> Vec<Seed> {
         ("abort".into(), game(2, &[NATIVE, &create(0, 1, 5), &[9, 0, 1, 12, 1], &[9, 0, 1, 12, 1]])),
         ("inline".into(), game(1, &[OLD, &[9, 0, 1, 19, 4, 1, 2, 1], &[9, 0, 1, 20, 2, 4, 1, 3, 5, 2, 4, 1]])),
         ("subscribe_and_quota".into(), game(1, &[OLD, &[9, 0, 1, 22, 0], &[9, 0, 1, 21, 1, 9, 4], &put(0, 1, 9)])),
+        (
+            "external".into(),
+            game(128, &[OLD, NATIVE, &spill, &[8, 1], &seal(1, 3), &release(1, 3), &back, &[8, 1, 8, 1]]),
+        ),
+        (
+            "external_fails".into(),
+            game(129, &[OLD, NATIVE, &spill, &[8, 0], &[9, 1, 1, 16, 90, 4], &back, &[8, 1, 8, 0]]),
+        ),
+        ("external_meanwhile".into(), game(128, &[NATIVE, NATIVE, &spill, &back, &delete, &[2, 1], &[8, 1, 8, 1]])),
         ("wire".into(), game(1, &[OLD, &[6, 0, 0, 19, 0, 0, 6, 0, 0, 17, 0, 0]])),
     ]
 }

@@ -328,7 +328,8 @@ fn only_those_who_need_the_room_wait_and_they_do_so_in_their_order() {
     assert!(lab.create(three, 5, 800).is_err(), "what would not fit afterwards is refused at once");
     let (jobs, replies) = lab.done(put, Ok(()));
     assert!(jobs.is_empty());
-    let names: Vec<_> = replies.iter().map(|reply| if let Reply::Create { id, .. } = reply { *id } else { id(0) }).collect();
+    let names: Vec<_> =
+        replies.iter().map(|reply| if let Reply::Create { id, .. } = reply { *id } else { id(0) }).collect();
     assert_eq!((names, created(&replies)), (ids(&[2, 3]), vec![true, true]));
     assert_eq!(lab.used(), 1000);
 }
@@ -430,7 +431,9 @@ fn subscribers_hear_nothing_of_journeys_and_of_the_end_everything() {
     let (peer, subscriber) = (lab.native(), lab.old());
     lab.put_away(peer, 1, 600);
     lab.send(subscriber, Request::Subscribe);
-    assert!(matches!(&lab.effects()[..], [Effect::Notify { events, .. }] if matches!(events[..], [Event::Sealed { .. }])));
+    assert!(
+        matches!(&lab.effects()[..], [Effect::Notify { events, .. }] if matches!(events[..], [Event::Sealed { .. }]))
+    );
     let get = lab.get_of(peer, 1);
     assert_eq!(lab.done(get, Ok(())).1.len(), 1);
     lab.release(peer, 1);
