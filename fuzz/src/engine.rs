@@ -250,7 +250,7 @@ impl Game {
                     self.told.remove(&peer);
                 }
             }
-            8 => self.end_job(script.byte() % 4 > 0),
+            8 => self.end_job(!script.byte().is_multiple_of(4)),
             _ => {
                 let asker = self.asker(script);
                 asker.into_iter().for_each(|asker| self.ask(asker, script.request()));
