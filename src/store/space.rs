@@ -130,7 +130,6 @@ impl<P: Pages> Space<P> {
 
     /// Takes room for `size` bytes; `None` for an object of none. No memory is behind it yet. `kept` bytes stay free.
     ///
-    ///
     /// # Errors
     /// Why there is no room.
     pub fn reserve(&mut self, size: u64, kept: u64) -> Result<Option<Extent>, NoRoom> {

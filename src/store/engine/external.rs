@@ -132,7 +132,7 @@ impl What {
         }
     }
 
-    /// An object that returns does so for everybody.
+    /// Whether it ends with this peer.
     fn ends_with(&self, peer: PeerId) -> bool {
         match self {
             Self::Growing(growing) => growing.ends_with(peer),
