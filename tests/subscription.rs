@@ -143,7 +143,7 @@ fn a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped() {
         let ids = objects.iter().map(|object| object.id).collect();
         (Request::CreateAndSealBatch { objects, evict_if_full: true }, Request::Delete { ids })
     };
-    // Each round tells of 20 000 events, some 2 MiB; the bound is 64 MiB.
+    // Each round tells of 20 000 events, more than 2 MB; the bound is 64 MiB.
     for round in 0..60 {
         let (create, delete) = batch(round);
         assert!(matches!(maker.ask(&create), Reply::CreateAndSealBatch { outcome: Ok(()) }));
