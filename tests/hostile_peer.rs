@@ -6,8 +6,11 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
@@ -215,4 +218,49 @@ fn native_peers_break_their_rules_too() {
     let mut witness = RawPeer::native(&daemon.socket());
     let reply = witness.ask(&Request::Delete { ids: vec![id(1)] });
     assert_eq!(reply, Reply::Delete { ids: vec![id(1)], outcomes: vec![Err(Refusal::ObjectInUse)] });
+}
+
+#[test]
+fn defect_7_the_segments_key_stays_and_its_descriptor_comes_once_to_each() {
+    let _watchdog = Watchdog::new("defect_7_the_segments_key_stays_and_its_descriptor_comes_once_to_each");
+    let daemon = Daemon::start(MEBIBYTE);
+    let mut keys = BTreeSet::new();
+    for round in 0..20 {
+        let mut peer = RawPeer::old(&daemon.socket());
+        // Each time all memory is given back, and descriptors of other numbers are in use.
+        peer.ask(&Request::Evict { bytes: u64::MAX });
+        for n in 0..3 {
+            let name = id(10 * round + n);
+            keys.insert(peer.create(name, 300_000).unwrap().segment);
+            peer.seal(name).unwrap();
+            match peer.ask(&Request::Get { ids: vec![name], timeout_ms: -1 }) {
+                Reply::Get { segments, .. } => keys.extend(segments.iter().map(|segment| segment.key)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(peer.descriptors.len(), 1);
+    }
+    assert_eq!(keys.len(), 1, "{keys:?}");
+}
+
+#[test]
+fn defect_16_whoever_writes_everywhere_spoils_bytes_of_objects_and_nothing_else() {
+    let _watchdog = Watchdog::new("defect_16_whoever_writes_everywhere_spoils_bytes_of_objects_and_nothing_else");
+    let mut daemon = Daemon::start(MEBIBYTE);
+    let mut vandal = RawPeer::old(&daemon.socket());
+    (0..20).for_each(|n| vandal.put(id(n), 10_000));
+    let memory = File::from(vandal.descriptors.pop_front().unwrap());
+    let length = memory.metadata().unwrap().len();
+    let noise = vec![0xff; MEBIBYTE as usize];
+    (0..length.div_ceil(MEBIBYTE)).for_each(|n| {
+        let end = (length - n * MEBIBYTE).min(MEBIBYTE) as usize;
+        memory.write_all_at(&noise[..end], n * MEBIBYTE).unwrap();
+    });
+    let mut peer = RawPeer::old(&daemon.socket());
+    assert_eq!(peer.check_rest(), 200_000);
+    let deleted = peer.ask(&Request::Delete { ids: (0..20).map(id).collect() });
+    assert!(matches!(deleted, Reply::Delete { outcomes, .. } if outcomes.iter().all(Result::is_ok)));
+    peer.put(id(100), MEBIBYTE as i64);
+    assert_eq!(peer.check_rest(), MEBIBYTE);
+    daemon.check_healthy();
 }

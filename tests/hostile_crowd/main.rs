@@ -22,7 +22,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use plasma_store::protocol::frame::{Dialect, encode};
 use plasma_store::protocol::{Reply, Request};
-use support::{Daemon, Random, RawPeer, Watchdog, id, process, progress, times};
+use support::{Daemon, Random, RawPeer, Watchdog, eventually, id, process, progress, times};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -143,6 +143,31 @@ fn a_peer_that_reads_no_answers_costs_little_and_gets_them_all_in_the_end() {
         }
     }
     drop(maker);
+    rest.check(&mut daemon);
+}
+
+#[test]
+fn a_descriptor_that_cannot_be_sent_yet_waits_without_work() {
+    let _watchdog = Watchdog::new("a_descriptor_that_cannot_be_sent_yet_waits_without_work");
+    let mut daemon = Daemon::start(MEBIBYTE);
+    let rest = Rest::of(&mut daemon);
+    let mut peer = RawPeer::old(&daemon.socket());
+    let sent = flood(&mut peer, &Request::Contains { id: id(1) });
+    let create = Request::Create { id: id(1), data_size: 10, metadata_size: 0, evict_if_full: true, device_num: 0 };
+    let frame = peer.frame(&create);
+    let mut stream = peer.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || stream.write_all(&frame).unwrap());
+    // Once it has done what can be done, it does nothing.
+    eventually(|| {
+        let before = process::time(daemon.pid());
+        std::thread::sleep(Duration::from_millis(300));
+        process::time(daemon.pid()) == before
+    });
+    (0..sent).for_each(|_| assert_eq!(peer.next(), Some(Reply::Contains { id: id(1), present: false })));
+    assert!(matches!(peer.next(), Some(Reply::Create { outcome: Ok(_), .. })));
+    assert_eq!(peer.descriptors.len(), 1);
+    sending.join().unwrap();
+    drop(peer);
     rest.check(&mut daemon);
 }
 
