@@ -182,6 +182,7 @@ def run(part: Part) -> Count:
         return part.count(lines, process.wait())
     except KeyboardInterrupt:
         end()
+        process.wait()
         raise
     finally:
         limit.cancel()

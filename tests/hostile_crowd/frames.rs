@@ -69,7 +69,7 @@ pub fn conversation(random: &mut Random, spoil: impl Fn(&mut Random, &mut Vec<u8
 }
 
 /// Changes one to four bytes or bits.
-pub fn damage(random: &mut Random, frame: &mut Vec<u8>) {
+pub fn damage(random: &mut Random, frame: &mut [u8]) {
     for _ in 0..1 + random.below(4) {
         let at = random.below(frame.len() as u64) as usize;
         frame[at] = if random.below(2) == 0 { random.next() as u8 } else { frame[at] ^ 1 << random.below(8) };

@@ -44,7 +44,9 @@ fn random_frames_are_survived() {
 #[test]
 fn damaged_frames_are_survived() {
     let _watchdog = Watchdog::new("damaged_frames_are_survived");
-    attack_with("damaged frames", times(100_000, 1_000_000), |random| conversation(random, damage));
+    attack_with("damaged frames", times(100_000, 1_000_000), |random| {
+        conversation(random, |random, frame| damage(random, frame))
+    });
 }
 
 #[test]
