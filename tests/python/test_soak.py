@@ -21,7 +21,8 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import run_tests, soak
+import run_tests, signal, soak
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 run_tests.LOGS = Path(sys.argv[2])
 work = 'touch $TMPDIR/left; sleep 1000 & echo began $$ $! $TMPDIR; wait'
 soak.parts = lambda: [run_tests.Part("sleeps", ["sh", "-c", work])]
