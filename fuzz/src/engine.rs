@@ -78,14 +78,13 @@ impl Script<'_> {
     }
 
     fn request(&mut self) -> Request {
-        match self.byte() % 24 {
-            0..5 => Request::Create {
-                id: self.id(),
-                data_size: self.size(),
-                metadata_size: i64::from(self.byte()),
-                evict_if_full: self.flag(),
-                device_num: i32::from(self.byte() == 255),
-            },
+        match self.byte() % 26 {
+            0..3 => self.create(0, 0),
+            3..5 => {
+                let ttl_ms = self.pick(&[0, 1, 50, u64::MAX]);
+                let wait_ms = self.pick(&[-1, 0, 1, 50, -7, i64::MAX, i64::MIN]);
+                self.create(ttl_ms, wait_ms)
+            }
             5..8 => Request::Seal { id: self.id(), digest: [self.byte(); 8] },
             8..10 => Request::Get { ids: self.ids(), timeout_ms: self.pick(&[-1, 0, 1, 50, -7, i64::MAX, i64::MIN]) },
             10..12 => Request::Release { id: self.id() },
@@ -106,7 +105,21 @@ impl Script<'_> {
             }
             21 => Request::SetOptions { client_name: format!("client {}", self.byte()), quota: self.size() },
             22 => self.pick(&[Self::SUBSCRIBE, Self::DEBUG, Self::GOODBYE])(),
-            _ => Request::Connect { abilities: self.byte().into() },
+            23 => Request::Connect { abilities: self.byte().into() },
+            24 => Request::Pin { ids: self.ids(), pinned: self.flag() },
+            _ => Request::CancelCreate { number: self.number(), id: self.id() },
+        }
+    }
+
+    fn create(&mut self, ttl_ms: u64, wait_ms: i64) -> Request {
+        Request::Create {
+            id: self.id(),
+            data_size: self.size(),
+            metadata_size: i64::from(self.byte()),
+            evict_if_full: self.flag(),
+            device_num: i32::from(self.byte() == 255),
+            ttl_ms,
+            wait_ms,
         }
     }
 
@@ -211,7 +224,7 @@ impl Game {
             2 => drop(self.peer(script).map(|peer| self.disconnect(peer))),
             3 => self.pass(Duration::from_millis(script.byte().into())),
             4 => self.orders.failures.set(script.byte()),
-            5 => self.engine.work(),
+            5 => self.engine.work(self.now),
             6 => {
                 let asker = self.asker(script);
                 asker.zip(script.wire_request()).into_iter().for_each(|(asker, request)| self.ask(asker, request));
@@ -241,7 +254,11 @@ impl Game {
     fn ask(&mut self, asker: Asker, request: Request) {
         let silent = matches!(
             request,
-            Request::Disconnect | Request::Release { .. } | Request::Subscribe | Request::Cancel { .. }
+            Request::Disconnect
+                | Request::Release { .. }
+                | Request::Subscribe
+                | Request::Cancel { .. }
+                | Request::CancelCreate { .. }
         );
         if !silent {
             // The type of an answer follows that of its request.
@@ -364,12 +381,16 @@ impl Game {
         self.work();
         self.pass(Duration::from_secs(1));
         self.check();
+        self.cancel_creates();
         assert!(self.open.keys().all(|(_, kind)| *kind == GET_REPLY), "no answer to {:?}", self.open);
         while let Some(&peer) = self.peers.last() {
             self.disconnect(peer);
+            self.work();
             self.check();
         }
-        self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::Evict { bytes: u64::MAX }, self.now);
+        // Pins outlive everybody.
+        let ids = (0..NAMES).map(|name| ObjectId::new([name; 20])).collect();
+        self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::Delete { ids }, self.now);
         assert_eq!(self.settle().len(), 1);
         self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::GetDebugString, self.now);
         let observed = self.settle();
@@ -378,12 +399,24 @@ impl Game {
         assert!(!self.engine.has_work() && self.engine.next_deadline().is_none());
     }
 
+    /// Cancels what may still wait for room; the name matters only for creates that were answered.
+    fn cancel_creates(&mut self) {
+        let open = self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY);
+        let open: Vec<_> = open.flat_map(|((asker, _), count)| vec![*asker; *count as usize]).collect();
+        for asker in open {
+            let cancel = Request::CancelCreate { number: asker.number, id: ObjectId::new([NAMES; 20]) };
+            self.engine.handle(Asker { number: 0, ..asker }, cancel, self.now);
+        }
+        self.work();
+        self.check();
+    }
+
     fn work(&mut self) {
         for _ in 0..MOST_SLICES {
             if !self.engine.has_work() {
                 return;
             }
-            self.engine.work();
+            self.engine.work(self.now);
         }
         panic!("the engine still has work after {MOST_SLICES} slices");
     }

@@ -6,9 +6,11 @@
 
 mod creation;
 mod figures;
+mod lifetimes;
 mod quotas;
 mod room;
 mod subscribers;
+mod waiting;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -24,6 +26,7 @@ pub(in crate::store) use crate::store::engine::quotas::Quota;
 use crate::store::eviction::LeastRecentlyUsed;
 use crate::store::objects::Object;
 use crate::store::peers::{Peer, PeerId};
+use crate::store::queue::Queue;
 use crate::store::space::{Pages, Space};
 pub use crate::store::waiters::Asker;
 use crate::store::waiters::{Load, Waiters, WaitingGet};
@@ -75,6 +78,15 @@ pub struct Engine<P> {
     peers: HashMap<PeerId, Peer>,
     waiters: Waiters,
     growing: VecDeque<Growing>,
+    queue: Queue,
+    /// Something has changed since the first in the queue was last tried, so that it may be served now, or never.
+    queue_may_move: bool,
+    /// Objects whose time runs, by when they end.
+    expiries: BTreeSet<(Instant, ObjectId)>,
+    /// Bytes of pinned objects.
+    pinned_bytes: u64,
+    /// When the log was last told that the store is full.
+    full_logged: Option<Instant>,
     subscribers: BTreeSet<PeerId>,
     effects: Vec<Effect>,
     next_peer: PeerId,
@@ -93,6 +105,11 @@ impl<P: Pages> Engine<P> {
             peers: HashMap::new(),
             waiters: Waiters::default(),
             growing: VecDeque::new(),
+            queue: Queue::default(),
+            queue_may_move: false,
+            expiries: BTreeSet::new(),
+            pinned_bytes: 0,
+            full_logged: None,
             subscribers: BTreeSet::new(),
             effects: Vec::new(),
             next_peer: 0,
@@ -107,9 +124,18 @@ impl<P: Pages> Engine<P> {
         peer
     }
 
+    /// Says what people are told of a peer when it is in the way of others, such as `process 42 (trainer)`.
+    pub fn name_process(&mut self, peer: PeerId, process: String) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.process = process;
+        }
+    }
+
     /// A connection ended, however it did: takes back everything the peer held or left unfinished.
     pub fn disconnect(&mut self, peer: PeerId) {
         self.waiters.forget(peer);
+        self.queue.forget(peer);
+        self.queue_may_move = true;
         self.growing.retain(|growing| growing.asker.peer != peer);
         self.subscribers.remove(&peer);
         self.end_quota(peer);
@@ -129,26 +155,33 @@ impl<P: Pages> Engine<P> {
 
     /// When [`Engine::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiters.next_deadline()
+        let end = self.expiries.first().map(|(end, _)| *end);
+        [self.waiters.next_deadline(), self.queue.next_deadline(), end].into_iter().flatten().min()
     }
 
-    /// Answers the gets whose time is over.
+    /// Ends what has lasted its time: gets that wait, objects, and creates that wait, which are tried once more.
     pub fn expire(&mut self, now: Now) {
         while let Some(get) = self.waiters.expired(now.instant) {
             self.answer_get(get);
+        }
+        self.end_times(now.instant);
+        while let Some(create) = self.queue.expired(now.instant) {
+            self.queue_may_move = true;
+            self.create(create.asker, create.new, 0, now);
         }
     }
 
     /// Whether [`Engine::work`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.growing.is_empty()
+        !self.growing.is_empty() || self.queue_may_move && !self.queue.is_empty()
     }
 
-    /// Does one slice of long work, so that large creates delay nobody else for long.
-    pub fn work(&mut self) {
+    /// Does one slice of long work, so that large creates delay nobody else for long, and serves one create that waits.
+    pub fn work(&mut self, now: Now) {
         if let Some(growing) = self.growing.pop_front() {
             self.grow(growing);
         }
+        self.serve_first(now);
     }
 
     /// Serves one request.
@@ -159,17 +192,20 @@ impl<P: Pages> Engine<P> {
         match request {
             Request::Connect { abilities } => self.greet(asker, abilities),
             Request::Disconnect => self.close(asker.peer, "it said goodbye".into()),
-            Request::Create { id, data_size, metadata_size, evict_if_full, device_num } => {
+            Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms } => {
                 let sizes = Sizes { data: data_size, metadata: metadata_size, device_num };
-                self.create(asker, id, sizes, evict_if_full, now);
+                match sizes.of_object(id, evict_if_full, ttl_ms) {
+                    Ok(new) => self.create(asker, new, wait_ms, now),
+                    Err(refused) => self.answer_create(asker, id, Err(refused)),
+                }
             }
             Request::CreateAndSeal { id, evict_if_full, data, metadata, digest } => {
                 let object = InlineObject { id, data, metadata, digest };
-                let outcome = self.create_sealed(asker.peer, vec![object], evict_if_full, now);
+                let outcome = self.create_sealed(asker, vec![object], evict_if_full, now);
                 self.reply(asker, Reply::CreateAndSeal { outcome });
             }
             Request::CreateAndSealBatch { objects, evict_if_full } => {
-                let outcome = self.create_sealed(asker.peer, objects, evict_if_full, now);
+                let outcome = self.create_sealed(asker, objects, evict_if_full, now);
                 self.reply(asker, Reply::CreateAndSealBatch { outcome });
             }
             Request::Seal { id, digest } => {
@@ -196,6 +232,7 @@ impl<P: Pages> Engine<P> {
                     self.answer_get(get);
                 }
             }
+            Request::CancelCreate { number, id } => self.cancel_create(Asker { number, ..asker }, id),
             Request::Subscribe => self.subscribe(asker.peer),
             other => self.steer(asker, other),
         }
@@ -209,6 +246,7 @@ impl<P: Pages> Engine<P> {
                 ids.iter().for_each(|id| self.refresh(*id));
                 Reply::RefreshLru
             }
+            Request::Pin { ids, pinned } => Reply::Pin { outcomes: self.pin(&ids, pinned) },
             Request::GetDebugString => Reply::DebugString(self.describe()),
             Request::SetOptions { client_name, quota } => {
                 Reply::SetOptions { outcome: self.set_options(asker.peer, client_name, quota) }
@@ -241,7 +279,7 @@ impl<P: Pages> Engine<P> {
         if object.is_sealed() {
             return Err(Refusal::ObjectAlreadySealed);
         }
-        if object.creator != peer || !object.populated {
+        if object.created_by.peer != peer || !object.populated {
             return Err(Refusal::ObjectNotFound);
         }
         object.state = ObjectState::Sealed;
@@ -250,6 +288,7 @@ impl<P: Pages> Engine<P> {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.unsealed.remove(&id);
         }
+        self.start_time(id, now.instant);
         Ok(())
     }
 
@@ -269,7 +308,7 @@ impl<P: Pages> Engine<P> {
     fn abort(&mut self, asker: Asker, id: ObjectId) {
         let outcome = match self.objects.get(&id) {
             Some(object) if object.is_sealed() => Err(Refusal::ObjectAlreadySealed),
-            Some(object) if object.creator == asker.peer && object.populated => Ok(()),
+            Some(object) if object.created_by.peer == asker.peer && object.populated => Ok(()),
             _ => Err(Refusal::ObjectNotFound),
         };
         let native = self.peers.get(&asker.peer).is_some_and(|peer| peer.native);
@@ -319,7 +358,8 @@ impl<P: Pages> Engine<P> {
     /// Releasing what is not held, or what is not sealed yet, changes nothing.
     fn release(&mut self, peer: PeerId, id: ObjectId) {
         let Some(peer) = self.peers.get_mut(&peer) else { return };
-        if !peer.unsealed.contains(&id) && peer.release(id) {
+        let size = self.objects.get(&id).map_or(0, Object::size);
+        if !peer.unsealed.contains(&id) && peer.release(id, size) {
             self.holder_left(id);
         }
     }
@@ -344,7 +384,7 @@ impl<P: Pages> Engine<P> {
 
     fn hold(&mut self, peer: PeerId, id: ObjectId) {
         let (Some(peer), Some(object)) = (self.peers.get_mut(&peer), self.objects.get_mut(&id)) else { return };
-        if peer.hold(id) {
+        if peer.hold(id, object.size()) {
             object.holders += 1;
             if object.owner.is_none() {
                 self.unlist(id);
@@ -359,18 +399,18 @@ impl<P: Pages> Engine<P> {
         if object.holders > 0 {
             return;
         }
-        if object.doomed {
-            self.drop_object(id);
-        } else if object.is_sealed() && object.owner.is_none() {
-            self.list(id);
+        match object.doomed {
+            true => self.drop_object(id),
+            false => self.list_if_idle(id),
         }
     }
 
     /// Undoes a create.
     fn forget_unsealed(&mut self, peer: PeerId, id: ObjectId) {
+        let size = self.objects.get(&id).map_or(0, Object::size);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.unsealed.remove(&id);
-            peer.held.remove(&id);
+            peer.end_hold(id, size);
         }
         self.drop_object(id);
     }
@@ -378,8 +418,11 @@ impl<P: Pages> Engine<P> {
     /// Removes an object and gives its memory back. Nobody holds it any more.
     fn drop_object(&mut self, id: ObjectId) {
         self.disown(id);
+        self.forget_time(id);
         let Some(object) = self.objects.remove(&id) else { return };
         self.space.release(object.extent, object.size());
+        self.pinned_bytes -= if object.pinned { object.size() } else { 0 };
+        self.queue_may_move = true;
         if object.is_sealed() {
             self.announce(vec![Event::Deleted { id }]);
         }

@@ -1,8 +1,8 @@
 //! The daemon's core. `engine` holds the rules and knows no socket; `server` is the plumbing and knows no rule.
 //!
 //! - [`engine`]: (peer, request, now) -> effects.
-//! - [`objects`], [`peers`], [`waiters`], [`eviction`]: what the engine remembers: objects, who holds them, who waits for
-//!   them, which may go first.
+//! - [`objects`], [`peers`], [`waiters`], [`queue`], [`eviction`]: what the engine remembers: objects, who holds them, who waits
+//!   for them, who waits for room, which may go first.
 //! - [`space`]: the memory ledger and the segment that objects lie in.
 //! - [`server`]: the epoll loop, connections, descriptors; [`subscription`]: sockets that events are written to.
 //! - [`options`], [`available`]: what a store is to be, and how large it can be here.
@@ -17,6 +17,7 @@ mod eviction;
 mod objects;
 mod options;
 mod peers;
+mod queue;
 mod server;
 pub mod space;
 mod subscription;

@@ -1,11 +1,14 @@
 //! What the store knows of each object.
 #![forbid(unsafe_code)]
 
+use std::time::Instant;
+
 use crate::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use crate::protocol::notification::Event;
 use crate::shm::arena::Extent;
 use crate::store::eviction::Age;
 use crate::store::peers::PeerId;
+use crate::store::waiters::Asker;
 
 /// Key of the one segment there is. Never 0, which old clients see in placeholders, and never reused.
 pub const SEGMENT_KEY: i32 = 1;
@@ -23,14 +26,20 @@ pub struct Object {
     pub state: ObjectState,
     /// Whether all its pages are there; before that its creator has no answer yet.
     pub populated: bool,
-    /// The peer that may seal or abort it.
-    pub creator: PeerId,
+    /// The create that made it. Only that peer may seal or abort it.
+    pub created_by: Asker,
     /// The peer whose quota it counts for.
     pub owner: Option<PeerId>,
     /// Peers that hold it.
     pub holders: u32,
     /// It goes when its last holder lets go.
     pub doomed: bool,
+    /// Nothing evicts it.
+    pub pinned: bool,
+    /// Milliseconds that it lives after its seal; 0 without limit.
+    pub ttl_ms: u64,
+    /// When it will be deleted.
+    pub expires: Option<Instant>,
     /// Its place among those that may be evicted, when it is one.
     pub age: Option<Age>,
     /// Unix seconds.
@@ -78,6 +87,7 @@ impl Object {
             create_time: self.create_time,
             construct_duration: self.construct_duration,
             digest: self.digest,
+            pinned: self.pinned,
         }
     }
 }

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -166,8 +166,9 @@ impl Server {
                     peer => self.serve(peer, event.events()),
                 }
             }
-            self.engine.work();
-            self.engine.expire(now());
+            let now = now();
+            self.engine.work(now);
+            self.engine.expire(now);
             self.accept_again();
             self.apply_effects();
         }
@@ -234,6 +235,7 @@ impl Server {
     fn welcome(&mut self, socket: Guarded<OwnedFd>) -> Result<()> {
         let credentials = self.listener.admit(socket.as_fd())?;
         let peer = self.engine.connect();
+        self.engine.name_process(peer, process_of(&credentials));
         let interest = EpollFlags::EPOLLIN;
         if let Err(errno) = self.epoll.0.add(&*socket, EpollEvent::new(interest, peer)) {
             self.engine.disconnect(peer);
@@ -473,6 +475,23 @@ fn attach_segments(reply: &mut Reply, info: SegmentInfo) -> bool {
         _ => return false,
     }
     true
+}
+
+/// What people are told of a peer: `process 42 (trainer)`. Empty where the system does not tell, as across containers.
+fn process_of(credentials: &UnixCredentials) -> String {
+    let pid = credentials.pid();
+    if pid <= 0 {
+        return String::new();
+    }
+    // The process chose this name: nothing in it may end a line of the log or steer a terminal.
+    let plain = |letter: char| if letter.is_control() { '?' } else { letter };
+    match fs::read(format!("/proc/{pid}/comm")) {
+        Ok(name) => {
+            let name: String = String::from_utf8_lossy(&name).trim_end_matches('\n').chars().map(plain).collect();
+            format!("process {pid} ({name})")
+        }
+        Err(_) => format!("process {pid}"),
+    }
 }
 
 fn spare_descriptor() -> Option<Guarded<OwnedFd>> {

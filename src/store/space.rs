@@ -162,14 +162,9 @@ impl<P: Pages> Space<P> {
         }
     }
 
-    /// What a refused create is told: the figures that explain it.
-    pub fn describe(&self, asked: u64) -> String {
-        format!(
-            "an object of {asked} bytes does not fit: capacity {}, used {}, largest free extent {}",
-            self.limit,
-            self.used,
-            self.arena.largest_free()
-        )
+    /// Bytes of the longest free extent.
+    pub fn largest_free(&self) -> u64 {
+        self.arena.largest_free()
     }
 
     fn allocate_pages(&mut self, range: Range<u64>) -> Result<()> {

@@ -155,10 +155,12 @@ fn a_descriptor_that_cannot_be_sent_yet_waits_without_work() {
     let rest = Rest::of(&mut daemon);
     let mut peer = RawPeer::old(&daemon.socket());
     let sent = flood(&mut peer, &Request::Contains { id: id(1) });
-    let create = Request::Create { id: id(1), data_size: 10, metadata_size: 0, evict_if_full: true, device_num: 0 };
-    let frame = peer.frame(&create);
+    let create =
+        Request::CreateAndSeal { id: id(1), evict_if_full: true, data: vec![7; 10], metadata: vec![], digest: [0; 8] };
+    let get = Request::Get { ids: vec![id(1)], timeout_ms: -1 };
+    let frames = [peer.frame(&create), peer.frame(&get)].concat();
     let mut stream = peer.stream.try_clone().unwrap();
-    let sending = std::thread::spawn(move || stream.write_all(&frame).unwrap());
+    let sending = std::thread::spawn(move || stream.write_all(&frames).unwrap());
     // Once it has done what can be done, it does nothing.
     eventually(|| {
         let before = process::time(daemon.pid());
@@ -166,7 +168,8 @@ fn a_descriptor_that_cannot_be_sent_yet_waits_without_work() {
         process::time(daemon.pid()) == before
     });
     (0..sent).for_each(|_| assert_eq!(peer.next(), Some(Reply::Contains { id: id(1), present: false })));
-    assert!(matches!(peer.next(), Some(Reply::Create { outcome: Ok(_), .. })));
+    assert!(matches!(peer.next(), Some(Reply::CreateAndSeal { outcome: Ok(()) })));
+    assert!(matches!(peer.next(), Some(Reply::Get { locations, .. }) if locations.len() == 1));
     assert_eq!(peer.descriptors.len(), 1);
     sending.join().unwrap();
     drop(peer);

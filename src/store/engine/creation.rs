@@ -7,14 +7,15 @@ use crate::shm::arena::Extent;
 use crate::store::engine::{Asker, Engine, Now};
 use crate::store::objects::Object;
 use crate::store::peers::PeerId;
+use crate::store::queue::NewObject;
 use crate::store::space::{NoRoom, Pages, Populated};
 
 /// A create whose pages are still being allocated.
 #[derive(Debug)]
 pub(super) struct Growing {
     pub(super) asker: Asker,
-    id: ObjectId,
-    evict: bool,
+    pub(super) id: ObjectId,
+    pub(super) evict: bool,
 }
 
 /// Sizes as a peer sent them.
@@ -26,37 +27,66 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Data and metadata bytes, or a sentence that names what was wrong.
-    fn checked(self) -> Result<(u64, u64), String> {
+    /// The object that is to have these sizes, or a sentence that names what is wrong with them.
+    pub(super) fn of_object(self, id: ObjectId, evict: bool, ttl_ms: u64) -> Result<NewObject, Refused> {
         if self.device_num != 0 {
-            return Err(format!("this store has host memory only, not device {}", self.device_num));
+            return Err(out_of_memory(format!("this store has host memory only, not device {}", self.device_num)));
         }
         match (u64::try_from(self.data), u64::try_from(self.metadata)) {
-            (Ok(data), Ok(metadata)) => Ok((data, metadata)),
-            _ => Err(format!("an object of {} data and {} metadata bytes cannot be", self.data, self.metadata)),
+            (Ok(data_size), Ok(metadata_size)) => Ok(NewObject { id, data_size, metadata_size, evict, ttl_ms }),
+            _ => {
+                let text = format!("an object of {} data and {} metadata bytes cannot be", self.data, self.metadata);
+                Err(out_of_memory(text))
+            }
         }
     }
 }
 
 impl<P: Pages> Engine<P> {
-    pub(super) fn create(&mut self, asker: Asker, id: ObjectId, sizes: Sizes, evict: bool, now: Now) {
-        match self.begin(asker.peer, id, sizes, evict, now) {
-            Ok(()) => self.grow(Growing { asker, id, evict }),
-            Err(refused) => self.answer_create(asker, id, Err(refused)),
+    pub(super) fn create(&mut self, asker: Asker, new: NewObject, wait_ms: i64, now: Now) {
+        let NewObject { id, evict, .. } = new;
+        if let Err(refused) = self.check(asker.peer, &new, now) {
+            return self.answer_create(asker, id, Err(refused));
         }
+        let waits = self.may_wait(asker.peer, wait_ms);
+        let is_its_turn = !waits || self.queue.is_empty();
+        if is_its_turn && self.begin_at_once(asker, new, now) {
+            self.grow(Growing { asker, id, evict });
+        } else if waits {
+            self.park(asker, new, wait_ms, now);
+        } else {
+            let refused = self.full(asker.peer, new.size(), now);
+            self.answer_create(asker, id, Err(refused));
+        }
+    }
+
+    /// Whether the object can be made once there is room.
+    pub(super) fn check(&mut self, peer: PeerId, new: &NewObject, now: Now) -> Result<(), Refused> {
+        let NewObject { id, evict, .. } = *new;
+        if self.objects.contains_key(&id) {
+            return Err(Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") });
+        }
+        let size = new.size();
+        if let Some(quota) = self.quota_below(peer, size).filter(|_| evict) {
+            return Err(out_of_memory(format!(
+                "an object of {size} bytes is larger than the client's quota of {quota}"
+            )));
+        }
+        if size > self.space.limit() { Err(self.full(peer, size, now)) } else { Ok(()) }
     }
 
     /// Makes objects whose bytes came with the request: all of them, or none. Nobody holds them afterwards.
     pub(super) fn create_sealed(
         &mut self,
-        peer: PeerId,
+        asker: Asker,
         objects: Vec<InlineObject>,
         evict: bool,
         now: Now,
     ) -> Result<(), Refusal> {
+        let peer = asker.peer;
         let mut made = Vec::with_capacity(objects.len());
         for object in &objects {
-            if let Err(refused) = self.make(peer, object, evict, now) {
+            if let Err(refused) = self.make(asker, object, evict, now) {
                 made.into_iter().for_each(|id| self.forget_unsealed(peer, id));
                 return Err(refused.refusal);
             }
@@ -71,17 +101,20 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Makes one object and fills it; it is not sealed yet. A message bounds its size, so this is not done in slices.
-    fn make(&mut self, peer: PeerId, object: &InlineObject, evict: bool, now: Now) -> Result<(), Refused> {
-        let size_of = |bytes: &[u8]| i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-        let sizes = Sizes { data: size_of(&object.data), metadata: size_of(&object.metadata), device_num: 0 };
-        self.begin(peer, object.id, sizes, evict, now)?;
+    fn make(&mut self, asker: Asker, object: &InlineObject, evict: bool, now: Now) -> Result<(), Refused> {
+        let (data_size, metadata_size) = (object.data.len() as u64, object.metadata.len() as u64);
+        let new = NewObject { id: object.id, data_size, metadata_size, evict, ttl_ms: 0 };
+        self.check(asker.peer, &new, now)?;
+        if !self.begin_at_once(asker, new, now) {
+            return Err(self.full(asker.peer, new.size(), now));
+        }
         let filled = self.populate_whole(object.id, evict).and_then(|extent| {
             let Some(extent) = extent else { return Ok(()) };
             self.space.write(extent, 0, &object.data)?;
             self.space.write(extent, object.data.len() as u64, &object.metadata)
         });
         filled.map_err(|error| {
-            self.forget_unsealed(peer, object.id);
+            self.forget_unsealed(asker.peer, object.id);
             out_of_memory(error.to_string())
         })
     }
@@ -100,26 +133,27 @@ impl<P: Pages> Engine<P> {
         }
     }
 
-    /// Enters a new object, held by its creator, in room that has no pages yet.
-    fn begin(&mut self, peer: PeerId, id: ObjectId, sizes: Sizes, evict: bool, now: Now) -> Result<(), Refused> {
-        if self.objects.contains_key(&id) {
-            return Err(Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") });
-        }
-        let (data_size, metadata_size) = sizes.checked().map_err(out_of_memory)?;
+    /// Enters an object that was checked, held by its creator, in room that has no pages yet. Returns whether there was room.
+    pub(super) fn begin(&mut self, asker: Asker, new: NewObject, now: Now) -> bool {
+        let NewObject { id, data_size, metadata_size, evict, ttl_ms } = new;
+        let peer = asker.peer;
         if evict {
-            self.make_room_in_quota(peer, data_size + metadata_size).map_err(out_of_memory)?;
+            self.make_room_in_quota(peer, new.size());
         }
-        let extent = self.reserve(peer, data_size + metadata_size, evict)?;
+        let Some(extent) = self.reserve(peer, new.size(), evict) else { return false };
         let object = Object {
             extent,
             data_size,
             metadata_size,
             state: ObjectState::Created,
             populated: false,
-            creator: peer,
+            created_by: asker,
             owner: None,
             holders: 0,
             doomed: false,
+            pinned: false,
+            ttl_ms,
+            expires: None,
             age: None,
             create_time: now.unix_seconds,
             construct_duration: -1,
@@ -131,20 +165,20 @@ impl<P: Pages> Engine<P> {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.unsealed.insert(id);
         }
-        Ok(())
+        true
     }
 
     /// Finds room, evicting objects if that is allowed and if it helps.
-    fn reserve(&mut self, peer: PeerId, size: u64, evict: bool) -> Result<Option<Extent>, Refused> {
+    fn reserve(&mut self, peer: PeerId, size: u64, evict: bool) -> Option<Option<Extent>> {
         loop {
             let goal = match self.space.reserve(size) {
-                Ok(extent) => return Ok(extent),
+                Ok(extent) => return Some(extent),
                 Err(NoRoom::OverLimit(missing)) if self.can_evict(missing) => self.eviction_goal(peer, missing),
-                Err(NoRoom::Fragmented) if size <= self.space.limit() => 1,
-                Err(_) => return Err(out_of_memory(self.space.describe(size))),
+                Err(NoRoom::Fragmented) => 1,
+                Err(NoRoom::OverLimit(_)) => return None,
             };
             if !evict || !self.can_evict(1) || self.evict(goal) == 0 {
-                return Err(out_of_memory(self.space.describe(size)));
+                return None;
             }
         }
     }
@@ -169,11 +203,11 @@ impl<P: Pages> Engine<P> {
         }
     }
 
-    fn answer_create(&mut self, asker: Asker, id: ObjectId, outcome: Result<Location, Refused>) {
+    pub(super) fn answer_create(&mut self, asker: Asker, id: ObjectId, outcome: Result<Location, Refused>) {
         self.reply(asker, Reply::Create { id, outcome, segment: None });
     }
 }
 
-fn out_of_memory(detail: String) -> Refused {
+pub(super) fn out_of_memory(detail: String) -> Refused {
     Refused { refusal: Refusal::OutOfMemory, detail }
 }

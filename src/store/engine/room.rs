@@ -10,11 +10,7 @@ use crate::store::space::Pages;
 impl<P: Pages> Engine<P> {
     /// Whether evicting everything that may go would free this many bytes; if not, nothing should go in vain.
     pub(super) fn can_evict(&self, bytes: u64) -> bool {
-        let mut left = bytes;
-        self.evictable.oldest_first().any(|id| {
-            left = left.saturating_sub(self.objects.get(&id).map_or(0, Object::size));
-            left == 0
-        })
+        self.evictable.bytes() >= bytes
     }
 
     /// For an old client a fifth of the store at least, as it always was; for the others what is needed.
@@ -50,18 +46,28 @@ impl<P: Pages> Engine<P> {
 
     /// Puts an object at the young end of its list: its owner's, or that of all who have none.
     pub(super) fn list(&mut self, id: ObjectId) {
-        let Some(owner) = self.objects.get(&id).map(|object| object.owner) else { return };
-        let age = self.list_of(owner).insert(id);
+        let Some((owner, size)) = self.objects.get(&id).map(|object| (object.owner, object.size())) else { return };
+        let age = self.list_of(owner).insert(id, size);
         if let Some(object) = self.objects.get_mut(&id) {
             object.age = Some(age);
+        }
+        self.queue_may_move = true;
+    }
+
+    /// Puts an object that is nobody's own into the list of all, if it may be evicted now.
+    pub(super) fn list_if_idle(&mut self, id: ObjectId) {
+        let is_idle = |object: &Object| object.is_sealed() && object.holders == 0 && !object.pinned;
+        if self.objects.get(&id).is_some_and(|object| object.owner.is_none() && is_idle(object)) {
+            self.list(id);
         }
     }
 
     /// Takes an object out of the list that it is in. Returns whether it was in one.
     pub(super) fn unlist(&mut self, id: ObjectId) -> bool {
-        let taken = self.objects.get_mut(&id).and_then(|object| Some((object.owner, object.age.take()?)));
-        let Some((owner, age)) = taken else { return false };
-        self.list_of(owner).remove(age);
+        let Some(object) = self.objects.get_mut(&id) else { return false };
+        let (owner, size) = (object.owner, object.size());
+        let Some(age) = object.age.take() else { return false };
+        self.list_of(owner).remove(age, size);
         true
     }
 

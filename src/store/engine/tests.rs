@@ -5,11 +5,13 @@ mod create;
 mod delete;
 mod get;
 mod inline;
+mod lifetimes;
 mod model;
 mod pages;
 mod peers;
 mod quotas;
 mod subscribers;
+mod waiting;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -82,7 +84,15 @@ fn ids(names: &[u8]) -> Vec<ObjectId> {
 }
 
 fn create_of(name: u8, data_size: i64, metadata_size: i64) -> Request {
-    Request::Create { id: id(name), data_size, metadata_size, evict_if_full: true, device_num: 0 }
+    Request::Create {
+        id: id(name),
+        data_size,
+        metadata_size,
+        evict_if_full: true,
+        device_num: 0,
+        ttl_ms: 0,
+        wait_ms: 0,
+    }
 }
 
 impl Lab {
@@ -139,7 +149,7 @@ impl Lab {
 
     fn work(&mut self) {
         while self.engine.has_work() {
-            self.engine.work();
+            self.engine.work(self.now);
         }
     }
 
@@ -237,24 +247,33 @@ impl Lab {
         for (id, object) in &engine.objects {
             let held_by = engine.peers.values().filter(|peer| peer.held.contains_key(id)).count();
             assert_eq!(object.holders as usize, held_by, "holders of {id}");
-            let listed = object.owner.is_some() || object.is_sealed() && held_by == 0;
+            let listed = object.owner.is_some() || object.is_sealed() && held_by == 0 && !object.pinned;
             assert_eq!(object.age.is_some(), listed, "{id} is in the order of eviction, or not");
             assert!(!(object.doomed && held_by == 0), "{id} should be gone");
             let unsealed_of = engine.peers.iter().filter(|(_, peer)| peer.unsealed.contains(id)).map(|(peer, _)| *peer);
-            let expected = (!object.is_sealed()).then_some(object.creator);
+            let expected = (!object.is_sealed()).then_some(object.created_by.peer);
             assert!(unsealed_of.eq(expected), "whose unsealed object {id} is");
         }
         let held = engine.peers.values().flat_map(|peer| peer.held.iter());
         assert!(held.clone().all(|(id, _)| engine.objects.contains_key(id)), "a hold on nothing");
         assert!(held.clone().all(|(_, count)| *count > 0));
+        for peer in engine.peers.values() {
+            let bytes = peer.held.keys().map(|id| engine.objects[id].size()).sum::<u64>();
+            assert_eq!(peer.held_bytes, bytes, "bytes that a peer holds");
+        }
+        let pinned = engine.objects.values().filter(|object| object.pinned);
+        assert_eq!(engine.pinned_bytes, pinned.map(Object::size).sum::<u64>());
+        let ends = engine.objects.iter().filter_map(|(id, object)| Some((object.expires?, *id)));
+        assert_eq!(engine.expiries, ends.collect());
         let listed = |owner| {
             let mut ids: Vec<_> = engine.objects.iter().filter(|(_, object)| object.owner == owner).collect();
             ids.retain(|(_, object)| object.age.is_some());
             (ids.len(), ids.iter().map(|(_, object)| object.size()).sum::<u64>())
         };
-        assert_eq!(engine.evictable.oldest_first().count(), listed(None).0);
+        assert_eq!((engine.evictable.oldest_first().count(), engine.evictable.bytes()), listed(None));
         for (peer, quota) in engine.peers.iter().filter_map(|(peer, state)| Some((peer, state.quota.as_ref()?))) {
             assert_eq!((quota.objects.oldest_first().count(), quota.used), listed(Some(*peer)), "quota of peer {peer}");
+            assert_eq!(quota.objects.bytes(), quota.used);
         }
         let owners: HashSet<_> = engine.objects.values().filter_map(|object| object.owner).collect();
         assert!(owners.iter().all(|owner| engine.peers[owner].quota.is_some()), "an owner without a quota");
@@ -265,7 +284,7 @@ impl Lab {
         assert_eq!(self.effects().len(), 0);
         assert_eq!((self.used(), self.engine.objects.len()), (0, 0));
         assert_eq!((self.figure("allocated bytes"), self.figure("pinned bytes")), (0, 0));
-        assert!(self.engine.waiters.is_empty() && self.engine.growing.is_empty());
+        assert!(self.engine.waiters.is_empty() && self.engine.growing.is_empty() && self.engine.queue.is_clean());
         assert_eq!(self.engine.next_deadline(), None);
     }
 }

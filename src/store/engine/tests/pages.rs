@@ -17,7 +17,7 @@ fn a_large_object_is_answered_when_all_its_pages_are_there_and_others_are_served
     let mut answered = Vec::new();
     while lab.engine.has_work() {
         let before = lab.pages.0.borrow().backed;
-        lab.engine.work();
+        lab.engine.work(lab.now);
         assert!(lab.pages.0.borrow().backed - before <= 8 << 20, "one slice a turn");
         answered.extend(lab.effects());
     }
@@ -64,7 +64,7 @@ fn a_peer_that_leaves_while_its_object_grows_leaves_nothing() {
     let (leaver, stayer) = (lab.native(), lab.native());
     lab.send(leaver, create_of(1, LARGE, 0));
     lab.send(leaver, create_of(2, LARGE, 0));
-    lab.engine.work();
+    lab.engine.work(lab.now);
     lab.engine.disconnect(leaver);
     assert!(!lab.engine.has_work());
     lab.check_empty();
