@@ -51,15 +51,16 @@ impl Drop for EndsAll<'_> {
 
 fn put_until(over: &AtomicBool, client: &Client, rounds: &AtomicU64) {
     while !over.load(Ordering::Relaxed) {
-        healthy_round(client, rounds.fetch_add(1, Ordering::Relaxed));
+        let served = healthy_round(client, rounds.load(Ordering::Relaxed));
+        rounds.fetch_add(u64::from(served), Ordering::Relaxed);
     }
 }
 
-fn healthy_round(client: &Client, round: u64) {
+/// Returns whether there was room: the attackers may have taken what there is, until they are gone.
+fn healthy_round(client: &Client, round: u64) -> bool {
     let name = id(1 << 40 | round);
     let buffer = match client.create(name, 1000, b"", Default::default()) {
-        // The attackers may have taken what there is, until they are gone.
-        Err(Error::StoreFull(_)) => return,
+        Err(Error::StoreFull(_)) => return false,
         created => created.unwrap(),
     };
     buffer.write(0, &[round as u8; 1000]).unwrap();
@@ -72,6 +73,7 @@ fn healthy_round(client: &Client, round: u64) {
     assert!(client.delete(&[name]).unwrap()[0].is_err(), "it is held");
     drop((buffer, got));
     assert!(!client.contains(name).unwrap());
+    true
 }
 
 /// An old client with objects whose bytes it knows.
