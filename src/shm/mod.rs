@@ -22,7 +22,8 @@ pub mod bytes;
 pub mod fork_token;
 pub mod index;
 pub mod mapping;
-#[cfg(all(test, loom))]
+#[cfg(loom)]
+#[cfg(test)]
 mod models;
 pub mod one_writer;
 pub mod pins;

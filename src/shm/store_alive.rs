@@ -42,7 +42,9 @@ impl StoreAlive {
     /// begin with the number of its thread, which peers look for.
     pub fn hold(mapping: &Arc<Mapping>, offset: u64) -> Result<Self> {
         if !offset.is_multiple_of(64) {
-            return Err(Error::InvalidArgument(format!("a mutex cannot lie at byte {offset}, which is not 64 times n")));
+            return Err(Error::InvalidArgument(format!(
+                "a mutex cannot lie at byte {offset}, which is not 64 times n"
+            )));
         }
         const { assert!(size_of::<libc::pthread_mutex_t>() <= 64 && align_of::<libc::pthread_mutex_t>() <= 64) };
         let mutex: *mut libc::pthread_mutex_t = mapping.address_mut(offset, 64)?.cast();
@@ -86,12 +88,15 @@ unsafe fn initialize(mutex: *mut libc::pthread_mutex_t) -> Result<()> {
     check("pthread_mutexattr_init", unsafe { libc::pthread_mutexattr_init(attributes) })?;
     // SAFETY: the attributes are initialized; the caller answers for the mutex.
     let made = unsafe {
-        check("pthread_mutexattr_setpshared", libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED))
-            .and_then(|()| {
-                let robust = libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST);
-                check("pthread_mutexattr_setrobust", robust)
-            })
-            .and_then(|()| check("pthread_mutex_init", libc::pthread_mutex_init(mutex, attributes)))
+        check(
+            "pthread_mutexattr_setpshared",
+            libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED),
+        )
+        .and_then(|()| {
+            let robust = libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST);
+            check("pthread_mutexattr_setrobust", robust)
+        })
+        .and_then(|()| check("pthread_mutex_init", libc::pthread_mutex_init(mutex, attributes)))
     };
     // SAFETY: they are initialized, and not used afterwards.
     unsafe { libc::pthread_mutexattr_destroy(attributes) };
@@ -140,7 +145,7 @@ mod tests {
     fn the_end_of_its_thread_is_enough() {
         let (mapping, seen) = page();
         std::thread::spawn(move || std::mem::forget(StoreAlive::hold(&mapping, OFFSET).unwrap())).join().unwrap();
-        // `join` waits for the kernel's word that the thread is gone, which is its last.
+        // The kernel goes through a thread's robust mutexes before it tells those who join it.
         assert!(!is_alive(&seen));
     }
 

@@ -88,7 +88,9 @@ impl<A: Word> Words<A> {
     /// [`Error::Protocol`] when they are not inside, [`Error::InvalidArgument`] when `offset` is not a multiple of 64.
     pub fn of_mapping(mapping: &Arc<Mapping>, offset: u64, count: usize) -> Result<Self> {
         if !offset.is_multiple_of(64) {
-            return Err(Error::InvalidArgument(format!("words cannot begin at byte {offset}, which is not 64 times n")));
+            return Err(Error::InvalidArgument(format!(
+                "words cannot begin at byte {offset}, which is not 64 times n"
+            )));
         }
         let bytes = (count as u64).saturating_mul(size_of::<A>() as u64);
         let writable = mapping.address_mut(offset, bytes);

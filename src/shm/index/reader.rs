@@ -1,9 +1,10 @@
 //! A peer's side of the index. Whatever the words say, nothing here panics or reads outside them.
 
+use super::encoding::{EMPTY, IdWords, State, chain, index_in, location};
 use super::layout::{
-    AT_ALIVE, AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET, AT_RETIRED,
-    AT_RETIRE_EPOCH, AT_SLEEPING, AT_STATE, AT_TABLE_NUMBER, AT_UNINDEXED, AT_VERSION, EMPTY, Geometry, HEADER_WORDS,
-    IdWords, MAGIC, Parts, State, VERSION, chain, index_in, location,
+    AT_ALIVE, AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET,
+    AT_RETIRE_EPOCH, AT_RETIRED, AT_SLEEPING, AT_STATE, AT_TABLE_NUMBER, AT_UNINDEXED, AT_VERSION, Geometry,
+    HEADER_WORDS, MAGIC, Parts, VERSION,
 };
 use super::table::in_use;
 use crate::error::{Error, Result};
@@ -49,7 +50,8 @@ impl IndexReader {
         let header = words.part(0..HEADER_WORDS)?;
         let word = |at: usize| header.all()[at].load(Ordering::Acquire);
         if (word(AT_MAGIC), word(AT_VERSION)) != (MAGIC, VERSION) {
-            let text = format!("not an index of version {VERSION}: {:#x}, version {}", word(AT_MAGIC), word(AT_VERSION));
+            let text =
+                format!("not an index of version {VERSION}: {:#x}, version {}", word(AT_MAGIC), word(AT_VERSION));
             return Err(Error::Protocol(text));
         }
         let number = |at: usize| u32::try_from(word(at)).unwrap_or(u32::MAX);

@@ -4,7 +4,8 @@
 //! When there are many tombstones the other table is cleared, filled, and takes over. Readers are not stopped
 //! meanwhile: the table in use does not change, and those who still read the other one see its number has passed.
 
-use super::layout::{AT_TABLE_NUMBER, EMPTY, Parts, TOMBSTONE, chain, entry};
+use super::encoding::{EMPTY, TOMBSTONE, chain, entry};
+use super::layout::{AT_TABLE_NUMBER, Parts};
 use crate::shm::sync::{AtomicU64, Ordering, Step, fence, order_of, taken};
 
 /// What the store knows of the table, in memory of its own.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::layout::{Geometry, IdWords, MOST_OBJECTS, MOST_RETIRED, PROBE_LIMIT, Stage, State, entry, index_in};
+use super::encoding::{IdWords, Stage, State, entry, index_in};
+use super::layout::{Geometry, MOST_OBJECTS, MOST_RETIRED, PROBE_LIMIT};
 use super::reader::{Absent, IndexReader};
 use super::writer::{Descriptor, IndexWriter};
 use crate::error::Error;
@@ -86,7 +87,7 @@ fn any_operations_agree_with_a_map() {
         match model.remove(&n) {
             Some(descriptor) => remove(&mut writer, descriptor),
             None if model.len() < capacity as usize => {
-                drop(model.insert(n, writer.insert(&id(n), place(n)).unwrap()));
+                model.insert(n, writer.insert(&id(n), place(n)).unwrap());
             }
             None => assert_eq!(find(&reader, &id(n)), Err(Absent::Missing)),
         }
@@ -136,7 +137,8 @@ fn what_finds_no_slot_in_a_new_table_is_not_missing() {
     let others: Vec<_> = others.map(|id| writer.insert(&id, place(0)).unwrap()).collect();
     let late = writer.insert(&in_the_first[1], place(9)).unwrap();
     others.into_iter().for_each(|descriptor| remove(&mut writer, descriptor));
-    beginning_in(1, 512).take(PROBE_LIMIT - 1).for_each(|id| drop(writer.insert(&id, place(1)).unwrap()));
+    let _in_the_second: Vec<_> =
+        beginning_in(1, 512).take(PROBE_LIMIT - 1).map(|id| writer.insert(&id, place(1)).unwrap()).collect();
     assert_eq!((find(&reader, &in_the_first[1]), writer.unindexed()), (Ok(place(9)), 0));
     writer.rebuild();
     assert_eq!((find(&reader, &in_the_first[1]), writer.unindexed()), (Err(Absent::Unknown), 1));

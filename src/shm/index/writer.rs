@@ -1,9 +1,9 @@
 //! The store's side of the index.
 
+use super::encoding::{IdWords, Stage, State};
 use super::layout::{
     AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET, AT_RETIRE_EPOCH,
-    AT_RETIRED, AT_SLEEPING, AT_STATE, AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, IdWords, MAGIC, Parts, Stage, State,
-    VERSION,
+    AT_RETIRED, AT_SLEEPING, AT_STATE, AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, MAGIC, Parts, VERSION,
 };
 use super::table::Table;
 use crate::error::Result;

@@ -1,5 +1,6 @@
-//! Model checks: loom runs index and pins, the real code, in every order in which a few threads can, also in those that only
-//! weakly ordered processors show. Every step that orders something is also left out once, which must be noticed.
+//! Model checks: loom runs index and pins, the real code, in the orders in which a few threads can (all those with at
+//! most three interruptions), also as only weakly ordered processors would. Every step that orders something is also left
+//! out once, which must be noticed.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --profile loom --lib --target-dir target/loom shm::models`
 
@@ -11,7 +12,8 @@ use std::sync::atomic::AtomicBool;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use super::index::layout::{Geometry, IdWords, alive_word};
+use super::index::encoding::IdWords;
+use super::index::layout::{Geometry, alive_word};
 use super::index::reader::IndexReader;
 use super::index::writer::{Descriptor, IndexWriter};
 use super::pins::peer::{Lookup, Peer};
@@ -48,11 +50,11 @@ fn check(model: fn(), steps: &[Step]) {
     }
 }
 
-/// Whether the model runs without a panic or a data race, in every order with at most two interruptions.
+/// Whether the model runs without a panic or a data race, in every order with at most three interruptions.
 fn runs(model: fn(), left_out: Option<Step>) -> bool {
     LEFT_OUT.set(left_out);
     let mut loom = loom::model::Builder::new();
-    loom.preemption_bound = Some(2);
+    loom.preemption_bound = Some(3);
     loom.max_branches = 10_000;
     let outcome = catch_unwind(AssertUnwindSafe(|| loom.check(model)));
     LEFT_OUT.set(None);
@@ -86,7 +88,7 @@ impl Store {
     /// Enters the `n`-th id, whose location says `n` too.
     fn insert(&mut self, n: u64) -> Descriptor {
         let location = Location { segment: 1, offset: n, data_size: n, metadata_size: n };
-        self.shared.insert(&id(n), location).unwrap()
+        self.shared.index().insert(&id(n), location).unwrap()
     }
 }
 

@@ -12,7 +12,8 @@
 pub mod peer;
 pub mod store;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests;
 
 /// The part of a pin word that counts holds; the rest counts gets, and wraps.

@@ -6,14 +6,14 @@ use std::hint;
 use super::{COUNT, MOST_HOLDS, ONE_GET};
 use crate::error::Result;
 use crate::object::{Location, ObjectId};
-use crate::shm::index::layout::{Stage, State};
+use crate::shm::index::encoding::{Stage, State};
 use crate::shm::index::reader::{Absent, IndexReader, Wanted};
 use crate::shm::sync::{AtomicU32, Ordering, Step, order_of, taken, total_order};
 use crate::shm::words::Words;
 
-/// How often a search begins again because the table was replaced; how often an object is looked at again that the
-/// store is about to evict. Then the store is asked.
-const PATIENCE: usize = if cfg!(loom) { 2 } else { 64 };
+/// How often a search begins again because the table was replaced, an object is tried again that the store is about to
+/// evict, and its state is looked at meanwhile. Some microseconds in all; then the store is asked.
+const PATIENCE: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// What a get found.
 #[derive(Debug)]
@@ -81,11 +81,7 @@ impl Peer {
     /// # Errors
     /// [`Error::Protocol`] when there are fewer pins than the index has descriptors, [`Error::InvalidArgument`] when
     /// they are read-only.
-    pub fn new(
-        index: IndexReader,
-        pins: Words<AtomicU32>,
-        kick: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Self> {
+    pub fn new(index: IndexReader, pins: Words<AtomicU32>, kick: impl Fn() + Send + Sync + 'static) -> Result<Self> {
         let pins = pins.part(0..index.capacity())?.for_writing()?;
         Ok(Self { index, pins, kick: Box::new(kick) })
     }
@@ -125,10 +121,20 @@ impl Peer {
                 Attempt::Other => return None,
                 Attempt::TooMany => break,
                 // Not missing: the store may find it held, and then it stays.
-                Attempt::Condemned => pause(),
+                Attempt::Condemned => self.wait_for_verdict(index),
             }
         }
         Some(Lookup::AskStore)
+    }
+
+    /// Waits a little without a pin, which would be in the store's way.
+    fn wait_for_verdict(&self, index: usize) {
+        for _ in 0..PATIENCE {
+            if self.index.state(index).stage() != Stage::Condemned {
+                return;
+            }
+            pause();
+        }
     }
 
     fn pin(&self, index: usize, wanted: &Wanted) -> Attempt {
@@ -165,13 +171,13 @@ impl Peer {
     }
 }
 
-#[cfg(not(all(plasma_mutant, not(loom))))]
+#[cfg(not(plasma_mutant))]
 fn add_one_get(word: &AtomicU32) -> u32 {
     word.fetch_add(ONE_GET, Ordering::SeqCst)
 }
 
-/// Without the barrier: what follows may be read before others see the pin.
-#[cfg(all(plasma_mutant, not(loom)))]
+/// Without the barrier, for a test: what follows may be read before others see the pin.
+#[cfg(plasma_mutant)]
 fn add_one_get(word: &AtomicU32) -> u32 {
     let old = word.load(Ordering::Relaxed);
     word.store(old.wrapping_add(ONE_GET), Ordering::Relaxed);

@@ -2,8 +2,8 @@
 
 use super::COUNT;
 use crate::error::Result;
-use crate::object::{Location, ObjectId};
-use crate::shm::index::layout::Stage;
+use crate::object::ObjectId;
+use crate::shm::index::encoding::Stage;
 use crate::shm::index::writer::{Descriptor, IndexWriter};
 use crate::shm::sync::{AtomicU32, Ordering, Step, taken};
 use crate::shm::words::Words;
@@ -27,7 +27,7 @@ impl SharedIndex {
         Self { index, peers: Vec::new(), doomed: Vec::new(), uses }
     }
 
-    /// The index.
+    /// The index, for what needs no look at pins: [`IndexWriter::insert`] and the like.
     pub fn index(&mut self) -> &mut IndexWriter {
         &mut self.index
     }
@@ -52,17 +52,10 @@ impl SharedIndex {
         self.peers.len()
     }
 
-    /// Enters a sealed object: [`IndexWriter::insert`].
-    pub fn insert(&mut self, id: &ObjectId, location: Location) -> Option<Descriptor> {
-        let descriptor = self.index.insert(id, location)?;
-        let _ = self.was_used(&descriptor);
-        Some(descriptor)
-    }
-
     /// Whether a peer has got the object since this was last asked, or it was entered. A hint: peers that come and go
     /// change the answer, and one that lies only changes the order of eviction.
     pub fn was_used(&mut self, descriptor: &Descriptor) -> bool {
-        let uses = self.words(descriptor).fold(0u32, |sum, word| sum.wrapping_add(word & !COUNT));
+        let uses = uses(self.words(descriptor));
         std::mem::replace(&mut self.uses[descriptor.index()], uses) != uses
     }
 
@@ -132,6 +125,7 @@ impl SharedIndex {
             self.index.restore(&descriptor, stage);
             return Err(descriptor);
         }
+        self.uses[descriptor.index()] = uses(self.words(&descriptor));
         self.index.free(descriptor);
         Ok(())
     }
@@ -141,4 +135,9 @@ impl SharedIndex {
         let index = descriptor.index();
         self.peers.iter().map(move |(_, pins)| pins.all()[index].load(Ordering::SeqCst))
     }
+}
+
+/// The gets that these words count.
+fn uses(words: impl Iterator<Item = u32>) -> u32 {
+    words.fold(0, |sum, word| sum.wrapping_add(word & !COUNT))
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
+use super::MOST_HOLDS;
 use super::peer::{Lookup, Peer, Pin};
 use super::store::SharedIndex;
-use super::MOST_HOLDS;
 use crate::error::Error;
 use crate::object::{Location, ObjectId};
 use crate::shm::index::layout::{Geometry, alive_word};
@@ -38,7 +38,7 @@ impl Store {
     }
 
     fn insert(&mut self, n: u64) -> Descriptor {
-        self.shared.insert(&id(n), Location { segment: 1, offset: n, data_size: n, metadata_size: 0 }).unwrap()
+        self.shared.index().insert(&id(n), Location { segment: 1, offset: n, data_size: n, metadata_size: 0 }).unwrap()
     }
 }
 
@@ -101,7 +101,7 @@ fn the_end_of_a_peer_is_the_end_of_its_pins() {
     let deleted = store.insert(1);
     let evicted = store.insert(2);
     for n in [1, 2, 2] {
-        std::mem::forget(dying.get(n));
+        let _never_released = dying.get(n);
     }
     let kept = staying.get(2);
     assert!(!store.shared.delete(deleted));
@@ -169,7 +169,7 @@ fn too_many_holds_are_refused_and_change_none() {
     let descriptor = store.insert(1);
     let word = &attached.pins.all()[descriptor.index()];
     word.store(MOST_HOLDS - 1, Ordering::Relaxed);
-    std::mem::forget(attached.get(1));
+    let _never_released = attached.get(1);
     assert!(matches!(attached.peer.get(&id(1)), Lookup::AskStore));
     assert_eq!(word.load(Ordering::Relaxed) % (1 << 20), MOST_HOLDS);
     store.shared.evict(descriptor).unwrap_err();
