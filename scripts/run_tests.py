@@ -98,6 +98,8 @@ class Part:
     command: list[str]
     count: Callable[[Iterable[str], int], Count] = count_one
     directory: Path = ROOT
+    variables: dict[str, str] = field(default_factory=dict)
+    """What its environment has besides that of all."""
 
 
 def pytest(name: str, *arguments: str) -> Part:
@@ -110,12 +112,15 @@ def pytest(name: str, *arguments: str) -> Part:
 def parts() -> list[Part]:
     """Everything `make test` runs, cheap checks first."""
     cargo_test = ["cargo", "test", "--locked", "--no-fail-fast", "--", "--show-output"]
+    loom = ["cargo", "test", "--locked", "--profile", "loom", "--lib", "--target-dir", str(BUILT.parent / "loom"),
+            "shm::models", "--", "--show-output"]
     return [
         Part("rustfmt", ["cargo", "fmt", "--check"]),
         Part("clippy", ["cargo", "clippy", "--locked", "--all-targets", "--", "-D", "warnings"]),
         Part("generated code", ["scripts/generate_flatbuffers.sh", "--check"]),
         Part("build", ["cargo", "build", "--locked"]),
         Part("cargo test", cargo_test, count_cargo),
+        Part("models", loom, count_cargo, variables={"RUSTFLAGS": "--cfg loom"}),
         Part("mypy", [sys.executable, "-m", "mypy"], directory=ROOT / "python-ctypes"),  # strict, says pyproject.toml
         pytest("python package", "-m", "not torch", "python-ctypes/tests"),  # torch: make test-torch
         pytest("readme and scripts", "tests/python"),
@@ -164,8 +169,9 @@ def run(part: Part) -> Count:
     """Runs the part to its end or its limit; its processes never outlive it."""
     lines: list[str] = []
     display = Display()
-    process = subprocess.Popen(part.command, cwd=part.directory, env=environment(), stdin=subprocess.DEVNULL, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", start_new_session=True)
+    process = subprocess.Popen(part.command, cwd=part.directory, env=environment() | part.variables,
+                               stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               errors="replace", start_new_session=True)
 
     def end() -> None:
         os.killpg(process.pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::{Pid, ftruncate};
 
 use super::mapping::Mapping;
-use super::segment::{Segment, failed, new_memfd, seal, unnamed_file};
+use super::segment::{Segment, failed, new_memfd, seal_length, unnamed_file};
 use crate::error::{Error, Result};
 
 impl Segment {
@@ -40,7 +40,7 @@ impl Segment {
         let whole = whole.ok_or_else(|| Error::InvalidArgument(format!("a segment cannot have {len} bytes")))?;
         ftruncate(&fd, whole).map_err(|errno| failed("ftruncate", len, errno))?;
         if directory.is_none() {
-            seal(&fd)?;
+            seal_length(&fd)?;
         }
         Ok(Self { fd, len: whole as u64, is_huge: true })
     }

@@ -7,6 +7,11 @@
 //! - [`arena`]: which offsets of a segment belong to whom.
 //! - [`backing`]: which pages of a segment have memory.
 //! - [`fork_token`]: whether this is still the process that made a handle.
+//! - [`one_writer`]: a memory file that one mapping writes and nobody else ever can.
+//! - [`index`]: which objects are where, written by the store, read by all its peers.
+//! - [`pins`]: what peers hold, each in memory that it alone writes, and what the store may reuse.
+//! - [`store_alive`]: a word that tells peers whether their store lives.
+//! - [`words`], [`sync`]: memory as atomic words, and what orders them.
 //!
 //! The store maps no object data: it moves offsets ([`arena`]) and pages ([`backing`], [`segment`]), and what it must
 //! read or write itself goes through `pread` and `pwrite`, where a hole or a shortage is an error return. Clients map,
@@ -17,7 +22,16 @@ pub mod backing;
 pub mod bytes;
 pub mod fork_token;
 mod huge;
+pub mod index;
 pub mod mapping;
+#[cfg(loom)]
+#[cfg(test)]
+mod models;
+pub mod one_writer;
+pub mod pins;
 #[cfg(test)]
 mod seeded;
 pub mod segment;
+pub mod store_alive;
+pub mod sync;
+pub mod words;

@@ -45,9 +45,19 @@ impl Segment {
     /// # Errors
     /// [`Error::InvalidArgument`] when `len` is 0 or no file can be that long, [`Error::Io`] when a call fails.
     pub fn create(name: &str, len: u64) -> Result<Self> {
-        let segment = Self::with_length(len, || new_memfd(name, MFdFlags::empty()))?;
-        seal(&segment.fd)?;
+        let segment = Self::create_unsealed(name, len)?;
+        seal_length(&segment.fd)?;
         Ok(segment)
+    }
+
+    /// The same without any seal yet; nobody else may have it before it has those that it needs.
+    pub(super) fn create_unsealed(name: &str, len: u64) -> Result<Self> {
+        Self::with_length(len, || new_memfd(name, MFdFlags::empty()))
+    }
+
+    /// Adds seals for good.
+    pub(super) fn seal(&self, seals: SealFlag) -> Result<()> {
+        fcntl(&self.fd, FcntlArg::F_ADD_SEALS(seals)).map_err(Error::from_errno("fcntl(F_ADD_SEALS)")).map(drop)
     }
 
     /// Makes a segment in `directory`: a file without a name, with mode 0600, that ends with its last descriptor. `len`
@@ -100,13 +110,28 @@ impl Segment {
     /// [`Error::InvalidArgument`] outside the segment, [`Error::Io`] when the memory is not there (`ENOSPC`, `ENOMEM`).
     pub fn allocate(&self, range: Range<u64>) -> Result<()> {
         self.check(range.start, range.end)?;
+        self.fill_by_steps(&range).or_else(|(done, error)| {
+            self.punch(range.start..done)?;
+            Err(error)
+        })
+    }
+
+    /// Puts memory behind those parts of `range` that have none. What it has done by the time it fails stays.
+    ///
+    /// # Errors
+    /// As for [`allocate`](Self::allocate).
+    pub(super) fn fill(&self, range: Range<u64>) -> Result<()> {
+        self.check(range.start, range.end)?;
+        self.fill_by_steps(&range).map_err(|(_, error)| error)
+    }
+
+    /// On failure tells up to where it came.
+    fn fill_by_steps(&self, range: &Range<u64>) -> Result<(), (u64, Error)> {
         let mut done = range.start;
         while done < range.end {
             let step = done..range.end.min(done.saturating_add(ALLOCATION_STEP));
-            if let Err(errno) = self.fallocate(FallocateFlags::empty(), &step) {
-                self.punch(range.start..done)?;
-                return Err(failed("fallocate", range.end - range.start, errno));
-            }
+            self.fallocate(FallocateFlags::empty(), &step)
+                .map_err(|errno| (done, failed("fallocate", range.end - range.start, errno)))?;
             done = step.end;
         }
         Ok(())
@@ -219,7 +244,7 @@ pub(super) fn new_memfd(name: &str, more: MFdFlags) -> Result<OwnedFd> {
         .map_err(|errno| Error::io(format!("memfd_create({name:?})"), errno.into()))
 }
 
-pub(super) fn seal(memfd: &OwnedFd) -> Result<()> {
+pub(super) fn seal_length(memfd: &OwnedFd) -> Result<()> {
     // F_SEAL_SEAL last and in the same call: later nobody, not even we, can add a seal that keeps others from writing.
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(memfd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(Error::from_errno("fcntl(F_ADD_SEALS)"))

@@ -1,0 +1,162 @@
+//! A memory file that one mapping writes, and that nobody else ever can, the owner of the descriptor included.
+//!
+//! A read-only descriptor alone protects nothing: whoever has it opens it again for writing through
+//! `/proc/self/fd`, and a read-only mapping of a writable descriptor is made writable by `mprotect`. So the kernel is told
+//! (`F_SEAL_FUTURE_WRITE`) that mappings that write may stay but none may be made, and no byte be written otherwise.
+//! From then on no page can be given back, either: the memory comes back when the last one who has the file lets go.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::SealFlag;
+use nix::sys::stat::{Mode, fchmod};
+
+use super::mapping::Mapping;
+use super::segment::Segment;
+use crate::error::{Error, Result};
+
+/// A file before its one writer has mapped it. Its memory is there and its length is fixed.
+#[derive(Debug)]
+pub struct OneWriter {
+    segment: Segment,
+    read_only: OwnedFd,
+}
+
+impl OneWriter {
+    /// Makes a file of `len` bytes, rounded up to whole pages, all with memory.
+    ///
+    /// # Errors
+    /// As for [`Segment::create`], and [`Error::Io`] when there is not as much memory.
+    pub fn create(name: &str, len: u64) -> Result<Self> {
+        let segment = Segment::create_unsealed(name, len)?;
+        segment.seal(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
+        segment.allocate(0..segment.len())?;
+        // Everybody gets this one, so that there is no writable description to inherit or to open again.
+        let path = format!("/proc/self/fd/{}", segment.as_fd().as_raw_fd());
+        let read_only = File::open(&path).map_err(|error| Error::io(format!("open({path})"), error))?.into();
+        // Other users cannot open it at all. The same user could undo this, and is kept out by the seal.
+        fchmod(&segment, Mode::empty()).map_err(Error::from_errno("fchmod"))?;
+        Ok(Self { segment, read_only })
+    }
+
+    /// Bytes, whole pages.
+    #[allow(clippy::len_without_is_empty, reason = "a file is never empty")]
+    pub fn len(&self) -> u64 {
+        self.segment.len()
+    }
+
+    /// The descriptor for the one writer, if that is another process; nobody else gets it.
+    pub fn for_writer(&self) -> BorrowedFd<'_> {
+        self.segment.as_fd()
+    }
+
+    /// Maps it for writing in this process, and ends everybody else's chance to.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a call fails.
+    pub fn write_here(self) -> Result<(Mapping, OwnedFd)> {
+        let mapping = Mapping::read_write(self.for_writer(), self.len())?;
+        Ok((mapping, self.written_by_peer()?))
+    }
+
+    /// Whoever is to write it has mapped it by now; from here on nobody else can. Returns the descriptor for readers.
+    ///
+    /// Until now the peer could have given pages back, after which a reader would meet SIGBUS when there is no memory. So
+    /// they are allocated once more, which costs little when they are there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a call fails, or a page is gone and there is no memory for another.
+    pub fn written_by_peer(self) -> Result<OwnedFd> {
+        self.segment.seal(SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL)?;
+        self.segment.fill(0..self.len())?;
+        Ok(self.read_only)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+
+    use nix::errno::Errno;
+    use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, open};
+    use nix::sys::stat::fstat;
+    use nix::sys::uio::pwrite;
+    use nix::unistd::ftruncate;
+
+    use super::*;
+
+    const LEN: u64 = 1 << 18;
+
+    /// Everything by which a descriptor could change the file is refused.
+    fn assert_unwritable(fd: BorrowedFd<'_>) {
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        assert!(Mapping::read_write(fd, LEN).is_err());
+        assert!(pwrite(fd, b"x", 0).is_err());
+        assert!(ftruncate(fd, 0).is_err());
+        assert!(fallocate(fd, mode, 0, 4096).is_err());
+        assert_eq!(fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)), Err(Errno::EPERM));
+    }
+
+    /// The file opened once more for writing, as its user may, or root.
+    fn opened_again(fd: BorrowedFd<'_>) -> OwnedFd {
+        fchmod(fd, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        open(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str(), OFlag::O_RDWR, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn only_the_first_mapping_writes() {
+        let (writer, read_only) = OneWriter::create("test", LEN).unwrap().write_here().unwrap();
+        let reader = Mapping::read_only(&read_only, LEN).unwrap();
+        writer.write(LEN - 4, b"last").unwrap();
+        let mut seen = [0; 4];
+        reader.read(LEN - 4, &mut seen).unwrap();
+        assert_eq!(&seen, b"last");
+        assert_unwritable(read_only.as_fd());
+        assert_unwritable(opened_again(read_only.as_fd()).as_fd());
+        reader.read(LEN - 4, &mut seen).unwrap();
+        assert_eq!(&seen, b"last");
+    }
+
+    #[test]
+    fn a_peer_that_has_mapped_it_goes_on_writing() {
+        let file = OneWriter::create("test", LEN).unwrap();
+        let peers = file.for_writer().try_clone_to_owned().unwrap();
+        let writer = Mapping::read_write(&peers, LEN).unwrap();
+        let reader = Mapping::read_only(&file.read_only, LEN).unwrap();
+        let read_only = file.written_by_peer().unwrap();
+        assert_unwritable(peers.as_fd());
+        assert_unwritable(read_only.as_fd());
+        writer.write(0, b"pins").unwrap();
+        let mut seen = [0; 4];
+        reader.read(0, &mut seen).unwrap();
+        assert_eq!(&seen, b"pins");
+    }
+
+    #[test]
+    fn all_of_it_has_memory_even_when_the_peer_gave_some_back() {
+        let file = OneWriter::create("test", LEN).unwrap();
+        let memory = |fd: BorrowedFd<'_>| fstat(fd).unwrap().st_blocks as u64 * 512;
+        assert_eq!(memory(file.for_writer()), LEN);
+        file.segment.punch(0..LEN / 2).unwrap();
+        file.segment.write_at(LEN / 2, b"kept").unwrap();
+        assert_eq!(memory(file.for_writer()), LEN / 2);
+        let read_only = file.written_by_peer().unwrap();
+        assert_eq!(memory(read_only.as_fd()), LEN);
+        let mut seen = [0; 4];
+        Mapping::read_only(&read_only, LEN).unwrap().read(LEN / 2, &mut seen).unwrap();
+        assert_eq!(&seen, b"kept");
+    }
+
+    #[test]
+    fn other_users_may_not_open_it() {
+        let file = OneWriter::create("test", LEN).unwrap();
+        assert_eq!(fstat(file.for_writer()).unwrap().st_mode & 0o777, 0);
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_named() {
+        let error = OneWriter::create("test", u64::MAX).unwrap_err().to_string();
+        assert!(error.contains(&u64::MAX.to_string()), "{error}");
+    }
+}

@@ -1,0 +1,198 @@
+//! A peer's side of the pins: get and release without a system call.
+
+use std::fmt;
+use std::hint;
+
+use super::{COUNT, MOST_HOLDS, ONE_GET};
+use crate::error::Result;
+use crate::object::{Location, ObjectId};
+use crate::shm::index::encoding::{Stage, State};
+use crate::shm::index::reader::{Absent, IndexReader, Wanted};
+use crate::shm::sync::{AtomicU32, Ordering, Step, order_of, taken, total_order};
+use crate::shm::words::Words;
+
+/// How often a search begins again because the table was replaced, an object is tried again that the store is about to
+/// evict, and its state is looked at meanwhile. Some microseconds in all; then the store is asked.
+const PATIENCE: usize = if cfg!(loom) { 2 } else { 16 };
+
+/// What a get found.
+#[derive(Debug)]
+pub enum Lookup {
+    /// The object. It stays where it is until the pin goes back.
+    Found(Pin),
+    /// There was a moment during the call when no such object was sealed.
+    Missing,
+    /// The index cannot tell, so the store must.
+    AskStore,
+}
+
+/// A hold on one object, to be given to [`Peer::release`] of the peer that made it. One that is lost keeps the object
+/// until the peer's connection ends.
+#[derive(Debug)]
+#[must_use]
+pub struct Pin {
+    index: usize,
+    generation: u64,
+    location: Location,
+}
+
+impl Pin {
+    /// Where the object is, as the store said. Nobody has checked that it lies inside a segment.
+    pub fn location(&self) -> Location {
+        self.location
+    }
+
+    /// Together with [`descriptor`](Self::descriptor) a name for this object that is never another's.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The descriptor's number.
+    pub fn descriptor(&self) -> usize {
+        self.index
+    }
+}
+
+/// A process that gets objects, with its pins. Its threads may share one.
+///
+/// A forked child must use neither [`get`](Self::get) nor [`release`](Self::release): the pins are its parent's. Who
+/// owns a peer asks a [`ForkToken`](crate::shm::fork_token::ForkToken) first.
+pub struct Peer {
+    index: IndexReader,
+    pins: Words<AtomicU32>,
+    kick: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What became of the attempt to pin a candidate.
+enum Attempt {
+    Pinned(Pin),
+    /// It is not the object, or not any more.
+    Other,
+    /// It may be the object, which the store may be about to evict.
+    Condemned,
+    /// The process holds it too often.
+    TooMany,
+}
+
+impl Peer {
+    /// A peer of the store that writes `index`, with `pins` that no other process writes. `kick` wakes the store; it is
+    /// called when the store sleeps and waits for an object that is not held any more, and may be called too often.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] when there are fewer pins than the index has descriptors, [`Error::InvalidArgument`] when
+    /// they are read-only.
+    pub fn new(index: IndexReader, pins: Words<AtomicU32>, kick: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+        let pins = pins.part(0..index.capacity())?.for_writing()?;
+        Ok(Self { index, pins, kick: Box::new(kick) })
+    }
+
+    /// The index.
+    pub fn index(&self) -> &IndexReader {
+        &self.index
+    }
+
+    /// Looks for a sealed object and pins it.
+    pub fn get(&self, id: &ObjectId) -> Lookup {
+        if !self.index.store_is_alive() {
+            return Lookup::AskStore;
+        }
+        let wanted = self.index.wanted(id);
+        for _ in 0..PATIENCE {
+            match self.index.search(&wanted, |index| self.visit(index, &wanted)) {
+                Ok(lookup) => return lookup,
+                Err(Absent::Missing) => return Lookup::Missing,
+                Err(Absent::Unknown) => return Lookup::AskStore,
+                Err(Absent::Replaced) => {}
+            }
+        }
+        Lookup::AskStore
+    }
+
+    /// Gives a pin back.
+    pub fn release(&self, pin: Pin) {
+        self.unpin(pin.index);
+    }
+
+    /// Tries one candidate. `None` when the search must go on.
+    fn visit(&self, index: usize, wanted: &Wanted) -> Option<Lookup> {
+        for _ in 0..PATIENCE {
+            match self.pin(index, wanted) {
+                Attempt::Pinned(pin) => return Some(Lookup::Found(pin)),
+                Attempt::Other => return None,
+                Attempt::TooMany => break,
+                // Not missing: the store may find it held, and then it stays.
+                Attempt::Condemned => self.wait_for_verdict(index),
+            }
+        }
+        Some(Lookup::AskStore)
+    }
+
+    /// Waits a little without a pin, which would be in the store's way.
+    fn wait_for_verdict(&self, index: usize) {
+        for _ in 0..PATIENCE {
+            if self.index.state(index).stage() != Stage::Condemned {
+                return;
+            }
+            pause();
+        }
+    }
+
+    fn pin(&self, index: usize, wanted: &Wanted) -> Attempt {
+        let too_early = (!taken(Step::PinFirst)).then(|| self.index.state(index));
+        let old = add_one_get(&self.pins.all()[index]);
+        total_order(Step::PinBarrier);
+        let state = too_early.unwrap_or_else(|| self.index.state(index));
+        let attempt = self.judge(index, state, wanted, old & COUNT);
+        if !matches!(attempt, Attempt::Pinned(_)) {
+            self.unpin(index);
+        }
+        attempt
+    }
+
+    /// What a descriptor is that was pinned before its state was read.
+    fn judge(&self, index: usize, state: State, wanted: &Wanted, holds: u32) -> Attempt {
+        if holds >= MOST_HOLDS {
+            Attempt::TooMany
+        } else if state.stage() == Stage::Condemned {
+            Attempt::Condemned
+        } else if state.is_gettable() && self.index.is_of(index, wanted) {
+            Attempt::Pinned(Pin { index, generation: state.generation(), location: self.index.location(index) })
+        } else {
+            Attempt::Other
+        }
+    }
+
+    fn unpin(&self, index: usize) {
+        let old = self.pins.all()[index].fetch_sub(1, order_of(Step::ReleaseOrder, Ordering::SeqCst));
+        total_order(Step::KickBarrier);
+        if old & COUNT == 1 && self.index.state(index).stage() == Stage::Doomed && self.index.store_sleeps() {
+            (self.kick)();
+        }
+    }
+}
+
+#[cfg(not(plasma_mutant))]
+fn add_one_get(word: &AtomicU32) -> u32 {
+    word.fetch_add(ONE_GET, Ordering::SeqCst)
+}
+
+/// Without the barrier, for a test: what follows may be read before others see the pin.
+#[cfg(plasma_mutant)]
+fn add_one_get(word: &AtomicU32) -> u32 {
+    let old = word.load(Ordering::Relaxed);
+    word.store(old.wrapping_add(ONE_GET), Ordering::Relaxed);
+    old
+}
+
+/// Lets others go on.
+fn pause() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    hint::spin_loop();
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("index", &self.index).field("pins", &self.pins).finish_non_exhaustive()
+    }
+}

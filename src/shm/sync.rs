@@ -1,0 +1,72 @@
+//! The atomics of shared pages, and the steps that keep them in order.
+//!
+//! The compiler flag `--cfg loom` replaces the atomics by loom's, which try every order in which threads may run. Each
+//! [`Step`] can then be left out by a test, to see that the models notice. `--cfg plasma_mutant` leaves out
+//! the barrier of a get in real processes (`pins/peer.rs`). In all other builds every step is taken, and asking costs
+//! nothing.
+#![forbid(unsafe_code)]
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// What must not be left out. `docs/native-path.md` says why, in the order in which they stand here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A pin is set before the state that it protects is looked at.
+    PinFirst,
+    /// What a peer reads after it pinned is read after the pin is there for all to see.
+    PinBarrier,
+    /// The id is compared under the pin.
+    CompareId,
+    /// What a peer read of an object it has read before its pin goes.
+    ReleaseOrder,
+    /// Pins are looked at after all can see that the object is condemned.
+    CondemnBarrier,
+    /// All pins are looked at.
+    Scan,
+    /// Who sees an object's state as sealed sees its fields and its bytes.
+    PublishOrder,
+    /// The state is looked at after the pin is gone for all to see.
+    KickBarrier,
+    /// Doomed objects are looked at after all can see that the store sleeps.
+    SleepBarrier,
+    /// Doomed objects are looked at once more before the store sleeps.
+    SleepCheck,
+    /// Nothing is called missing when the table was replaced during the search.
+    MissCheck,
+    /// Who sees the new table's number sees its entries.
+    FlipOrder,
+    /// A table is cleared after all who see that can see that it is not in use.
+    ClearOrder,
+    /// A search goes on behind an entry that was removed.
+    PassTombstones,
+}
+
+/// Whether `step` is taken.
+#[cfg(not(loom))]
+#[inline(always)]
+pub(super) const fn taken(_step: Step) -> bool {
+    true
+}
+
+#[cfg(loom)]
+pub(super) use super::models::taken;
+
+/// `order`, or none where a test leaves `step` out.
+#[inline(always)]
+pub(super) fn order_of(step: Step, order: Ordering) -> Ordering {
+    if taken(step) { order } else { Ordering::Relaxed }
+}
+
+/// Stands behind each read-modify-write that a later load must not overtake.
+///
+/// Such a `SeqCst` operation together with `SeqCst` loads is enough by itself. loom knows `SeqCst` of fences only, so
+/// that is what it gets; on x86-64 a fence as well would triple the time of a get.
+#[inline(always)]
+pub(super) fn total_order(step: Step) {
+    if cfg!(loom) && taken(step) {
+        fence(Ordering::SeqCst);
+    }
+}
