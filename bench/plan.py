@@ -166,6 +166,8 @@ class Size:
     budget_ms: int
     rounds: int
     """Of what is counted and not timed: handoffs, fresh processes (a tenth), evictions (a tenth)."""
+    capacity: int = 1 << 30
+    """Bytes of the stores, where a quarter of the memory is as much."""
     quick: bool = False
     """Only the quick cases, without the peers that add least."""
 
@@ -173,7 +175,7 @@ class Size:
 SIZES = {
     "full": Size(repetitions=5, budget_ms=400, rounds=300),
     "quick": Size(repetitions=2, budget_ms=100, rounds=50, quick=True),
-    "tiny": Size(repetitions=1, budget_ms=2, rounds=10, quick=True),
+    "tiny": Size(repetitions=1, budget_ms=2, rounds=10, capacity=1 << 27, quick=True),
 }
 
 

@@ -101,10 +101,12 @@ class Running:
 
     def reason(self) -> str:
         """The last thing that it said, and how it ended."""
-        lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        said = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        # Where a process of several failed, what it said is the reason, and not that the others missed it.
+        causes = [line for line in said if not line.endswith("has ended")] or said
         status = self.process.returncode
-        ended = f"ended by signal {-status}" if status is not None and status < 0 else f"ended with status {status}"
-        return f"{ended}: {lines[-1].strip()[:200]}" if lines else ended
+        ended = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"{ended}: {causes[-1][:200]}" if causes else ended
 
 
 @contextlib.contextmanager

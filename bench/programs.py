@@ -1,4 +1,4 @@
-"""Builds what the benchmark runs, below build/bench/. What cannot be built is remembered with its reason, and is no error."""
+"""Builds what the benchmark runs. What cannot be built is remembered with its reason, and is no error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Callable, Dict, List, Set, Union
 
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
-BUILD = ROOT / "build" / "bench" / "programs"
 NATIVE = BENCH / "native"
 LIMIT_S = 900
 
@@ -27,6 +26,8 @@ class Paths:
 
     library: Path
     server: Path
+    build: Path
+    """Where programs are built: a directory of the run, as two runs at one time must not replace each other's."""
     python: Path = Path(sys.executable)
     python_plasma11: Path = ROOT / "build" / "venv-pyarrow11" / "bin" / "python"
 
@@ -67,7 +68,7 @@ def build_all(paths: Paths, wanted: Set[str]) -> Programs:
 
     def library() -> List[str]:
         # As in the demo: the program finds the library beside itself, under the name that it was linked with.
-        link = BUILD / "libplasma_store.so.1"
+        link = paths.build / "libplasma_store.so.1"
         link.unlink(missing_ok=True)
         link.symlink_to(_existing(paths.library))
         return ["-I", str(ROOT / "include"), str(link), "-Wl,-rpath,$ORIGIN"]
@@ -77,7 +78,7 @@ def build_all(paths: Paths, wanted: Set[str]) -> Programs:
         libraries = [str(package / "libplasma.so.1100"), str(package / "libarrow.so.1100"), f"-Wl,-rpath,{package}"]
         # The wheel's libraries have the old ABI of libstdc++.
         old = ["-D_GLIBCXX_USE_CXX11_ABI=0", "-Wno-cpp", "-isystem", str(package / "include")]
-        return compile_cpp("plasma11", "plasma11.cpp", [*old, *libraries])
+        return compile_cpp(paths.build / "plasma11", "plasma11.cpp", [*old, *libraries])
 
     def plasma11_python() -> List[str]:
         paths.pyarrow11()
@@ -85,15 +86,15 @@ def build_all(paths: Paths, wanted: Set[str]) -> Programs:
         return [str(paths.python_plasma11), "-W", "ignore", str(BENCH / "python" / "plasma11.py")]
 
     def floor_python() -> List[str]:
-        compile_cpp("libfloor.so", "floor_library.cpp", ["-shared", "-fPIC"])
+        compile_cpp(paths.build / "libfloor.so", "floor_library.cpp", ["-shared", "-fPIC"])
         return [python, str(BENCH / "python" / "floor.py")]
 
     builds: Dict[str, Callable[[], List[str]]] = {
-        "limits": lambda: compile_cpp("limits", "limits.cpp", []),
-        "floor": lambda: compile_cpp("floor", "floor.cpp", []),
+        "limits": lambda: compile_cpp(paths.build / "limits", "limits.cpp", []),
+        "floor": lambda: compile_cpp(paths.build / "floor", "floor.cpp", []),
         "floor-python": floor_python,
-        "ours-c": lambda: compile_c("ours-c", "ours.c", library()),
-        "ours-cpp": lambda: compile_cpp("ours-cpp", "ours.cpp", library()),
+        "ours-c": lambda: compile_c(paths.build / "ours-c", "ours.c", library()),
+        "ours-cpp": lambda: compile_cpp(paths.build / "ours-cpp", "ours.cpp", library()),
         "ours-python": lambda: [python, str(BENCH / "python" / "ours.py")],
         "plasma11-cpp": plasma11,
         "plasma11-python": plasma11_python,
@@ -104,28 +105,27 @@ def build_all(paths: Paths, wanted: Set[str]) -> Programs:
         "daemon ours": lambda: [str(_existing(paths.server))],
         "daemon plasma11": lambda: [str(_existing(paths.pyarrow11() / "plasma-store-server"))],
     }
-    BUILD.mkdir(parents=True, exist_ok=True)
+    paths.build.mkdir(parents=True, exist_ok=True)
     for name in builds:
         if name in wanted:
             programs.add(name, builds[name])
     programs.variables = {
         "PYTHONPATH": str(ROOT / "python-ctypes"),
         "PLASMA_STORE_LIBRARY": str(paths.library),
-        "BENCH_FLOOR_LIBRARY": str(BUILD / "libfloor.so"),
+        "BENCH_FLOOR_LIBRARY": str(paths.build / "libfloor.so"),
     }
     return programs
 
 
-def compile_c(name: str, source: str, options: List[str]) -> List[str]:
-    return _compile([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE"], name, source, options)
+def compile_c(output: Path, source: str, options: List[str]) -> List[str]:
+    return _compile([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE"], output, source, options)
 
 
-def compile_cpp(name: str, source: str, options: List[str]) -> List[str]:
-    return _compile([os.environ.get("CXX", "c++"), "-std=c++17"], name, source, options)
+def compile_cpp(output: Path, source: str, options: List[str]) -> List[str]:
+    return _compile([os.environ.get("CXX", "c++"), "-std=c++17"], output, source, options)
 
 
-def _compile(compiler: List[str], name: str, source: str, options: List[str]) -> List[str]:
-    output = BUILD / name
+def _compile(compiler: List[str], output: Path, source: str, options: List[str]) -> List[str]:
     _output([*compiler, "-O3", "-Wall", "-Wextra", "-o", str(output), str(NATIVE / source), *options])
     return [str(output)]
 
@@ -134,7 +134,7 @@ def iceoryx2() -> List[str]:
     """A cargo project of its own: the library has nothing to do with iceoryx2."""
     if shutil.which("cargo") is None:
         raise Unavailable("there is no cargo")
-    target = BUILD.parent / "iceoryx2"
+    target = ROOT / "build" / "bench" / "iceoryx2"
     manifest = BENCH / "iceoryx2" / "Cargo.toml"
     _output(["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", str(manifest), "--target-dir", str(target)])
     return [str(target / "release" / "bench-iceoryx2")]

@@ -32,7 +32,6 @@ from programs import Programs, Unavailable
 from results import Results
 
 LIMIT_S = 300  # for one program; filling the store with a million objects may take two minutes of it
-CAPACITY = 1 << 30
 FILL_S = 120
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -92,17 +91,16 @@ class Bench:
     def _cache_line(self) -> Optional[float]:
         try:
             (figure,) = processes.results_of([*self._programs.command("limits"), "probe"], {}, self._scratch, 30)
-        except (Failed, Unavailable):
+        except (Failed, Unavailable, OSError):
             return None
         return float(figure["p50"])
 
 
 def capacity(size: Size) -> int:
-    """Bytes of the stores: a gibibyte where a quarter of the memory is as much."""
+    """Bytes of the stores."""
     tmpfs = os.statvfs(processes.SHM)
     memory = min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), tmpfs.f_bavail * tmpfs.f_frsize)
-    wanted = CAPACITY if size.repetitions > 1 else CAPACITY // 8
-    return min(wanted, memory // 4 >> 20 << 20)
+    return min(size.capacity, memory // 4 >> 20 << 20)
 
 
 def chosen(words: str, known: List[str], what: str) -> List[str]:
@@ -120,7 +118,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="work items, such as W2,W7")
     parser.add_argument("--peers", default="", help="names as in plan.py")
     parser.add_argument("--repetitions", type=int, help="instead of those of the size")
-    parser.add_argument("--out", type=Path, default=programs.ROOT / "build" / "bench", help="where results.json goes")
+    parser.add_argument("--out", type=Path, default=programs.ROOT / "build" / "bench", help="where results.json and the programs go")
     parser.add_argument("--page", type=Path, help="a page whose results are to be replaced; its plot is put beside it")
     parser.add_argument("--library", type=Path, default=target / "libplasma_store.so")
     parser.add_argument("--server", type=Path, default=target / "plasma-store-server")
@@ -140,26 +138,34 @@ def main() -> int:
     works = chosen(parsed.only, [work.key for work in plan.WORKS], "work item")
     peers = chosen(parsed.peers, list(plan.PEERS), "peer")
     groups = plan.measurements(size, works, peers)
+    paths = programs.Paths(parsed.library.resolve(), parsed.server.resolve(), parsed.out.resolve() / "programs",
+                           python_plasma11=parsed.python_plasma11)
     for number in INTERRUPTS:
         signal.signal(number, interrupt)
-    paths = programs.Paths(parsed.library.resolve(), parsed.server.resolve(), python_plasma11=parsed.python_plasma11)
+    try:
+        run = measured(groups, paths, size)
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was written, nothing is left behind", file=sys.stderr)
+        return 130
+    run["about"] = {"size": parsed.size, **run["about"]}
+    write(run, parsed.out, parsed.page)
+    return 0
+
+
+def measured(groups: List[List[Measurement]], paths: programs.Paths, size: Size) -> Dict[str, Any]:
+    """The whole run, from building the programs on; nothing of it is left but what results.json will say."""
     built = programs.build_all(paths, plan.programs_of(groups))
     scratch = Scratch()
     print(f"files of this run: {scratch.directory}, {processes.SHM}/{scratch.prefix}*", flush=True)
     bench = Bench(built, size, scratch)
     try:
         bench.run(groups)
-    except KeyboardInterrupt:
-        print("\ninterrupted: nothing was written, nothing is left behind", file=sys.stderr)
-        return 130
     finally:
         for number in INTERRUPTS:
             signal.signal(number, signal.SIG_IGN)  # a second one must not stop the cleaning
         scratch.remove()
-    about = {"size": parsed.size, "repetitions": size.repetitions, "capacity": bench.capacity, **machine.describe(),
-             **programs.versions(paths)}
-    write(bench.results.as_json(groups, about), parsed.out, parsed.page)
-    return 0
+    about = {"repetitions": size.repetitions, "capacity": bench.capacity, **machine.describe(), **programs.versions(paths)}
+    return bench.results.as_json(groups, about)
 
 
 def write(run: Dict[str, Any], out: Path, page: Optional[Path]) -> None:

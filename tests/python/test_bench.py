@@ -20,6 +20,7 @@ import machine  # noqa: E402
 import plan  # noqa: E402
 import report  # noqa: E402
 from machine import State  # noqa: E402
+from processes import Failed, Scratch, results_of  # noqa: E402
 from results import Results  # noqa: E402
 
 PYTHON = ROOT / "build" / "venv-bench" / "bin" / "python"
@@ -80,6 +81,21 @@ def test_a_peer_that_fails_is_a_row(tmp_path: Path) -> None:
     text = (tmp_path / "results.md").read_text("utf-8")
     assert "| ours, C | failed, see below |" in text and "| ours, C | the daemon ended with status 1 | W2 64 B |" in text
     assert "ours, C (failed)" in (tmp_path / "results.svg").read_text("utf-8")
+
+
+def test_the_reason_is_what_the_process_said_that_failed() -> None:
+    scratch = Scratch()
+    try:
+        with pytest.raises(Failed, match="^ended with status 3: no room for it$"):
+            script = "echo 'no room for it' >&2; echo 'the other process has ended' >&2; exit 3"
+            results_of(["sh", "-c", script], {}, scratch, LIMIT_S)
+        with pytest.raises(Failed, match="^took longer than 0 s$"):
+            results_of(["sh", "-c", "sleep 1000 & wait"], {}, scratch, 0.1)
+        with pytest.raises(Failed, match="no result: 'words"):
+            results_of(["echo", "words"], {}, scratch, LIMIT_S)
+    finally:
+        scratch.remove()
+    assert not scratch.directory.exists() and not scratch.tmpfs.exists()
 
 
 @needs_setup
