@@ -3,8 +3,8 @@
 #
 #   demo    build/venv with demo/requirements.txt
 #   test    also tests/requirements.txt, cmake and pkg-config where the machine has none that will do, build/venv-pyarrow11
-#           with the last pyarrow that had Plasma, where the machine has a Python from 3.9 to 3.11, and valgrind, which
-#           PyPI does not have: by apt-get where that can be; and what `bench` makes, as the benchmark is tested too
+#           with the last pyarrow that had Plasma and what its own tests need, where the machine has a Python from 3.9 to
+#           3.11, and valgrind, which PyPI does not have: by apt-get where that can be; and what `bench` makes, which is tested
 #   bench   build/venv-bench with bench/requirements.txt, and build/venv-pyarrow11
 #   torch   also build/venv-torch with torch: about 3 GB of downloads, as PyPI's torch brings CUDA
 #
@@ -71,7 +71,7 @@ make_bench_venvs() {
   local old
   make_venv bench build/venv-bench "$python" -r bench/requirements.txt
   if old=$(find_python "3 9" "3 11" "${PYTHON:-python3}" python3.{11,10,9} "$python"); then
-    make_venv test build/venv-pyarrow11 "$old" --only-binary=:all: pyarrow==11.0.0 "numpy<2"
+    make_venv test build/venv-pyarrow11 "$old" --only-binary=:all: pyarrow==11.0.0 "numpy<2" "pandas<2.1" pytest
   else
     echo "no Python from 3.9 to 3.11 here: tests against pyarrow 11 are reported as skipped, and Plasma 11 is not measured"
   fi
