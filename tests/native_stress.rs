@@ -275,7 +275,7 @@ impl Store {
             0 => self.shared.index().rebuild(),
             1..10 => self.reclaim_doomed(),
             // It only pretends to sleep, so that readers kick.
-            10..20 => _ = self.shared.may_sleep(),
+            10..20 => _ = self.shared.may_sleep(false),
             20..30 => self.shared.woke(),
             _ => {}
         }

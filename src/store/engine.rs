@@ -9,6 +9,7 @@ mod external;
 mod figures;
 mod lifetimes;
 mod quotas;
+mod readers;
 mod room;
 mod subscribers;
 mod waiting;
@@ -22,6 +23,7 @@ use crate::object::{ObjectId, ObjectState};
 use crate::protocol::native::ABILITY_REQUEST_NUMBERS;
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
+use crate::shm::pins::store::SharedIndex;
 use crate::store::engine::creation::{Growing, Sizes};
 use crate::store::engine::external::External;
 pub use crate::store::engine::external::{Job, Work};
@@ -93,6 +95,7 @@ pub struct Engine<P> {
     /// When the log was last told that the store is full.
     full_logged: Option<Instant>,
     external: External,
+    index: Option<SharedIndex>,
     subscribers: BTreeSet<PeerId>,
     effects: Vec<Effect>,
     next_peer: PeerId,
@@ -117,6 +120,7 @@ impl<P: Pages> Engine<P> {
             pinned_bytes: 0,
             full_logged: None,
             external: External::default(),
+            index: None,
             subscribers: BTreeSet::new(),
             effects: Vec::new(),
             next_peer: 0,
@@ -154,6 +158,7 @@ impl<P: Pages> Engine<P> {
         for id in left.held.into_keys() {
             self.holder_left(id);
         }
+        self.remove_reader(peer);
     }
 
     /// What has to be done since the last call.
@@ -230,7 +235,7 @@ impl<P: Pages> Engine<P> {
                 self.reply(asker, Reply::Contains { id, present });
             }
             Request::List => {
-                let objects = self.objects.iter().map(|(id, object)| object.info(*id)).collect();
+                let objects = self.objects.iter().map(|(id, object)| object.info(*id, self.readers(object))).collect();
                 self.reply(asker, Reply::List { objects });
             }
             Request::Cancel { number } => {
@@ -302,6 +307,7 @@ impl<P: Pages> Engine<P> {
     fn publish(&mut self, ids: &[ObjectId]) {
         let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
         let events = found.map(|(id, object)| object.sealed_event(id)).collect();
+        ids.iter().for_each(|id| self.enter(*id));
         self.announce(events);
         ids.iter().for_each(|id| self.hand_out(*id));
     }
@@ -384,9 +390,9 @@ impl<P: Pages> Engine<P> {
         let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
         object.doomed = object.holders > 0 || object.residence == Residence::Returning;
         match (object.is_sealed(), object.doomed) {
-            (_, false) => self.drop_object(id),
-            (true, true) => return Err(Refusal::ObjectInUse),
-            (false, true) => return Err(Refusal::ObjectNotSealed),
+            (_, false) if self.drop_unread(id) => {}
+            (true, _) => return Err(Refusal::ObjectInUse),
+            (false, _) => return Err(Refusal::ObjectNotSealed),
         }
         Ok(())
     }
@@ -419,7 +425,7 @@ impl<P: Pages> Engine<P> {
     fn unheld(&mut self, id: ObjectId) {
         let Some(object) = self.objects.get(&id).filter(|object| object.holders == 0) else { return };
         match object.doomed {
-            true => self.drop_object(id),
+            true => drop(self.drop_unread(id)),
             false => self.list_if_idle(id),
         }
     }

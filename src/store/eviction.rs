@@ -43,6 +43,11 @@ impl LeastRecentlyUsed {
         }
     }
 
+    /// How many objects are in it.
+    pub fn len(&self) -> usize {
+        self.by_age.len()
+    }
+
     /// Bytes of the objects in it.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use crate::protocol::notification::Event;
 use crate::shm::arena::Extent;
+use crate::shm::index::writer::Descriptor;
 use crate::store::eviction::Age;
 use crate::store::peers::PeerId;
 use crate::store::waiters::Asker;
@@ -25,6 +26,20 @@ pub enum Residence {
     Away,
     /// On their way back, or waiting for room here.
     Returning,
+}
+
+/// What the index has of an object.
+#[derive(Debug, Default)]
+pub enum Indexed {
+    /// Nothing: it is not sealed, or not here.
+    #[default]
+    None,
+    /// A place.
+    Here(Descriptor),
+    /// Nothing, as there was no room.
+    LeftOut,
+    /// It was deleted and goes when nobody reads it any more. Until then it can be got.
+    Doomed,
 }
 
 /// One object.
@@ -64,6 +79,8 @@ pub struct Object {
     pub digest: [u8; 8],
     /// Who has its bytes.
     pub residence: Residence,
+    /// What the index has of it.
+    pub entry: Indexed,
     /// The external store has a copy. It stays right: sealed objects do not change.
     pub saved: bool,
 }
@@ -104,14 +121,14 @@ impl Object {
         Event::Sealed { id, data_size: self.data_size, metadata_size: self.metadata_size, digest: self.digest }
     }
 
-    /// What `list` tells of it.
-    pub fn info(&self, id: ObjectId) -> ObjectInfo {
+    /// What `list` tells of it; so many peers read it.
+    pub fn info(&self, id: ObjectId, readers: u32) -> ObjectInfo {
         ObjectInfo {
             id,
             state: self.state,
             data_size: self.data_size,
             metadata_size: self.metadata_size,
-            ref_count: self.holders,
+            ref_count: self.holders + readers,
             create_time: self.create_time,
             construct_duration: self.construct_duration,
             digest: self.digest,

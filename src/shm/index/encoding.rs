@@ -3,6 +3,17 @@
 use super::layout::PROBE_LIMIT;
 use crate::object::{Location, ObjectId};
 
+/// What a store that sleeps waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sleep {
+    /// It does not sleep.
+    Awake = 0,
+    /// The last release of a doomed object.
+    UntilDoomed = 1,
+    /// The last release of any object.
+    UntilRoom = 2,
+}
+
 /// How far a descriptor has come. Only the store says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {

@@ -146,7 +146,8 @@ impl IndexReader {
         location(word(AT_ID + 2) >> 32, word(AT_OFFSET), word(AT_DATA_SIZE), word(AT_METADATA_SIZE))
     }
 
-    pub(in crate::shm) fn store_sleeps(&self) -> bool {
-        self.parts.header(AT_SLEEPING).load(Ordering::SeqCst) != 0
+    /// How the store sleeps, as a number of [`Sleep`](super::encoding::Sleep).
+    pub(in crate::shm) fn sleep(&self) -> u64 {
+        self.parts.header(AT_SLEEPING).load(Ordering::SeqCst)
     }
 }

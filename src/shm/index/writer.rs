@@ -1,6 +1,6 @@
 //! The store's side of the index.
 
-use super::encoding::{IdWords, Stage, State};
+use super::encoding::{IdWords, Sleep, Stage, State};
 use super::layout::{
     AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET, AT_RETIRE_EPOCH,
     AT_RETIRED, AT_SLEEPING, AT_STATE, AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, MAGIC, Parts, VERSION,
@@ -166,8 +166,8 @@ impl IndexWriter {
     }
 
     /// Says whether the store sleeps, so that peers know whether to wake it.
-    pub(in crate::shm) fn set_sleeping(&mut self, sleeping: bool) {
-        self.parts.header(AT_SLEEPING).swap(sleeping.into(), Ordering::SeqCst);
+    pub(in crate::shm) fn set_sleep(&mut self, sleep: Sleep) {
+        self.parts.header(AT_SLEEPING).swap(sleep as u64, Ordering::SeqCst);
         total_order(Step::SleepBarrier);
     }
 

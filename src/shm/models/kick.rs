@@ -16,7 +16,7 @@ fn delete_and_sleep(peers: usize) {
         threads.push(thread::spawn(move || peer.release(pin)));
         kicks.push(kicked);
     }
-    let asleep = !store.shared.delete(descriptor) && store.shared.may_sleep();
+    let asleep = !store.shared.delete(descriptor) && store.shared.may_sleep(false);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let kicked = kicks.iter().any(|kicked| kicked.load(std::sync::atomic::Ordering::Relaxed));
     assert!(!asleep || kicked, "the store sleeps on an object that nobody holds");
@@ -46,7 +46,7 @@ fn a_get_that_comes_to_nothing_wakes_the_store() {
                 peer.release(pin);
             }
         });
-        let asleep = !store.shared.delete(descriptor) && store.shared.may_sleep();
+        let asleep = !store.shared.delete(descriptor) && store.shared.may_sleep(false);
         thread.join().unwrap();
         assert!(!asleep || kicked.load(std::sync::atomic::Ordering::Relaxed));
     };

@@ -6,7 +6,7 @@ use std::hint;
 use super::{COUNT, MOST_HOLDS, ONE_GET};
 use crate::error::Result;
 use crate::object::{Location, ObjectId};
-use crate::shm::index::encoding::{Stage, State};
+use crate::shm::index::encoding::{Sleep, Stage, State};
 use crate::shm::index::reader::{Absent, IndexReader, Wanted};
 use crate::shm::sync::{AtomicU32, Ordering, Step, order_of, taken, total_order};
 use crate::shm::words::Words;
@@ -165,8 +165,16 @@ impl Peer {
     fn unpin(&self, index: usize) {
         let old = self.pins.all()[index].fetch_sub(1, order_of(Step::ReleaseOrder, Ordering::SeqCst));
         total_order(Step::KickBarrier);
-        if old & COUNT == 1 && self.index.state(index).stage() == Stage::Doomed && self.index.store_sleeps() {
+        if old & COUNT == 1 && self.is_awaited(index) {
             (self.kick)();
+        }
+    }
+
+    /// Whether the store sleeps and waits for this object to be held no more.
+    fn is_awaited(&self, index: usize) -> bool {
+        match self.index.sleep() {
+            sleep if sleep == Sleep::Awake as u64 => false,
+            sleep => sleep == Sleep::UntilRoom as u64 || self.index.state(index).stage() == Stage::Doomed,
         }
     }
 }

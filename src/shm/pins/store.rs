@@ -3,7 +3,7 @@
 use super::COUNT;
 use crate::error::Result;
 use crate::object::ObjectId;
-use crate::shm::index::encoding::Stage;
+use crate::shm::index::encoding::{Sleep, Stage};
 use crate::shm::index::writer::{Descriptor, IndexWriter};
 use crate::shm::sync::{AtomicU32, Ordering, Step, taken};
 use crate::shm::words::Words;
@@ -64,6 +64,17 @@ impl SharedIndex {
         taken(Step::Scan) && self.words(descriptor).any(|word| word & COUNT != 0)
     }
 
+    /// How many peers hold the object at this moment.
+    pub fn readers(&self, descriptor: &Descriptor) -> u32 {
+        self.words(descriptor).map(|word| u32::from(word & COUNT != 0)).sum()
+    }
+
+    /// Whether this peer holds the object at this moment.
+    pub fn is_held_by(&self, key: u64, descriptor: &Descriptor) -> bool {
+        let pins = self.peers.iter().find(|(peer, _)| *peer == key);
+        pins.is_some_and(|(_, pins)| pins.all()[descriptor.index()].load(Ordering::SeqCst) & COUNT != 0)
+    }
+
     /// Takes an object out of the index, unless a peer holds it: then it stays, and its descriptor comes back.
     ///
     /// When it is gone, its memory may be reused at once.
@@ -107,16 +118,16 @@ impl SharedIndex {
 
     /// The store is about to sleep. `false`: it must not, as a doomed object is not held any more.
     ///
-    /// After `true` a peer that gives up the last hold of a doomed object kicks. Call [`woke`](Self::woke) afterwards
-    /// in both cases.
-    pub fn may_sleep(&mut self) -> bool {
-        self.index.set_sleeping(true);
+    /// After `true` a peer that gives up the last hold of a doomed object kicks, or with `waits_for_room` of any object. The
+    /// caller then looks for room once more before it sleeps. Call [`woke`](Self::woke) afterwards in both cases.
+    pub fn may_sleep(&mut self, waits_for_room: bool) -> bool {
+        self.index.set_sleep(if waits_for_room { Sleep::UntilRoom } else { Sleep::UntilDoomed });
         !taken(Step::SleepCheck) || self.doomed.iter().all(|descriptor| self.is_held(descriptor))
     }
 
     /// The store does not sleep any more.
     pub fn woke(&mut self) {
-        self.index.set_sleeping(false);
+        self.index.set_sleep(Sleep::Awake);
     }
 
     /// Frees a condemned object, or makes it what it shall be when it is held.

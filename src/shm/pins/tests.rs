@@ -121,12 +121,12 @@ fn a_deleted_object_goes_with_its_last_hold() {
     let first = attached.get(1);
     assert!(!store.shared.delete(descriptor));
     let second = attached.get(1); // as in Plasma, it can be had until then
-    assert!(store.shared.may_sleep());
+    assert!(store.shared.may_sleep(false));
     attached.peer.release(first);
     assert_eq!(attached.kicks(), 0);
     attached.peer.release(second);
     assert_eq!(attached.kicks(), 1);
-    assert!(!store.shared.may_sleep());
+    assert!(!store.shared.may_sleep(false));
     store.shared.woke();
     assert_eq!((store.shared.doomed(), store.shared.reclaim_doomed()), (1, vec![id(1)]));
     assert_eq!(store.shared.doomed(), 0);

@@ -6,7 +6,7 @@ use crate::protocol::{InlineObject, Refusal, Refused, Reply};
 use crate::shm::arena::Extent;
 use crate::store::engine::external::{Relief, What};
 use crate::store::engine::{Asker, Engine, Now};
-use crate::store::objects::{Object, Residence};
+use crate::store::objects::{Indexed, Object, Residence};
 use crate::store::peers::PeerId;
 use crate::store::queue::NewObject;
 use crate::store::space::{NoRoom, Pages, Populated};
@@ -239,6 +239,7 @@ impl<P: Pages> Engine<P> {
             construct_duration: -1,
             digest: [0; 8],
             residence: Residence::Here,
+            entry: Indexed::None,
             saved: false,
         };
         self.objects.insert(id, object);

@@ -218,7 +218,7 @@ impl<P: Pages> Engine<P> {
         let Some(object) = self.objects.get_mut(&moved.id) else { return 0 };
         object.residence = Residence::Here;
         object.saved = failure.is_none();
-        if object.saved && object.holders == 0 && !object.pinned {
+        if object.saved && object.holders == 0 && !object.pinned && self.withdraw(moved.id) {
             return self.leave(moved.id);
         }
         if let Some(failure) = failure {
@@ -279,6 +279,7 @@ impl<P: Pages> Engine<P> {
     fn is_back(&mut self, id: ObjectId) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         object.residence = Residence::Here;
+        self.enter(id);
         self.hand_out(id);
         self.unheld(id);
     }

@@ -20,7 +20,7 @@ impl<P: Pages> Engine<P> {
     pub(super) fn describe(&self) -> String {
         let with_quota = self.peers.values().filter(|peer| peer.quota.is_some());
         let owned = self.objects.values().filter(|object| object.owner.is_some());
-        let held = self.objects.values().filter(|object| object.holders > 0);
+        let held = self.objects.values().filter(|object| object.holders > 0 || self.readers(object) > 0);
         let limit = self.space.limit();
         let mut text = format!(
             "num clients with quota: {}\nquota map size: {}\npinned quota map size: {}\nallocated bytes: {}\n\
@@ -56,13 +56,13 @@ impl<P: Pages> Engine<P> {
              largest free extent {}",
             self.space.limit(),
             self.space.used(),
-            self.space.used() - self.evictable.bytes(),
+            self.space.used() - self.evictable_bytes(),
             self.pinned_bytes,
             self.space.largest_free(),
         );
-        let most = self.peers.iter().max_by_key(|(peer, state)| (state.held_bytes, Reverse(**peer)));
-        if let Some((peer, state)) = most.filter(|(_, state)| state.held_bytes > 0) {
-            text += &format!(", {} holds most: {} bytes", self.describe_peer(*peer), state.held_bytes);
+        let held = self.peers.iter().map(|(peer, state)| (state.held_bytes + self.read_bytes(*peer), Reverse(*peer)));
+        if let Some((bytes, Reverse(peer))) = held.max().filter(|(bytes, _)| *bytes > 0) {
+            text += &format!(", {} holds most: {bytes} bytes", self.describe_peer(peer));
         }
         if !self.queue.is_empty() {
             text += &format!(", creates that wait for room: {}", self.queue.len());

@@ -7,6 +7,7 @@
 use crate::object::ObjectId;
 use crate::protocol::Refusal;
 use crate::store::engine::Engine;
+use crate::store::engine::room::Eviction;
 use crate::store::eviction::LeastRecentlyUsed;
 use crate::store::objects::Object;
 use crate::store::peers::PeerId;
@@ -72,15 +73,19 @@ impl<P: Pages> Engine<P> {
     }
 
     fn demote_or_evict(&mut self, id: ObjectId) {
-        match self.objects.get(&id) {
-            // Counted like an eviction, as old Plasma counts it.
-            Some(object) if object.holders > 0 || object.pinned => {
-                let (owner, size) = (object.owner, object.size());
-                self.list_of(owner).count_eviction(size);
-                self.disown(id);
-            }
-            _ => drop(self.evict_one(id)),
+        let is_in_use = self.objects.get(&id).is_some_and(|object| object.holders > 0 || object.pinned);
+        if is_in_use || self.evict_one(id) == Eviction::Stays {
+            self.demote(id);
         }
+    }
+
+    /// Makes it everybody's. Counted like an eviction, as old Plasma counts it.
+    fn demote(&mut self, id: ObjectId) {
+        let Some(object) = self.objects.get(&id) else { return };
+        let (owner, size) = (object.owner, object.size());
+        self.list_of(owner).count_eviction(size);
+        self.disown(id);
+        self.list_if_idle(id);
     }
 
     /// Makes a new object the client's own, if it has a quota.

@@ -15,10 +15,38 @@ pub(super) struct Evicted {
     pub(super) jobs: Vec<u64>,
 }
 
+/// What became of one object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// Its room is free.
+    Gone,
+    /// This job has to succeed first, which writes it to the external store.
+    Leaves(u64),
+    /// It is in use, or nothing would be gained.
+    Stays,
+}
+
 impl<P: Pages> Engine<P> {
     /// Whether evicting everything that may go would free this many bytes; if not, nothing should go in vain.
     pub(super) fn can_evict(&self, bytes: u64) -> bool {
+        let mut found = 0;
         self.evictable.bytes() >= bytes
+            && (!self.has_readers()
+                || self.unread().any(|object| {
+                    found += object.size();
+                    found >= bytes
+                }))
+    }
+
+    /// Bytes of what may be evicted at this moment.
+    pub(super) fn evictable_bytes(&self) -> u64 {
+        if self.has_readers() { self.unread().map(Object::size).sum() } else { self.evictable.bytes() }
+    }
+
+    /// What may be evicted and is not read at this moment, oldest first.
+    fn unread(&self) -> impl Iterator<Item = &Object> {
+        let listed = self.evictable.oldest_first().filter_map(|id| self.objects.get(&id));
+        listed.filter(|object| self.readers(object) == 0)
     }
 
     /// For an old client a fifth of the store at least, as it always was; for the others what is needed.
@@ -31,41 +59,39 @@ impl<P: Pages> Engine<P> {
 
     /// Evicts at least `bytes` bytes, oldest objects first, or everything that may go.
     pub(super) fn evict(&mut self, bytes: u64) -> Evicted {
-        let mut chosen = 0;
-        let mut victims = Vec::new();
-        for id in self.evictable.oldest_first() {
-            if chosen >= bytes {
-                break;
-            }
-            let size = self.objects.get(&id).map_or(0, Object::size);
-            chosen += size;
-            victims.push((id, size));
-        }
         let mut evicted = Evicted { freed: 0, jobs: Vec::new() };
-        for (id, size) in victims {
-            match self.evict_one(id) {
-                Some(job) => evicted.jobs.push(job),
-                None => evicted.freed += size,
+        let mut chosen = 0;
+        // Twice, as what was got since it was last looked at is spared once.
+        for _ in 0..2 * self.evictable.len() {
+            let Some(id) = self.evictable.oldest_first().next().filter(|_| chosen < bytes) else { break };
+            let size = self.objects.get(&id).map_or(0, Object::size);
+            let outcome = if self.is_wanted(id) { Eviction::Stays } else { self.evict_one(id) };
+            match outcome {
+                Eviction::Gone => evicted.freed += size,
+                Eviction::Leaves(job) => evicted.jobs.push(job),
+                Eviction::Stays => self.refresh(id),
             }
+            chosen += if outcome == Eviction::Stays { 0 } else { size };
         }
         evicted
     }
 
-    /// Evicts an object from the list that it is in. Returns the job that has to succeed before its room is free, if there is
-    /// an external store to write it to.
-    pub(super) fn evict_one(&mut self, id: ObjectId) -> Option<u64> {
-        let (owner, size) = self.objects.get(&id).map(|object| (object.owner, object.size()))?;
-        if self.external.is_there && size == 0 {
-            // Nothing would be gained.
-            return None;
+    /// Evicts an object from the list that it is in.
+    pub(super) fn evict_one(&mut self, id: ObjectId) -> Eviction {
+        let Some(object) = self.objects.get(&id) else { return Eviction::Stays };
+        let (owner, size, saved) = (object.owner, object.size(), object.saved);
+        let is_written_first = self.external.is_there && !saved;
+        // Of one without bytes nothing would be gained by writing it.
+        if self.external.is_there && size == 0 || !is_written_first && !self.withdraw(id) {
+            return Eviction::Stays;
         }
         self.list_of(owner).count_eviction(size);
         if self.external.is_there {
             self.disown(id);
-            return self.send_away(id);
+            return self.send_away(id).map_or(Eviction::Gone, Eviction::Leaves);
         }
         self.drop_object(id);
-        None
+        Eviction::Gone
     }
 
     /// Puts an object at the young end of its list: its owner's, or that of all who have none.
@@ -81,7 +107,11 @@ impl<P: Pages> Engine<P> {
     /// Puts an object that is nobody's own into the list of all, if it may be evicted now.
     pub(super) fn list_if_idle(&mut self, id: ObjectId) {
         let is_idle = |object: &Object| {
-            object.is_sealed() && object.residence == Residence::Here && object.holders == 0 && !object.pinned
+            object.is_sealed()
+                && object.residence == Residence::Here
+                && object.holders == 0
+                && !object.pinned
+                && !object.doomed
         };
         if self.objects.get(&id).is_some_and(|object| object.owner.is_none() && is_idle(object)) {
             self.list(id);
