@@ -28,7 +28,6 @@ LEFT_OUT = {
     "test_use_huge_pages": "pyarrow expects it to fail; it needs huge pages set up at /mnt/hugepages",
 }
 NO_EVENTS = "the package has no notifications yet"
-NO_EXTERNAL_STORE = "the daemon has no external stores yet"
 # What must fail, and why. One that passes after all is a failure: then its line must go.
 FAILS: Dict[str, Dict[str, str]] = {
     "package": {
@@ -36,9 +35,8 @@ FAILS: Dict[str, Dict[str, str]] = {
         "TestPlasmaClient::test_subscribe": NO_EVENTS,
         "TestPlasmaClient::test_subscribe_socket": NO_EVENTS,
         "TestPlasmaClient::test_subscribe_deletions": NO_EVENTS,
-        "TestEvictionToExternalStore::test_eviction": NO_EXTERNAL_STORE,
     },
-    "daemon": {"TestEvictionToExternalStore::test_eviction": NO_EXTERNAL_STORE},
+    "daemon": {},
 }
 
 

@@ -147,6 +147,13 @@ pub struct InlineObject {
     pub digest: [u8; 8],
 }
 
+impl InlineObject {
+    /// Bytes of data and metadata.
+    pub fn size(&self) -> u64 {
+        (self.data.len() + self.metadata.len()) as u64
+    }
+}
+
 impl Request {
     /// The request in a frame of this type with this body.
     ///

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod creation;
+mod external;
 mod figures;
 mod lifetimes;
 mod quotas;
@@ -22,9 +23,11 @@ use crate::protocol::native::ABILITY_REQUEST_NUMBERS;
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::store::engine::creation::{Growing, Sizes};
+use crate::store::engine::external::External;
+pub use crate::store::engine::external::{Job, Work};
 pub(in crate::store) use crate::store::engine::quotas::Quota;
 use crate::store::eviction::LeastRecentlyUsed;
-use crate::store::objects::Object;
+use crate::store::objects::{Object, Residence};
 use crate::store::peers::{Peer, PeerId};
 use crate::store::queue::Queue;
 use crate::store::space::{Pages, Space};
@@ -60,6 +63,8 @@ pub enum Effect {
         /// What.
         events: Vec<Event>,
     },
+    /// Give this to the external store, behind what it was given before. The end is told by [`Engine::job_done`].
+    External(Job),
     /// Close this connection: the peer broke the protocol in a way that has no answer.
     Close {
         /// Whose.
@@ -87,6 +92,7 @@ pub struct Engine<P> {
     pinned_bytes: u64,
     /// When the log was last told that the store is full.
     full_logged: Option<Instant>,
+    external: External,
     subscribers: BTreeSet<PeerId>,
     effects: Vec<Effect>,
     next_peer: PeerId,
@@ -110,6 +116,7 @@ impl<P: Pages> Engine<P> {
             expiries: BTreeSet::new(),
             pinned_bytes: 0,
             full_logged: None,
+            external: External::default(),
             subscribers: BTreeSet::new(),
             effects: Vec::new(),
             next_peer: 0,
@@ -136,7 +143,8 @@ impl<P: Pages> Engine<P> {
         self.waiters.forget(peer);
         self.queue.forget(peer);
         self.queue_may_move = true;
-        self.growing.retain(|growing| growing.asker.peer != peer);
+        self.growing.retain(|growing| !growing.ends_with(peer));
+        self.leave_line(peer);
         self.subscribers.remove(&peer);
         self.end_quota(peer);
         let Some(left) = self.peers.remove(&peer) else { return };
@@ -201,12 +209,10 @@ impl<P: Pages> Engine<P> {
             }
             Request::CreateAndSeal { id, evict_if_full, data, metadata, digest } => {
                 let object = InlineObject { id, data, metadata, digest };
-                let outcome = self.create_sealed(asker, vec![object], evict_if_full, now);
-                self.reply(asker, Reply::CreateAndSeal { outcome });
+                self.create_whole(asker, vec![object], false, evict_if_full, now);
             }
             Request::CreateAndSealBatch { objects, evict_if_full } => {
-                let outcome = self.create_sealed(asker, objects, evict_if_full, now);
-                self.reply(asker, Reply::CreateAndSealBatch { outcome });
+                self.create_whole(asker, objects, true, evict_if_full, now);
             }
             Request::Seal { id, digest } => {
                 let outcome = self.seal(asker.peer, id, digest, now);
@@ -241,7 +247,7 @@ impl<P: Pages> Engine<P> {
     /// Serves the requests that steer the store rather than move objects.
     fn steer(&mut self, asker: Asker, request: Request) {
         let reply = match request {
-            Request::Evict { bytes } => Reply::Evict { bytes: self.evict(bytes) },
+            Request::Evict { bytes } => return self.evict_for(asker, bytes),
             Request::RefreshLru { ids } => {
                 ids.iter().for_each(|id| self.refresh(*id));
                 Reply::RefreshLru
@@ -295,14 +301,17 @@ impl<P: Pages> Engine<P> {
     /// Tells subscribers of objects that were just sealed, and then those who wait for them.
     fn publish(&mut self, ids: &[ObjectId]) {
         let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
-        let (events, sealed): (Vec<_>, Vec<_>) =
-            found.map(|(id, object)| (object.sealed_event(id), (id, object.location()))).unzip();
+        let events = found.map(|(id, object)| object.sealed_event(id)).collect();
         self.announce(events);
-        for (id, location) in sealed {
-            let (holders, complete) = self.waiters.sealed(id, location);
-            holders.into_iter().for_each(|peer| self.hold(peer, id));
-            complete.into_iter().for_each(|get| self.answer_get(get));
-        }
+        ids.iter().for_each(|id| self.hand_out(*id));
+    }
+
+    /// Gives an object to those who wait for it.
+    fn hand_out(&mut self, id: ObjectId) {
+        let Some(location) = self.objects.get(&id).map(Object::location) else { return };
+        let (holders, complete) = self.waiters.sealed(id, location);
+        holders.into_iter().for_each(|peer| self.hold(peer, id));
+        complete.into_iter().for_each(|get| self.answer_get(get));
     }
 
     fn abort(&mut self, asker: Asker, id: ObjectId) {
@@ -326,7 +335,7 @@ impl<P: Pages> Engine<P> {
         let mut missing = HashSet::new();
         for id in &ids {
             match (self.objects.get(id), found.entry(*id)) {
-                (Some(object), Entry::Vacant(entry)) if object.is_sealed() => {
+                (Some(object), Entry::Vacant(entry)) if object.is_at_hand() => {
                     entry.insert(object.location());
                     self.hold(asker.peer, *id);
                 }
@@ -334,7 +343,12 @@ impl<P: Pages> Engine<P> {
                 (_, Entry::Occupied(_)) => {}
             }
         }
-        if missing.is_empty() || !(timeout_ms == -1 || timeout_ms > 0) {
+        let waits = timeout_ms == -1 || timeout_ms > 0;
+        if !waits {
+            // What is in the external store is there, so it is waited for all the same.
+            missing.retain(|id| self.is_outside(*id));
+        }
+        if missing.is_empty() {
             let locations = ids.iter().map(|id| found.get(id).copied()).collect();
             return self.reply(asker, Reply::Get { ids, locations, segments: Vec::new() });
         }
@@ -344,10 +358,12 @@ impl<P: Pages> Engine<P> {
                 format!("it has {} gets waiting for {} ids, and one more for {}", load.gets, load.ids, ids.len());
             return self.close(asker.peer, text);
         }
-        let patience = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        let patience = u64::try_from(timeout_ms).ok().filter(|_| waits).map(Duration::from_millis);
         let deadline = patience.and_then(|patience| now.instant.checked_add(patience));
+        let outside: Vec<_> = ids.iter().copied().filter(|id| self.is_outside(*id)).collect();
         let missing: Vec<_> = missing.into_iter().collect();
         self.waiters.park(asker, ids, found, &missing, deadline);
+        outside.into_iter().for_each(|id| self.bring_back(asker, id));
     }
 
     fn answer_get(&mut self, get: WaitingGet) {
@@ -366,7 +382,7 @@ impl<P: Pages> Engine<P> {
 
     fn delete(&mut self, id: ObjectId) -> Result<(), Refusal> {
         let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
-        object.doomed = object.holders > 0;
+        object.doomed = object.holders > 0 || object.residence == Residence::Returning;
         match (object.is_sealed(), object.doomed) {
             (_, false) => self.drop_object(id),
             (true, true) => return Err(Refusal::ObjectInUse),
@@ -396,9 +412,12 @@ impl<P: Pages> Engine<P> {
     fn holder_left(&mut self, id: ObjectId) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         object.holders -= 1;
-        if object.holders > 0 {
-            return;
-        }
+        self.unheld(id);
+    }
+
+    /// What nobody holds goes if it is to go, else it may be evicted.
+    fn unheld(&mut self, id: ObjectId) {
+        let Some(object) = self.objects.get(&id).filter(|object| object.holders == 0) else { return };
         match object.doomed {
             true => self.drop_object(id),
             false => self.list_if_idle(id),
@@ -420,7 +439,13 @@ impl<P: Pages> Engine<P> {
         self.disown(id);
         self.forget_time(id);
         let Some(object) = self.objects.remove(&id) else { return };
-        self.space.release(object.extent, object.size());
+        match object.residence {
+            Residence::Leaving(job) => self.orphan(job, object.extent),
+            _ => self.space.release(object.extent, object.size_here()),
+        }
+        if object.saved || matches!(object.residence, Residence::Leaving(_)) {
+            self.order(id, Work::Delete);
+        }
         self.pinned_bytes -= if object.pinned { object.size() } else { 0 };
         self.queue_may_move = true;
         if object.is_sealed() {

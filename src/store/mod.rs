@@ -5,6 +5,7 @@
 //!   for them, who waits for room, which may go first.
 //! - [`space`]: the memory ledger and the segment that objects lie in.
 //! - [`server`]: the epoll loop, connections, descriptors; [`subscription`]: sockets that events are written to.
+//! - [`external`]: where evicted objects go, when there is such a place.
 //! - [`options`], [`available`]: what a store is to be, and how large it can be here.
 //! - [`embedded`]: a store with a thread of its own, in the daemon or in any process.
 
@@ -14,6 +15,7 @@ mod available;
 pub mod embedded;
 pub mod engine;
 mod eviction;
+pub mod external;
 mod objects;
 mod options;
 mod peers;
@@ -21,6 +23,7 @@ mod queue;
 mod server;
 pub mod space;
 mod subscription;
+mod threads;
 mod waiters;
 
 pub use embedded::{Store, default_socket_directory};

@@ -13,10 +13,24 @@ use crate::store::waiters::Asker;
 /// Key of the one segment there is. Never 0, which old clients see in placeholders, and never reused.
 pub const SEGMENT_KEY: i32 = 1;
 
+/// Which store has an object's bytes, ours or the external one. Without an external store all are here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residence {
+    /// Ours.
+    #[default]
+    Here,
+    /// Ours, while the job of this number writes them to the external one. They go then, unless somebody holds the object.
+    Leaving(u64),
+    /// The external one only.
+    Away,
+    /// On their way back, or waiting for room here.
+    Returning,
+}
+
 /// One object.
 #[derive(Debug)]
 pub struct Object {
-    /// Where it lies; `None` when it has no bytes.
+    /// Where it lies; `None` when it has no bytes, or none here.
     pub extent: Option<Extent>,
     /// Bytes of data.
     pub data_size: u64,
@@ -48,6 +62,10 @@ pub struct Object {
     pub construct_duration: i64,
     /// What its creator gave as digest.
     pub digest: [u8; 8],
+    /// Who has its bytes.
+    pub residence: Residence,
+    /// The external store has a copy. It stays right: sealed objects do not change.
+    pub saved: bool,
 }
 
 impl Object {
@@ -56,9 +74,19 @@ impl Object {
         self.data_size + self.metadata_size
     }
 
+    /// Bytes it takes in the segment.
+    pub fn size_here(&self) -> u64 {
+        self.extent.map_or(0, |_| self.size())
+    }
+
     /// Whether anyone may get it.
     pub fn is_sealed(&self) -> bool {
         self.state == ObjectState::Sealed
+    }
+
+    /// Whether a get finds it at once.
+    pub fn is_at_hand(&self) -> bool {
+        self.is_sealed() && matches!(self.residence, Residence::Here | Residence::Leaving(_))
     }
 
     /// Where its bytes are.

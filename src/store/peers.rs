@@ -27,6 +27,8 @@ pub struct Peer {
     pub name: String,
     /// Its process, as people are told of it; empty where that is not known.
     pub process: String,
+    /// Bytes that its requests brought along and that wait for room.
+    pub carried: u64,
     /// Memory it reserved for what it creates.
     pub(in crate::store) quota: Option<Quota>,
 }

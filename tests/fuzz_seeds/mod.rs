@@ -194,6 +194,9 @@ fn games() -> Vec<Seed> {
     let timed = [&[9, 0, 1, 3, 2, 1, 1, 9, 2, 3, 1, 0][..], &seal(0, 1), &release(0, 1)].concat();
     let pin = |name| vec![9, 0, 1, 24, 1, name, 1];
     let game = |limit: u8, steps: &[&[u8]]| [&[limit][..], &steps.concat()].concat();
+    let delete = [9, 0, 1, 13, 1, 1];
+    let spill = [put(0, 1, 70), put(0, 2, 70), create(1, 3, 70)].concat();
+    let back = [get(0, [1, 2], 0), get(1, [1, 1], 1)].concat();
     let big = [9, 0, 1, 0, 3, 60, 5, 0, 1, 0];
     vec![
         ("put_and_get".into(), game(1, &[OLD, NATIVE, &put(0, 1, 9), &get(1, [1, 1], 0), &release(1, 1)])),
@@ -216,6 +219,15 @@ fn games() -> Vec<Seed> {
         ),
         ("create_cancelled".into(), game(0, &[NATIVE, &create(0, 1, 150), &wait(0, 2, 0), &[9, 0, 6, 25, 6, 2]])),
         ("pinned_and_timed".into(), game(0, &[NATIVE, &timed, &pin(1), &put(0, 2, 150), &put(0, 3, 150), &[3, 60]])),
+        (
+            "external".into(),
+            game(128, &[OLD, NATIVE, &spill, &[8, 1], &seal(1, 3), &release(1, 3), &back, &[8, 1, 8, 1]]),
+        ),
+        (
+            "external_fails".into(),
+            game(129, &[OLD, NATIVE, &spill, &[8, 0], &[9, 1, 1, 16, 90, 4], &back, &[8, 1, 8, 0]]),
+        ),
+        ("external_meanwhile".into(), game(128, &[NATIVE, NATIVE, &spill, &back, &delete, &[2, 1], &[8, 1, 8, 1]])),
         ("wire".into(), game(1, &[OLD, &[6, 0, 0, 19, 0, 0, 6, 0, 0, 17, 0, 0]])),
     ]
 }

@@ -50,7 +50,7 @@ impl<P: Pages> Engine<P> {
         out_of_memory(text)
     }
 
-    fn describe_full(&self, size: u64) -> String {
+    pub(super) fn describe_full(&self, size: u64) -> String {
         let mut text = format!(
             "an object of {size} bytes does not fit: capacity {}, used {}, of which {} cannot be evicted ({} are pinned), \
              largest free extent {}",
@@ -67,7 +67,7 @@ impl<P: Pages> Engine<P> {
         if !self.queue.is_empty() {
             text += &format!(", creates that wait for room: {}", self.queue.len());
         }
-        text
+        text + &self.why_no_room()
     }
 
     fn describe_peer(&self, peer: PeerId) -> String {

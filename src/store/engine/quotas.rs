@@ -79,7 +79,7 @@ impl<P: Pages> Engine<P> {
                 self.list_of(owner).count_eviction(size);
                 self.disown(id);
             }
-            _ => self.evict_one(id),
+            _ => drop(self.evict_one(id)),
         }
     }
 

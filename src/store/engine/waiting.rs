@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::object::ObjectId;
 use crate::protocol::Refused;
-use crate::store::engine::creation::{Growing, out_of_memory};
+use crate::store::engine::creation::{Growing, Lack, Purpose, out_of_memory};
 use crate::store::engine::{Asker, Engine, MAX_WAITING, Now};
 use crate::store::objects::Object;
 use crate::store::peers::PeerId;
@@ -33,14 +33,15 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Enters an object for a create that does not wait, if there is room that is not kept for one that does.
-    pub(super) fn begin_at_once(&mut self, asker: Asker, new: NewObject, now: Now) -> bool {
-        let begun = !self.is_kept_from(new.size()) && self.begin(asker, new, now);
-        if begun {
-            self.queue.passed_by(new.size());
-            // Who waits for this name waits in vain from now on.
-            self.queue_may_move = true;
+    pub(super) fn begin_at_once(&mut self, asker: Asker, new: NewObject, now: Now) -> Result<(), Lack> {
+        if self.is_kept_from(new.size()) {
+            return Err(Lack::Full);
         }
-        begun
+        self.begin(asker, new, now)?;
+        self.queue.passed_by(new.size());
+        // Who waits for this name waits in vain from now on.
+        self.queue_may_move = true;
+        Ok(())
     }
 
     fn is_kept_from(&self, size: u64) -> bool {
@@ -58,10 +59,14 @@ impl<P: Pages> Engine<P> {
         }
         match self.check(asker.peer, &new, now) {
             Err(refused) => self.answer_create(asker, new.id, Err(refused)),
-            Ok(()) if self.begin(asker, new, now) => {
-                self.growing.push_back(Growing { asker, id: new.id, evict: new.evict });
-            }
-            Ok(()) => return self.queue_may_move = false,
+            Ok(()) => match self.begin(asker, new, now) {
+                Ok(()) => {
+                    let (id, evict, purpose) = (new.id, new.evict, Purpose::Create);
+                    self.growing.push_back(Growing { asker, id, evict, purpose });
+                }
+                // Objects that are being written make it move when they have left.
+                Err(Lack::Later | Lack::Full) => return self.queue_may_move = false,
+            },
         }
         self.queue.take_first();
         // The next one may fit, too.
@@ -73,6 +78,9 @@ impl<P: Pages> Engine<P> {
         if let Some(create) = self.queue.cancel(asker) {
             self.queue_may_move = true;
             return self.answer_create(asker, create.new.id, Err(cancelled()));
+        }
+        if self.cancel_in_line(asker) {
+            return self.answer_create(asker, id, Err(cancelled()));
         }
         let ours = |object: &Object| !object.is_sealed() && object.created_by == asker;
         let Some(object) = self.objects.get(&id).filter(|object| ours(object)) else { return };

@@ -153,3 +153,26 @@ fn memory_stays_below_its_bound_under_churn() {
     }
     assert!(most <= limit + limit / 8 + (1 << 20), "{most} bytes backed");
 }
+
+#[test]
+fn a_segment_of_fixed_length_is_neither_allocated_nor_given_back() {
+    let limit = 64 << 20;
+    let pages = FakePages::default();
+    pages.0.borrow_mut().fixed_length = Some(72 << 20);
+    pages.0.borrow_mut().backed = 72 << 20;
+    let engine = Engine::new(limit, pages.clone()).unwrap();
+    let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
+    let mut lab = Lab { engine, pages, now, next_number: 1 };
+    let peer = lab.native();
+    for name in 0..20 {
+        let place = lab.create(peer, name, 5 << 20).unwrap();
+        assert!(place.offset + place.data_size <= 72 << 20);
+        lab.seal(peer, name).unwrap();
+        lab.release(peer, name);
+    }
+    // Where free room lies in pieces, more goes than the bytes alone would ask for.
+    lab.create(peer, 100, limit as i64).unwrap();
+    assert_eq!(lab.names(), [100]);
+    let ledger = lab.pages.0.borrow();
+    assert_eq!((ledger.calls, ledger.backed), (0, 72 << 20));
+}
