@@ -96,6 +96,8 @@ fn request(random: &mut Random) -> Request {
             objects: vec![InlineObject { id: name, data: vec![1; 9], metadata: vec![], digest: [0; 8] }],
             evict_if_full: true,
         },
+        15 => Request::NativeSubscribe { skip_existing: random.below(2) == 0 },
+        16 => Request::Stats,
         _ => Request::Abort { id: name },
     }
 }

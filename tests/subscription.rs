@@ -36,7 +36,7 @@ fn next_frame(socket: &mut UnixStream) -> Vec<Event> {
     let length = u64::from_le_bytes(frame[..8].try_into().unwrap());
     frame.resize(8 + length as usize, 0);
     socket.read_exact(&mut frame[8..]).unwrap();
-    notification::decode(&frame).unwrap().unwrap().0
+    notification::decode(&frame).unwrap().unwrap().0.events
 }
 
 fn put_inline(peer: &mut RawPeer, name: u64) {
@@ -146,7 +146,7 @@ fn a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped() {
     // Each round tells of 20 000 events, some 2 MiB; the bound is 64 MiB.
     for round in 0..60 {
         let (create, delete) = batch(round);
-        assert!(matches!(maker.ask(&create), Reply::CreateAndSealBatch { outcome: Ok(()) }));
+        assert!(matches!(maker.ask(&create), Reply::CreateAndSealBatch { outcome: Ok(()), .. }));
         assert!(matches!(maker.ask(&delete), Reply::Delete { .. }));
     }
     let mut rest = Vec::new();

@@ -15,7 +15,7 @@ use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::native::ABILITY_REQUEST_NUMBERS;
 use plasma_store::protocol::notification::Event;
 use plasma_store::protocol::{Dialect, InlineObject, Reply, Request};
-use plasma_store::store::engine::{Asker, Effect, Engine, Now};
+use plasma_store::store::engine::{Asker, Effect, Engine, Now, SubscriptionId};
 use plasma_store::store::space::{Pages, segment_length};
 
 /// What a store may hold: so little that everything evicts, what tests use, and more than one slice of pages.
@@ -27,6 +27,8 @@ const MOST_SLICES: u32 = 100_000;
 /// Message types of the two answers that may come late.
 const CREATE_REPLY: i64 = 2;
 const GET_REPLY: i64 = 10;
+/// The answer that the plumbing gives.
+const SUBSCRIBE_REPLY: i64 = 1021;
 
 /// The input, read byte by byte; zeros behind its end.
 struct Script<'a>(&'a [u8]);
@@ -78,7 +80,7 @@ impl Script<'_> {
     }
 
     fn request(&mut self) -> Request {
-        match self.byte() % 24 {
+        match self.byte() % 26 {
             0..5 => Request::Create {
                 id: self.id(),
                 data_size: self.size(),
@@ -106,7 +108,9 @@ impl Script<'_> {
             }
             21 => Request::SetOptions { client_name: format!("client {}", self.byte()), quota: self.size() },
             22 => self.pick(&[Self::SUBSCRIBE, Self::DEBUG, Self::GOODBYE])(),
-            _ => Request::Connect { abilities: self.byte().into() },
+            23 => Request::Connect { abilities: self.byte().into() },
+            24 => Request::NativeSubscribe { skip_existing: self.flag() },
+            _ => Request::Stats,
         }
     }
 
@@ -184,8 +188,10 @@ struct Game {
     open: Open,
     /// Where objects were said to be.
     places: BTreeMap<ObjectId, Location>,
-    /// By subscriber: the objects that it knows of.
-    told: BTreeMap<u64, BTreeSet<ObjectId>>,
+    /// By subscription: whose it is, and the objects that it knows of.
+    told: BTreeMap<SubscriptionId, (u64, BTreeSet<ObjectId>)>,
+    /// Objects that a subscription knows of which begins without being told.
+    skipped: BTreeSet<ObjectId>,
     answers: u64,
 }
 
@@ -196,8 +202,8 @@ impl Game {
         let mut engine = Engine::new(limit, pages).unwrap();
         let observer = engine.connect();
         let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
-        let (peers, open, places, told) = Default::default();
-        Self { engine, limit, orders, now, observer, peers, open, places, told, answers: 0 }
+        let (peers, open, places, told, skipped) = Default::default();
+        Self { engine, limit, orders, now, observer, peers, open, places, told, skipped, answers: 0 }
     }
 
     fn step(&mut self, script: &mut Script<'_>) {
@@ -217,9 +223,10 @@ impl Game {
                 asker.zip(script.wire_request()).into_iter().for_each(|(asker, request)| self.ask(asker, request));
             }
             7 => {
-                if let Some(peer) = self.peer(script) {
-                    self.engine.unsubscribe(peer);
-                    self.told.remove(&peer);
+                let index = usize::from(script.byte()) % self.told.len().max(1);
+                if let Some(id) = self.told.keys().nth(index).copied() {
+                    self.engine.unsubscribe(id);
+                    self.told.remove(&id);
                 }
             }
             _ => {
@@ -247,16 +254,17 @@ impl Game {
             // The type of an answer follows that of its request.
             *self.open.entry((asker, request.encode().0 + 1)).or_default() += 1;
         }
-        if request == Request::Subscribe {
-            self.told.entry(asker.peer).or_default();
-        }
+        self.skipped = match request {
+            Request::NativeSubscribe { skip_existing: true } => self.sealed(),
+            _ => BTreeSet::new(),
+        };
         self.engine.handle(asker, request, self.now);
     }
 
     fn disconnect(&mut self, peer: u64) {
         self.peers.retain(|other| *other != peer);
         self.open.retain(|(asker, _), _| asker.peer != peer);
-        self.told.remove(&peer);
+        self.told.retain(|_, (subscriber, _)| *subscriber != peer);
         self.engine.disconnect(peer);
     }
 
@@ -275,6 +283,7 @@ impl Game {
                 match effect {
                     Effect::Reply { to, reply } if to.peer == self.observer => observed.push(reply.clone()),
                     Effect::Reply { to, reply } => self.answered(*to, reply),
+                    Effect::Subscribe { asker, id } => self.subscribed(*asker, *id),
                     Effect::Notify { to, events } => self.notified(to, events),
                     Effect::Close { .. } => {}
                 }
@@ -287,6 +296,15 @@ impl Game {
             }
         }
         observed
+    }
+
+    /// The plumbing answers native subscribers; to old ones there is no answer.
+    fn subscribed(&mut self, asker: Asker, id: SubscriptionId) {
+        let before = self.told.insert(id, (asker.peer, std::mem::take(&mut self.skipped)));
+        assert!(before.is_none(), "subscription {id} has begun twice");
+        if self.open.contains_key(&(asker, SUBSCRIBE_REPLY)) {
+            self.answered(asker, &Reply::NativeSubscribe { outcome: Ok(()) });
+        }
     }
 
     fn answered(&mut self, to: Asker, reply: &Reply) {
@@ -310,9 +328,9 @@ impl Game {
         }
     }
 
-    fn notified(&mut self, to: &[u64], events: &[Event]) {
+    fn notified(&mut self, to: &[SubscriptionId], events: &[Event]) {
         for subscriber in to {
-            let told = self.told.get_mut(subscriber).expect("a subscriber is told");
+            let (_, told) = self.told.get_mut(subscriber).expect("a subscriber is told");
             for event in events {
                 let news = match event {
                     Event::Sealed { id, .. } => told.insert(*id),
@@ -326,6 +344,15 @@ impl Game {
     fn check_place(&self, place: &Location) {
         assert!(place.segment > 0 && place.offset.is_multiple_of(64), "{place:?}");
         assert!(end(place) <= segment_length(self.limit).unwrap(), "{place:?} is outside of the segment");
+    }
+
+    /// Names of what is sealed.
+    fn sealed(&mut self) -> BTreeSet<ObjectId> {
+        self.settle();
+        self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::List, self.now);
+        let observed = self.settle();
+        let [Reply::List { objects }] = &observed[..] else { panic!("{observed:?}") };
+        sealed_of(objects)
     }
 
     /// What the store says of itself fits together.
@@ -355,8 +382,8 @@ impl Game {
         let is_new = |info: &&ObjectInfo| info.state == ObjectState::Created && !self.places.contains_key(&info.id);
         let creates = self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY).map(|(_, count)| *count as usize);
         assert!(objects.iter().filter(is_new).count() <= creates.sum(), "nobody creates one of {objects:?}");
-        let sealed = objects.iter().filter(|info| info.state == ObjectState::Sealed).map(|info| info.id).collect();
-        assert!(self.told.values().all(|told| *told == sealed), "{:?} were told instead of {sealed:?}", self.told);
+        let sealed = sealed_of(objects);
+        assert!(self.told.values().all(|(_, told)| *told == sealed), "{:?} were told instead of {sealed:?}", self.told);
     }
 
     /// Lets everything come to its end.
@@ -387,6 +414,10 @@ impl Game {
         }
         panic!("the engine still has work after {MOST_SLICES} slices");
     }
+}
+
+fn sealed_of(objects: &[ObjectInfo]) -> BTreeSet<ObjectId> {
+    objects.iter().filter(|info| info.state == ObjectState::Sealed).map(|info| info.id).collect()
 }
 
 fn end(place: &Location) -> u64 {

@@ -11,7 +11,7 @@ mod room;
 mod subscribers;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -20,7 +20,9 @@ use crate::protocol::native::ABILITY_REQUEST_NUMBERS;
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::store::engine::creation::{Growing, Sizes};
+use crate::store::engine::figures::Counted;
 pub(in crate::store) use crate::store::engine::quotas::Quota;
+pub use crate::store::engine::subscribers::SubscriptionId;
 use crate::store::eviction::LeastRecentlyUsed;
 use crate::store::objects::Object;
 use crate::store::peers::{Peer, PeerId};
@@ -50,10 +52,17 @@ pub enum Effect {
         /// What. Segments are left for the plumbing to fill in.
         reply: Reply,
     },
-    /// Tell subscribers what happened, in one frame.
+    /// Begin a subscription. A native asker is to be answered, with a descriptor.
+    Subscribe {
+        /// Who asked.
+        asker: Asker,
+        /// What it is called from now on.
+        id: SubscriptionId,
+    },
+    /// Tell subscribers what happened at once.
     Notify {
         /// Whom.
-        to: Vec<PeerId>,
+        to: Vec<SubscriptionId>,
         /// What.
         events: Vec<Event>,
     },
@@ -75,7 +84,9 @@ pub struct Engine<P> {
     peers: HashMap<PeerId, Peer>,
     waiters: Waiters,
     growing: VecDeque<Growing>,
-    subscribers: BTreeSet<PeerId>,
+    subscribers: BTreeMap<SubscriptionId, PeerId>,
+    next_subscription: SubscriptionId,
+    counted: Counted,
     effects: Vec<Effect>,
     next_peer: PeerId,
 }
@@ -93,7 +104,9 @@ impl<P: Pages> Engine<P> {
             peers: HashMap::new(),
             waiters: Waiters::default(),
             growing: VecDeque::new(),
-            subscribers: BTreeSet::new(),
+            subscribers: BTreeMap::new(),
+            next_subscription: 0,
+            counted: Counted::default(),
             effects: Vec::new(),
             next_peer: 0,
         })
@@ -111,7 +124,7 @@ impl<P: Pages> Engine<P> {
     pub fn disconnect(&mut self, peer: PeerId) {
         self.waiters.forget(peer);
         self.growing.retain(|growing| growing.asker.peer != peer);
-        self.subscribers.remove(&peer);
+        self.subscribers.retain(|_, subscriber| *subscriber != peer);
         self.end_quota(peer);
         let Some(left) = self.peers.remove(&peer) else { return };
         for id in left.unsealed {
@@ -166,11 +179,15 @@ impl<P: Pages> Engine<P> {
             Request::CreateAndSeal { id, evict_if_full, data, metadata, digest } => {
                 let object = InlineObject { id, data, metadata, digest };
                 let outcome = self.create_sealed(asker.peer, vec![object], evict_if_full, now);
+                let outcome = outcome.map_err(|(refused, _)| refused.refusal);
                 self.reply(asker, Reply::CreateAndSeal { outcome });
             }
             Request::CreateAndSealBatch { objects, evict_if_full } => {
-                let outcome = self.create_sealed(asker.peer, objects, evict_if_full, now);
-                self.reply(asker, Reply::CreateAndSealBatch { outcome });
+                let (outcome, id) = match self.create_sealed(asker.peer, objects, evict_if_full, now) {
+                    Ok(()) => (Ok(()), None),
+                    Err((refused, id)) => (Err(refused), id),
+                };
+                self.reply(asker, Reply::CreateAndSealBatch { outcome, id });
             }
             Request::Seal { id, digest } => {
                 let outcome = self.seal(asker.peer, id, digest, now);
@@ -196,7 +213,8 @@ impl<P: Pages> Engine<P> {
                     self.answer_get(get);
                 }
             }
-            Request::Subscribe => self.subscribe(asker.peer),
+            Request::Subscribe => self.subscribe(asker),
+            Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
             other => self.steer(asker, other),
         }
     }
@@ -210,6 +228,7 @@ impl<P: Pages> Engine<P> {
                 Reply::RefreshLru
             }
             Request::GetDebugString => Reply::DebugString(self.describe()),
+            Request::Stats => Reply::Stats(self.stats()),
             Request::SetOptions { client_name, quota } => {
                 Reply::SetOptions { outcome: self.set_options(asker.peer, client_name, quota) }
             }
@@ -295,6 +314,7 @@ impl<P: Pages> Engine<P> {
                 (_, Entry::Occupied(_)) => {}
             }
         }
+        self.counted.get(found.len(), missing.len());
         if missing.is_empty() || !(timeout_ms == -1 || timeout_ms > 0) {
             let locations = ids.iter().map(|id| found.get(id).copied()).collect();
             return self.reply(asker, Reply::Get { ids, locations, segments: Vec::new() });

@@ -109,6 +109,11 @@ impl<P: Pages> Space<P> {
         self.backing.bytes()
     }
 
+    /// Bytes of the longest run of free addresses.
+    pub fn largest_free(&self) -> u64 {
+        self.arena.largest_free()
+    }
+
     /// Takes room for `size` bytes; `None` for an object of none. No memory is behind it yet.
     ///
     /// # Errors
@@ -168,7 +173,7 @@ impl<P: Pages> Space<P> {
             "an object of {asked} bytes does not fit: capacity {}, used {}, largest free extent {}",
             self.limit,
             self.used,
-            self.arena.largest_free()
+            self.largest_free()
         )
     }
 

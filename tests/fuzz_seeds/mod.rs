@@ -7,7 +7,7 @@ mod fixtures;
 use fixtures::cases;
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::notification::{self, Event};
-use plasma_store::protocol::{Dialect, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, frame};
+use plasma_store::protocol::{Dialect, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, Stats, frame};
 
 const FRAMES: &str = include_str!("../fixtures/plasma_frames.txt");
 const ID: ObjectId = ObjectId::new([b'a'; 20]);
@@ -106,6 +106,8 @@ fn requests() -> Vec<Request> {
         Request::CreateAndSealBatch { objects: vec![inline(ID), inline(OTHER)], evict_if_full: true },
         Request::RefreshLru { ids: vec![ID, OTHER] },
         Request::Cancel { number: 7 },
+        Request::NativeSubscribe { skip_existing: true },
+        Request::Stats,
     ]
 }
 
@@ -130,8 +132,13 @@ fn replies() -> Vec<Reply> {
         Reply::Evict { bytes: 1 << 20 },
         Reply::SetOptions { outcome: Ok(()) },
         Reply::DebugString("figures".into()),
-        Reply::CreateAndSealBatch { outcome: Err(Refusal::OutOfMemory) },
+        Reply::CreateAndSealBatch {
+            outcome: Err(Refused { refusal: Refusal::ObjectExists, detail: "it exists".into() }),
+            id: Some(OTHER),
+        },
         Reply::RefreshLru,
+        Reply::NativeSubscribe { outcome: Err("no more".into()) },
+        Reply::Stats(Stats { capacity: 1 << 20, gets: 7, evicted_bytes: 1, ..Stats::default() }),
     ]
 }
 
@@ -154,6 +161,7 @@ fn notifications() -> Vec<Seed> {
     let mut seeds: Vec<_> = captured.map(|(name, numbers, body)| (name.to_owned(), framed(&numbers, body))).collect();
     let sealed = Event::Sealed { id: ID, data_size: 100, metadata_size: 5, digest: [5; 8] };
     seeds.push(("our_batch".into(), notification::encode(&[sealed, Event::Deleted { id: OTHER }])));
+    seeds.push(("our_end".into(), notification::encode_end("too slow")));
     seeds
 }
 
@@ -198,6 +206,7 @@ fn games() -> Vec<Seed> {
         ("abort".into(), game(2, &[NATIVE, &create(0, 1, 5), &[9, 0, 1, 12, 1], &[9, 0, 1, 12, 1]])),
         ("inline".into(), game(1, &[OLD, &[9, 0, 1, 19, 4, 1, 2, 1], &[9, 0, 1, 20, 2, 4, 1, 3, 5, 2, 4, 1]])),
         ("subscribe_and_quota".into(), game(1, &[OLD, &[9, 0, 1, 22, 0], &[9, 0, 1, 21, 1, 9, 4], &put(0, 1, 9)])),
+        ("subscribe_native".into(), game(1, &[NATIVE, &put(0, 1, 9), &[9, 0, 1, 24, 0], &[9, 0, 2, 24, 1], &put(0, 2, 9)])),
         ("wire".into(), game(1, &[OLD, &[6, 0, 0, 19, 0, 0, 6, 0, 0, 17, 0, 0]])),
     ]
 }

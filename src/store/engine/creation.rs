@@ -1,5 +1,7 @@
 //! How objects come into being: filled later by their creator, or whole with the request.
 
+use std::collections::HashSet;
+
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::{InlineObject, Refusal, Refused, Reply};
@@ -47,26 +49,58 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Makes objects whose bytes came with the request: all of them, or none. Nobody holds them afterwards.
+    ///
+    /// A refusal comes with the object that was refused, where it was one.
     pub(super) fn create_sealed(
         &mut self,
         peer: PeerId,
         objects: Vec<InlineObject>,
         evict: bool,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), (Refused, Option<ObjectId>)> {
+        self.check_batch(peer, &objects, evict)?;
         let mut made = Vec::with_capacity(objects.len());
         for object in &objects {
             if let Err(refused) = self.make(peer, object, evict, now) {
                 made.into_iter().for_each(|id| self.forget_unsealed(peer, id));
-                return Err(refused.refusal);
+                return Err((refused, Some(object.id)));
             }
             made.push(object.id);
         }
         for object in &objects {
-            self.mark_sealed(peer, object.id, object.digest, now)?;
+            // Each was made above by this peer and is populated, so nothing is refused here.
+            let sealed = self.mark_sealed(peer, object.id, object.digest, now);
+            sealed.map_err(|refusal| (Refused { refusal, detail: String::new() }, Some(object.id)))?;
         }
+        self.counted.creates += made.len() as u64;
         self.publish(&made);
         made.into_iter().for_each(|id| self.release(peer, id));
+        Ok(())
+    }
+
+    /// Refuses what cannot succeed as a whole, before its first objects evict others.
+    fn check_batch(
+        &self,
+        peer: PeerId,
+        objects: &[InlineObject],
+        evict: bool,
+    ) -> Result<(), (Refused, Option<ObjectId>)> {
+        let mut ids = HashSet::with_capacity(objects.len());
+        let taken = objects.iter().find(|object| self.objects.contains_key(&object.id) || !ids.insert(object.id));
+        if let Some(taken) = taken {
+            return Err((exists(taken.id), Some(taken.id)));
+        }
+        let size: u64 = objects.iter().map(|object| (object.data.len() + object.metadata.len()) as u64).sum();
+        let (used, limit) = (self.space.used(), self.space.limit());
+        let missing = (used + size).saturating_sub(limit);
+        // A client with a quota makes room among its own objects, too.
+        let has_quota = self.peers.get(&peer).is_some_and(|peer| peer.quota.is_some());
+        if missing > 0 && !has_quota && !(evict && self.can_evict(missing)) {
+            let count = objects.len();
+            let detail =
+                format!("{count} objects of {size} bytes together do not fit: capacity {limit}, used {used}");
+            return Err((out_of_memory(detail), None));
+        }
         Ok(())
     }
 
@@ -103,7 +137,7 @@ impl<P: Pages> Engine<P> {
     /// Enters a new object, held by its creator, in room that has no pages yet.
     fn begin(&mut self, peer: PeerId, id: ObjectId, sizes: Sizes, evict: bool, now: Now) -> Result<(), Refused> {
         if self.objects.contains_key(&id) {
-            return Err(Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") });
+            return Err(exists(id));
         }
         let (data_size, metadata_size) = sizes.checked().map_err(out_of_memory)?;
         if evict {
@@ -170,8 +204,13 @@ impl<P: Pages> Engine<P> {
     }
 
     fn answer_create(&mut self, asker: Asker, id: ObjectId, outcome: Result<Location, Refused>) {
+        self.counted.creates += u64::from(outcome.is_ok());
         self.reply(asker, Reply::Create { id, outcome, segment: None });
     }
+}
+
+fn exists(id: ObjectId) -> Refused {
+    Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") }
 }
 
 fn out_of_memory(detail: String) -> Refused {

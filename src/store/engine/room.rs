@@ -44,6 +44,7 @@ impl<P: Pages> Engine<P> {
     pub(super) fn evict_one(&mut self, id: ObjectId) {
         if let Some((owner, size)) = self.objects.get(&id).map(|object| (object.owner, object.size())) {
             self.list_of(owner).count_eviction(size);
+            self.counted.eviction(size);
             self.drop_object(id);
         }
     }
