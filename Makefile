@@ -62,7 +62,8 @@ conformance: setup ## play COUNT scripts to Plasma 11's daemon and to ours, and 
 		--ours $(abspath $(TARGET_DIR)/debug)/plasma-store-server
 
 install: ## install header, libraries and daemon below PREFIX (and DESTDIR)
-	$(MAKE) --no-print-directory build PROFILE=release
+	# Under sudo there may be no cargo; then what was built before is installed.
+	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory build PROFILE=release; fi
 	scripts/install.sh "$(PREFIX)" "$(DESTDIR)" "$(TARGET_DIR)/release"
 
 fmt: ## format the Rust code

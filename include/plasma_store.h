@@ -65,7 +65,7 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 /**
  * A signal handler that ran in a thread which sleeps in a get, or in `plasma_connect`, ends that call with
  * `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
- * `plasma_interrupt`.
+ * `plasma_interrupt`, or see `plasma_set_wake_fd`.
  */
 #define PLASMA_CONNECT_RETURN_ON_SIGNAL 1
 
@@ -449,6 +449,17 @@ void plasma_client_free(struct plasma_client *client);
  * May be called from a signal handler. Calls that begin later are not affected.
  */
 void plasma_interrupt(struct plasma_client *client);
+
+/**
+ * Has whatever waits in the calling thread, on any client and in `plasma_connect`, return `PLASMA_INTERRUPTED` as long as `fd` can
+ * be read. -1 ends that.
+ *
+ * This is how a signal ends a wait and is never lost: its handler writes into a pipe, and this is the pipe's other end. Nothing
+ * here reads or closes it. Other threads are not concerned, nor calls that the store answers at once.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` when `fd` is not open.
+ */
+plasma_status plasma_set_wake_fd(int fd);
 
 /**
  * Tells how many bytes of data and metadata the store holds at most.

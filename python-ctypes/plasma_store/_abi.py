@@ -12,6 +12,7 @@ from ctypes import (
     Structure,
     c_bool,
     c_char_p,
+    c_int,
     c_int32,
     c_int64,
     c_size_t,
@@ -217,6 +218,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "plasma_connect": (plasma_status, [c_char_p, POINTER(plasma_connect_options), POINTER(_client)]),
     "plasma_client_free": (None, [_client]),
     "plasma_interrupt": (None, [_client]),
+    "plasma_set_wake_fd": (plasma_status, [c_int]),
     "plasma_client_capacity": (plasma_status, [_client, POINTER(c_uint64)]),
     "plasma_create": (
         plasma_status,

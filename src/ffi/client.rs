@@ -1,6 +1,6 @@
 //! `plasma_client`: a boxed [`Client`].
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::ffi::object_id::{self, plasma_object_id};
 use crate::ffi::object_list::plasma_object_list;
 use crate::ffi::status::{plasma_status, status_of_outcome};
 use crate::object::ObjectId;
+use crate::transport::wait::set_wake_descriptor;
 
 /// A connection to a store. Any number of threads may use one at the same time; a call that waits in one thread keeps no
 /// other thread waiting. It must outlive the calls on it, but not the buffers and tensors it gave.
@@ -22,7 +23,7 @@ pub struct plasma_client(Client);
 
 /// A signal handler that ran in a thread which sleeps in a get, or in `plasma_connect`, ends that call with
 /// `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
-/// `plasma_interrupt`.
+/// `plasma_interrupt`, or see `plasma_set_wake_fd`.
 pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
 /// Do not evict other objects to make room: fail with `PLASMA_STORE_FULL` instead.
 pub const PLASMA_CREATE_NO_EVICT: u32 = 1;
@@ -153,6 +154,30 @@ pub unsafe extern "C" fn plasma_interrupt(client: *mut plasma_client) {
     if let Some(client) = unsafe { client.as_ref() } {
         client.0.interrupt();
     }
+}
+
+/// Has whatever waits in the calling thread, on any client and in `plasma_connect`, return `PLASMA_INTERRUPTED` as long as `fd` can
+/// be read. -1 ends that.
+///
+/// This is how a signal ends a wait and is never lost: its handler writes into a pipe, and this is the pipe's other end. Nothing
+/// here reads or closes it. Other threads are not concerned, nor calls that the store answers at once.
+///
+/// Errors: `PLASMA_INVALID_ARGUMENT` when `fd` is not open.
+///
+/// # Safety
+/// `fd` stays open until this thread sets another one or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_set_wake_fd(fd: c_int) -> plasma_status {
+    guard::status(|| {
+        let descriptor = (fd != -1).then_some(fd);
+        // SAFETY: takes a number only; one that is not open is an error.
+        if descriptor.is_some_and(|descriptor| unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == -1) {
+            return Err(Error::InvalidArgument(format!("fd {fd} is not an open descriptor")));
+        }
+        // SAFETY: as the caller promised.
+        unsafe { set_wake_descriptor(descriptor) };
+        Ok(())
+    })
 }
 
 /// Tells how many bytes of data and metadata the store holds at most.

@@ -138,6 +138,9 @@ static void null_arguments(plasma_client *client) {
   plasma_object_list_free(NULL);
   plasma_client_free(NULL);
   plasma_interrupt(NULL);
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_set_wake_fd(12345), "12345");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_set_wake_fd(-2), "-2");
+  OK(plasma_set_wake_fd(-1));
   CHECK(buffer == NULL && list == NULL);
 }
 
