@@ -77,7 +77,7 @@ fn check_nothing_left(daemon: &mut Daemon, descriptors: usize, memory: u64) {
 fn request(random: &mut Random) -> Request {
     let name = id(random.below(6));
     let ids = |random: &mut Random| (0..random.below(4)).map(|_| id(random.below(6))).collect();
-    match random.below(16) {
+    match random.below(18) {
         0 => Request::Connect { abilities: random.below(2) },
         1..=3 => {
             let (data_size, metadata_size) = (random.below(5000) as i64, random.below(50) as i64);

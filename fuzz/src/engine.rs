@@ -14,7 +14,7 @@ use plasma_store::error::{Error, Result};
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::native::ABILITY_REQUEST_NUMBERS;
 use plasma_store::protocol::notification::Event;
-use plasma_store::protocol::{Dialect, InlineObject, Reply, Request};
+use plasma_store::protocol::{Dialect, InlineObject, Reply, Request, Stats};
 use plasma_store::store::engine::{Asker, Effect, Engine, Now, SubscriptionId};
 use plasma_store::store::space::{Pages, segment_length};
 
@@ -361,12 +361,16 @@ impl Game {
         let asker = Asker { peer: self.observer, number: 0 };
         self.engine.handle(asker, Request::List, self.now);
         self.engine.handle(asker, Request::GetDebugString, self.now);
+        self.engine.handle(asker, Request::Stats, self.now);
         let observed = self.settle();
-        let [Reply::List { objects }, Reply::DebugString(text)] = &observed[..] else { panic!("{observed:?}") };
+        let [Reply::List { objects }, Reply::DebugString(text), Reply::Stats(stats)] = &observed[..] else {
+            panic!("{observed:?}")
+        };
         let sizes: BTreeMap<_, _> = objects.iter().map(|info| (info.id, info.data_size + info.metadata_size)).collect();
         assert_eq!(sizes.len(), objects.len(), "an object is listed twice");
         let used = sizes.values().sum::<u64>();
         assert_eq!(used, figure(text, "allocated bytes: "), "bytes used are those of the objects");
+        self.check_stats(stats, objects);
         assert!(used <= self.limit, "{used} bytes in a store of {}", self.limit);
         self.places.retain(|id, _| sizes.contains_key(id));
         let mut places: Vec<_> = self.places.iter().filter(|(_, place)| end(place) > place.offset).collect();
@@ -380,10 +384,27 @@ impl Game {
         }
         // What came whole with its request, and was refused, left nothing behind.
         let is_new = |info: &&ObjectInfo| info.state == ObjectState::Created && !self.places.contains_key(&info.id);
-        let creates = self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY).map(|(_, count)| *count as usize);
-        assert!(objects.iter().filter(is_new).count() <= creates.sum(), "nobody creates one of {objects:?}");
+        assert!(objects.iter().filter(is_new).count() as u64 <= self.creating(), "nobody creates one of {objects:?}");
         let sealed = sealed_of(objects);
         assert!(self.told.values().all(|(_, told)| *told == sealed), "{:?} were told instead of {sealed:?}", self.told);
+    }
+
+    /// The figures are those of the objects, and agree with what was seen from outside.
+    fn check_stats(&self, stats: &Stats, objects: &[ObjectInfo]) {
+        let size = |info: &ObjectInfo| info.data_size + info.metadata_size;
+        let held = || objects.iter().filter(|info| info.ref_count > 0);
+        assert_eq!((stats.capacity, stats.used_bytes), (self.limit, objects.iter().map(size).sum()));
+        assert_eq!((stats.held_objects, stats.held_bytes), (held().count() as u64, held().map(size).sum()));
+        assert_eq!((stats.objects, stats.sealed_objects), (objects.len() as u64, sealed_of(objects).len() as u64));
+        assert_eq!(stats.subscriptions, self.told.len() as u64);
+        // The observer is connected, too.
+        assert_eq!(stats.clients, self.peers.len() as u64 + 1);
+        assert!(stats.creates >= stats.objects + stats.evictions - self.creating(), "{stats:?}");
+    }
+
+    /// Creates that are not answered yet.
+    fn creating(&self) -> u64 {
+        self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY).map(|(_, count)| u64::from(*count)).sum()
     }
 
     /// Lets everything come to its end.

@@ -21,7 +21,7 @@ use crate::transport::wait::set_wake_descriptor;
 #[derive(Debug)]
 pub struct plasma_client(Client);
 
-/// A signal handler that ran in a thread which sleeps in a get, or in `plasma_connect`, ends that call with
+/// A signal handler that ran in a thread which sleeps in a get, in a wait for an event, or in `plasma_connect`, ends that call with
 /// `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
 /// `plasma_interrupt`, or see `plasma_set_wake_fd`.
 pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn plasma_client_free(client: *mut plasma_client) {
     guard::value((), || drop(unsafe { guard::take(client) }));
 }
 
-/// Makes every get that waits on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
+/// Makes every get and every wait for an event on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
 ///
 /// May be called from a signal handler. Calls that begin later are not affected.
 ///
