@@ -7,7 +7,9 @@
 
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::notification::{self, Event, Notification};
-use plasma_store::protocol::{Dialect, Header, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, Stats, frame};
+use plasma_store::protocol::{
+    Dialect, Header, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, Stats, frame,
+};
 
 const BODIES: u64 = 100_000;
 

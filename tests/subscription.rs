@@ -128,7 +128,8 @@ fn a_subscriber_that_closes_its_socket_keeps_its_connection() {
 
 #[test]
 fn a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped() {
-    let _watchdog = Watchdog::new("a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped");
+    let name = "a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped";
+    let _watchdog = Watchdog::lasting(name, std::time::Duration::from_secs(600));
     let daemon = Daemon::start(1 << 20);
     let (mut subscriber, mut maker) = (RawPeer::old(&daemon.socket()), RawPeer::old(&daemon.socket()));
     let (mut ours, theirs) = UnixStream::pair().unwrap();

@@ -42,7 +42,8 @@ impl Bells {
     pub fn take(&self) -> Result<Bell<'_>> {
         let lowest_free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
         let before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lowest_free);
-        let before = before.map_err(|_| Error::Busy(format!("{BELLS} threads wait for events of this client already")))?;
+        let before =
+            before.map_err(|_| Error::Busy(format!("{BELLS} threads wait for events of this client already")))?;
         let bell = Bell { bells: self, index: before.trailing_ones() as usize };
         bell.make_silent()?;
         // Whoever interrupts counts first and rings then; whoever waits makes its bell first and looks at the count then. With

@@ -206,7 +206,8 @@ impl Client {
         let size: u64 = items.iter().map(|item| (item.data.len() + item.metadata.len()) as u64).sum();
         let count = items.len();
         if size > MAX_BODY {
-            let text = format!("a batch of {count} objects with {size} bytes; {MAX_BODY} fit, less some for each object");
+            let text =
+                format!("a batch of {count} objects with {size} bytes; {MAX_BODY} fit, less some for each object");
             return Err(Error::InvalidArgument(text));
         }
         let inline = |item: &PutItem<'_>| InlineObject {

@@ -41,9 +41,8 @@ pub unsafe extern "C" fn plasma_put_batch(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (client, items, options) = unsafe {
-            (client_of(client)?, guard::array(items, count, "items")?, guard::options(options, "options")?)
-        };
+        let (client, items, options) =
+            unsafe { (client_of(client)?, guard::array(items, count, "items")?, guard::options(options, "options")?) };
         let options = create_options(options.map_or(0, |options: plasma_create_options| options.flags))?;
         // SAFETY: as the caller promised.
         let items = items.iter().enumerate().map(|(index, item)| unsafe { put_item(index, item) });

@@ -100,8 +100,7 @@ pub unsafe extern "C" fn plasma_subscription_next(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (subscription, out) =
-            unsafe { (guard::borrow(subscription, "subscription")?, Filled::new(out, "out")?) };
+        let (subscription, out) = unsafe { (guard::borrow(subscription, "subscription")?, Filled::new(out, "out")?) };
         out.set(event_of(&subscription.0.next(timeout_ms)?));
         Ok(())
     })
@@ -179,7 +178,9 @@ unsafe fn entries(out: *mut plasma_event, count: usize) -> Result<Vec<Filled<pla
         let entry = unsafe { Filled::new(out.byte_add(index * stride), &format!("out[{index}]")) }?;
         match entry.size() {
             size if size == stride => Ok(entry),
-            size => Err(Error::InvalidArgument(format!("out[{index}]: struct_size is {size}, that of out[0] {stride}"))),
+            size => {
+                Err(Error::InvalidArgument(format!("out[{index}]: struct_size is {size}, that of out[0] {stride}")))
+            }
         }
     };
     (0..count).map(entry).collect()

@@ -165,7 +165,6 @@ impl Waiters {
         self.gets.len() as u64
     }
 
-
     /// Whether nothing at all is kept.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {

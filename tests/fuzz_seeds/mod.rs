@@ -206,7 +206,10 @@ fn games() -> Vec<Seed> {
         ("abort".into(), game(2, &[NATIVE, &create(0, 1, 5), &[9, 0, 1, 12, 1], &[9, 0, 1, 12, 1]])),
         ("inline".into(), game(1, &[OLD, &[9, 0, 1, 19, 4, 1, 2, 1], &[9, 0, 1, 20, 2, 4, 1, 3, 5, 2, 4, 1]])),
         ("subscribe_and_quota".into(), game(1, &[OLD, &[9, 0, 1, 22, 0], &[9, 0, 1, 21, 1, 9, 4], &put(0, 1, 9)])),
-        ("subscribe_native".into(), game(1, &[NATIVE, &put(0, 1, 9), &[9, 0, 1, 24, 0], &[9, 0, 2, 24, 1], &put(0, 2, 9)])),
+        (
+            "subscribe_native".into(),
+            game(1, &[NATIVE, &put(0, 1, 9), &[9, 0, 1, 24, 0], &[9, 0, 2, 24, 1], &put(0, 2, 9)]),
+        ),
         ("wire".into(), game(1, &[OLD, &[6, 0, 0, 19, 0, 0, 6, 0, 0, 17, 0, 0]])),
     ]
 }

@@ -6,11 +6,13 @@
 mod daemon;
 mod random;
 mod raw_peer;
+mod signalled;
 mod watchdog;
 
 pub use daemon::{Daemon, process};
 pub use random::Random;
 pub use raw_peer::RawPeer;
+pub use signalled::{Signalled, catch_signals};
 pub use watchdog::{Watchdog, eventually};
 
 use plasma_store::client::{Client, ConnectOptions};

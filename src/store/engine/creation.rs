@@ -97,8 +97,7 @@ impl<P: Pages> Engine<P> {
         let has_quota = self.peers.get(&peer).is_some_and(|peer| peer.quota.is_some());
         if missing > 0 && !has_quota && !(evict && self.can_evict(missing)) {
             let count = objects.len();
-            let detail =
-                format!("{count} objects of {size} bytes together do not fit: capacity {limit}, used {used}");
+            let detail = format!("{count} objects of {size} bytes together do not fit: capacity {limit}, used {used}");
             return Err((out_of_memory(detail), None));
         }
         Ok(())

@@ -88,7 +88,11 @@ impl Server {
             let Some(subscription) = self.subscriptions.get_mut(id) else { continue };
             let frames = if subscription.is_native { each.as_slice() } else { slice::from_ref(&*together) };
             frames.iter().for_each(|frame| subscription.push(frame.clone()));
-            self.flush_events(*id);
+            match subscription.interest.is_empty() {
+                true => self.flush_events(*id),
+                // Its socket is full, and epoll will tell when it is not.
+                false => self.drop_if_slow(*id),
+            }
         }
     }
 
@@ -100,22 +104,27 @@ impl Server {
         }
     }
 
-    /// Writes events, and waits for room when there is none. Drops a subscriber that leaves too many unread.
+    /// Writes events, and waits for room when there is none.
     fn flush_events(&mut self, id: SubscriptionId) {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         if let Err(error) = subscription.flush() {
             return self.end_events(id, &error.to_string());
         }
-        if let Some(reason) = subscription.overflow() {
-            if !subscription.is_native {
-                return self.end_events(id, &reason);
-            }
-            // It is still to read why.
-            subscription.finish(&reason);
-            self.engine.unsubscribe(id);
-            self.log_end(id, &reason);
-        }
+        self.drop_if_slow(id);
         self.watch_subscriber(id);
+    }
+
+    /// Drops a subscriber that leaves too many events unread. A native one is still to read why.
+    fn drop_if_slow(&mut self, id: SubscriptionId) {
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        let Some(reason) = subscription.overflow() else { return };
+        let is_native = subscription.is_native;
+        subscription.finish(&reason);
+        self.engine.unsubscribe(id);
+        log::warn!("dropped the subscription of {}: {reason}", self.subscriber(id));
+        if !is_native {
+            self.subscriptions.remove(&id);
+        }
     }
 
     fn watch_subscriber(&mut self, id: SubscriptionId) {
@@ -136,15 +145,17 @@ impl Server {
 
     fn end_events(&mut self, id: SubscriptionId, reason: &str) {
         self.engine.unsubscribe(id);
-        self.log_end(id, reason);
+        log::info!("ended the subscription of {}: {reason}", self.subscriber(id));
         self.subscriptions.remove(&id);
     }
 
-    fn log_end(&self, id: SubscriptionId, reason: &str) {
+    /// Whose subscription it is, for the log.
+    fn subscriber(&self, id: SubscriptionId) -> String {
         let subscription = self.subscriptions.get(&id);
-        if let Some(connection) = subscription.and_then(|subscription| self.connections.get(&subscription.peer)) {
-            let (pid, uid) = (connection.credentials.pid(), connection.credentials.uid());
-            log::info!("ended the subscription of process {pid} (uid {uid}): {reason}");
-        }
+        let connection = subscription.and_then(|subscription| self.connections.get(&subscription.peer));
+        connection.map_or_else(
+            || "nobody".into(),
+            |connection| format!("process {} (uid {})", connection.credentials.pid(), connection.credentials.uid()),
+        )
     }
 }

@@ -49,7 +49,12 @@ fn a_batch_is_made_whole_or_not_at_all() {
     lab.put(other, 3, 10);
     for (objects, refusal, culprit, text) in [
         (vec![object(1, b"a", b""), object(3, b"b", b"")], Refusal::ObjectExists, Some(3), "0303"),
-        (vec![object(1, b"a", b""), object(2, b"b", b""), object(1, b"c", b"")], Refusal::ObjectExists, Some(1), "0101"),
+        (
+            vec![object(1, b"a", b""), object(2, b"b", b""), object(1, b"c", b"")],
+            Refusal::ObjectExists,
+            Some(1),
+            "0101",
+        ),
         (vec![object(1, b"a", b""), object(2, &[0; 1001], b"")], Refusal::OutOfMemory, None, "2 objects of 1002 bytes"),
         (vec![object(1, &[0; 995], b""), object(2, b"123456", b"")], Refusal::OutOfMemory, None, "2 objects of 1001"),
     ] {
