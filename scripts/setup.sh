@@ -3,8 +3,8 @@
 #
 #   demo    build/venv with demo/requirements.txt
 #   test    also tests/requirements.txt, cmake and pkg-config where the machine has none that will do, build/venv-pyarrow11
-#           with the last pyarrow that had Plasma, where the machine has a Python from 3.9 to 3.11, and valgrind, which
-#           PyPI does not have: by apt-get where that can be
+#           with the last pyarrow that had Plasma and what its own tests need, where the machine has a Python from 3.9 to
+#           3.11, and valgrind, which PyPI does not have: by apt-get where that can be
 #   torch   also build/venv-torch with torch: about 3 GB of downloads, as PyPI's torch brings CUDA
 #
 # PYTHON names the Python to use (3.9 or newer). pip's own configuration, such as an index of one's own, is honoured.
@@ -72,7 +72,7 @@ make_test_venvs() {
   command -v pkg-config >/dev/null || tools+=(pkgconf)
   make_venv test build/venv "$python" "${tools[@]}" -r demo/requirements.txt -r tests/requirements.txt
   if old=$(find_python "3 9" "3 11" "${PYTHON:-python3}" python3.{11,10,9} "$python"); then
-    make_venv test build/venv-pyarrow11 "$old" --only-binary=:all: pyarrow==11.0.0 "numpy<2"
+    make_venv test build/venv-pyarrow11 "$old" --only-binary=:all: pyarrow==11.0.0 "numpy<2" "pandas<2.1" pytest
   else
     echo "no Python from 3.9 to 3.11 here: the tests against pyarrow 11 are reported as skipped"
   fi

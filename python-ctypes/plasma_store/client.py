@@ -11,6 +11,7 @@ from typing import (
     Iterable,
     List,
     Literal,
+    NoReturn,
     Optional,
     Sequence,
     Tuple,
@@ -26,7 +27,7 @@ from .connection import Connection
 from .dlpack import DTYPES, dtype_name
 from .dlpack import Source as TensorSource
 from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaTimeout, check
-from .object_id import ObjectID, c_id, c_ids, c_text
+from .object_id import ObjectID, c_id, c_ids, c_text, whole
 from .tensor import Tensor
 
 DIGEST_SIZE = 8
@@ -310,7 +311,7 @@ class PlasmaClient(Connection):
         Nobody else's create evicts objects in this quota; what does not fit it evicts the client's own oldest. Raises
         PlasmaStoreFull when the quota is refused.
         """
-        name, quota = c_text(client_name, "client_name"), operator.index(limit_output_memory)
+        name, quota = c_text(client_name, "client_name"), whole(limit_output_memory, "limit_output_memory")
         if not -1 << 63 <= quota < 1 << 63:
             raise PlasmaInvalidArgument(f"limit_output_memory is {quota}, which no store has")
         handle = self._live()
@@ -333,6 +334,13 @@ class PlasmaClient(Connection):
         check(lib.plasma_client_capacity(handle.pointer, out))
         return out.value
 
+    def to_capsule(self) -> NoReturn:
+        """Raises NotImplementedError: the capsule held a C++ object of libplasma, for code that was compiled with that."""
+        raise NotImplementedError(
+            "to_capsule gave code that is linked with libplasma its C++ client, and there is none here; "
+            "such code can connect by itself, to store_socket_name, with plasma_connect of plasma_store.h"
+        )
+
 
 def _at_most(arguments: Tuple[Any, ...], count: int) -> Tuple[Any, ...]:
     if len(arguments) > count:
@@ -342,7 +350,7 @@ def _at_most(arguments: Tuple[Any, ...], count: int) -> Tuple[Any, ...]:
 
 def _size(given: int, name: str = "data_size") -> int:
     # ctypes would take -1 for 2^64 - 1.
-    size = operator.index(given)
+    size = whole(given, name)
     if not 0 <= size < 1 << 64:
         raise PlasmaInvalidArgument(f"{name} is {size}, which no object can have")
     return size

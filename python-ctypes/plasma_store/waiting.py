@@ -8,7 +8,6 @@ well, and the wait watches the pipe's other end (`plasma_set_wake_fd`).
 from __future__ import annotations
 
 import math
-import operator
 import os
 import signal
 import threading
@@ -18,6 +17,7 @@ from typing import Callable, Optional
 from . import _abi
 from ._lib import lib, run_signal_handlers
 from .errors import PlasmaInvalidArgument, check
+from .object_id import whole
 
 NOWHERE = -1
 
@@ -103,7 +103,7 @@ def until_done(call: Callable[[int], int], timeout_ms: int, interrupted: Callabl
 
 def milliseconds(timeout_ms: int) -> int:
     """A timeout, checked."""
-    timeout = operator.index(timeout_ms)
+    timeout = whole(timeout_ms, "timeout_ms")
     if not -1 <= timeout < 1 << 63:
         raise PlasmaInvalidArgument(f"timeout_ms is -1, 0 or positive and below 2^63, not {timeout}")
     return timeout
