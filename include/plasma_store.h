@@ -837,7 +837,7 @@ plasma_status plasma_stats(struct plasma_client *client, struct plasma_store_sta
  * goes, in the order in which that happens.
  *
  * `options` may be NULL. On success `*out` is to be freed with `plasma_subscription_free`. Of a subscriber that does not read, the
- * store keeps events up to 64 MiB, some 400000 of them, and drops the subscription then.
+ * store keeps events up to 64 MiB, some 500000 of them, and drops the subscription then.
  *
  * Errors: `PLASMA_BUSY` when this client has 64 subscriptions, or the store no descriptor left.
  */

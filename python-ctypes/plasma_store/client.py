@@ -136,11 +136,10 @@ class PlasmaClient(Notifications):
         may have 64 MiB, less some 100 bytes for each. Raises PlasmaObjectExists, also for an id that comes twice; PlasmaStoreFull;
         PlasmaInvalidArgument when they are too many.
         """
-        contents = [(c_id(object_id), *map(Source, parts)) for object_id, *parts in map(_batched, objects)]
+        contents = [_batched(*given) for given in objects]
         items = (_abi.plasma_put_item * len(contents))()
         for item, (object_id, data, metadata) in zip(items, contents):
-            item.id = object_id
-            item.data, item.data_size = data.pointer, len(data)
+            item.id, item.data, item.data_size = object_id, data.pointer, len(data)
             item.metadata, item.metadata_size = metadata.pointer, len(metadata)
         handle = self._live()
         check(lib.plasma_put_batch(handle.pointer, items, len(items), None))
@@ -348,7 +347,7 @@ class PlasmaClient(Notifications):
         out = _abi.plasma_store_stats(struct_size=ctypes.sizeof(_abi.plasma_store_stats))
         handle = self._live()
         check(lib.plasma_stats(handle.pointer, out))
-        return {name: getattr(out, name) for name, _ in out._fields_[1:]}
+        return {field[0]: getattr(out, field[0]) for field in out._fields_[1:]}
 
     def store_capacity(self) -> int:
         """Bytes of data and metadata that the store holds at most."""
@@ -383,9 +382,9 @@ def _bytes(metadata: bytes) -> bytes:
     return metadata if isinstance(metadata, bytes) else bytes(memoryview(metadata))
 
 
-def _batched(given: Tuple[Any, ...]) -> Tuple[Any, Any, Any]:
-    object_id, data, metadata = given if len(given) == 3 else (*given, b"")
-    return object_id, data, metadata
+def _batched(object_id: ObjectID, data: Any, metadata: Any = b"") -> Tuple[_abi.plasma_object_id, Source, Source]:
+    """An object of a batch, with its bytes kept where they lie."""
+    return c_id(object_id), Source(data), Source(metadata)
 
 
 def _write_options(metadata: bytes) -> _abi.tensor_write_options:

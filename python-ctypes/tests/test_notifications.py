@@ -85,7 +85,7 @@ def test_asyncio_reads_the_stream(client: PlasmaClient, maker: PlasmaClient) -> 
 
     async def read_all() -> List[Any]:
         reader, writer = await asyncio.open_unix_connection(sock=client.get_notification_socket())
-        found = []
+        found: List[Any] = []
         while len(found) < len(ids):
             (length,) = struct.unpack("=q", await reader.readexactly(8))
             found.append(client.decode_notifications(await reader.readexactly(length)))
@@ -237,4 +237,4 @@ def test_a_batch(client: PlasmaClient) -> None:
     with pytest.raises(plasma_store.PlasmaInvalidArgument, match="67108864"):
         client.put_batch([(ObjectID.from_random(), bytes(33 << 20)) for _ in range(2)])
     with pytest.raises(TypeError):
-        client.put_batch([(b"x" * 20, b"x")])  # type: ignore[list-item]
+        client.put_batch([(b"x" * 20, b"x")])

@@ -4,7 +4,7 @@
 //! - [`mappings`]: segments of the store, mapped on first use.
 //! - [`buffer`]: what a get or a create gives: memory and the hold on it.
 //! - [`tensor`]: objects that are tensors.
-//! - [`subscription`]: events.
+//! - [`mod@subscription`]: streams of events, and what ends a wait for one.
 //! - `control`: what steers the store rather than moves objects.
 #![forbid(unsafe_code)]
 

@@ -60,7 +60,7 @@ unsafe impl Options for plasma_event {}
 /// goes, in the order in which that happens.
 ///
 /// `options` may be NULL. On success `*out` is to be freed with `plasma_subscription_free`. Of a subscriber that does not read, the
-/// store keeps events up to 64 MiB, some 400000 of them, and drops the subscription then.
+/// store keeps events up to 64 MiB, some 500000 of them, and drops the subscription then.
 ///
 /// Errors: `PLASMA_BUSY` when this client has 64 subscriptions, or the store no descriptor left.
 ///
