@@ -88,9 +88,13 @@ fn a_batch_that_cannot_be_is_not_there_at_all() {
     assert!(matches!(&twice, Error::ObjectExists(taken) if *taken == id(2)), "{twice}");
     let too_much = put_batch(&[item(2, &half), item(3, &half), item(4, &half)]).unwrap_err();
     assert!(matches!(&too_much, Error::StoreFull(text) if text.contains("1500000") && text.contains("1048576")));
-    let no_evict = CreateOptions { no_evict: true };
+    let no_evict = CreateOptions { no_evict: true, ..CreateOptions::default() };
     let full = client.put_batch(&[item(2, &half)], no_evict).unwrap_err();
     assert!(matches!(&full, Error::StoreFull(text) if text.contains("used 600000")), "{full}");
+    for times in [CreateOptions { ttl_ms: 7, ..no_evict }, CreateOptions { wait_ms: 7, ..no_evict }] {
+        let refused = client.put_batch(&[item(2, b"")], times).unwrap_err();
+        assert!(matches!(&refused, Error::Unsupported(text) if text.contains('7')), "{refused}");
+    }
     let names: Vec<_> = client.list().unwrap().into_iter().map(|info| info.id).collect();
     assert_eq!(names, [id(1)], "nothing was made, and nothing was evicted for it");
     put_batch(&[item(2, &half), item(3, &half)]).unwrap();

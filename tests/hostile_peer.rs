@@ -81,7 +81,15 @@ fn request(random: &mut Random) -> Request {
         0 => Request::Connect { abilities: random.below(2) },
         1..=3 => {
             let (data_size, metadata_size) = (random.below(5000) as i64, random.below(50) as i64);
-            Request::Create { id: name, data_size, metadata_size, evict_if_full: random.below(2) == 0, device_num: 0 }
+            Request::Create {
+                id: name,
+                data_size,
+                metadata_size,
+                evict_if_full: random.below(2) == 0,
+                device_num: 0,
+                ttl_ms: random.below(20),
+                wait_ms: random.below(3) as i64 - 1,
+            }
         }
         4 | 5 => Request::Seal { id: name, digest: [7; 8] },
         6 => Request::Get { ids: ids(random), timeout_ms: random.below(3) as i64 - 1 },

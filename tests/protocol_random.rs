@@ -107,6 +107,7 @@ impl Random {
             create_time: self.number() as i64,
             construct_duration: self.number() as i64,
             digest: if sealed { self.digest() } else { [0; 8] },
+            pinned: self.flag(),
         }
     }
 
@@ -122,7 +123,7 @@ impl Random {
     }
 
     fn request(&mut self) -> Request {
-        match self.below(20) {
+        match self.below(22) {
             0 => Request::Connect { abilities: self.number() },
             1 => Request::Disconnect,
             2 => Request::Create {
@@ -131,6 +132,8 @@ impl Random {
                 metadata_size: self.number() as i64,
                 evict_if_full: self.flag(),
                 device_num: self.number() as i32,
+                ttl_ms: self.number(),
+                wait_ms: self.number() as i64,
             },
             3 => Request::CreateAndSeal {
                 id: self.id(),
@@ -152,14 +155,16 @@ impl Random {
             14 => Request::SetOptions { client_name: self.text(), quota: self.number() as i64 },
             15 => Request::GetDebugString,
             16 => Request::RefreshLru { ids: self.ids() },
-            17 => Request::NativeSubscribe { skip_existing: self.flag() },
-            18 => Request::Stats,
+            17 => Request::Pin { ids: self.ids(), pinned: self.flag() },
+            18 => Request::CancelCreate { number: self.number(), id: self.id() },
+            19 => Request::NativeSubscribe { skip_existing: self.flag() },
+            20 => Request::Stats,
             _ => Request::Cancel { number: self.number() },
         }
     }
 
     fn reply(&mut self) -> Reply {
-        match self.below(16) {
+        match self.below(17) {
             0 => Reply::Connect { capacity: self.number() as i64, abilities: self.number() },
             1 => self.create_reply(),
             2 => Reply::CreateAndSeal { outcome: self.outcome() },
@@ -177,8 +182,9 @@ impl Random {
             10 => Reply::Evict { bytes: self.number() },
             11 => Reply::SetOptions { outcome: self.outcome() },
             12 => Reply::DebugString(self.text()),
-            13 => Reply::NativeSubscribe { outcome: if self.flag() { Ok(()) } else { Err(self.text()) } },
-            14 => Reply::Stats(self.stats()),
+            13 => Reply::Pin { outcomes: self.several(Self::outcome) },
+            14 => Reply::NativeSubscribe { outcome: if self.flag() { Ok(()) } else { Err(self.text()) } },
+            15 => Reply::Stats(self.stats()),
             _ => Reply::RefreshLru,
         }
     }
@@ -202,6 +208,8 @@ impl Random {
             misses: self.number(),
             evictions: self.number(),
             evicted_bytes: self.number(),
+            pinned_bytes: self.number(),
+            waiting_creates: self.number(),
         }
     }
 

@@ -97,7 +97,7 @@ class plasma_connect_options(Structure):
 class plasma_create_options(Structure):
     """How to create."""
 
-    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32)]
+    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32), ("ttl_ms", c_int64), ("wait_ms", c_int64)]
 
 
 class plasma_get_options(Structure):
@@ -114,6 +114,8 @@ class tensor_write_options(Structure):
         ("flags", c_uint32),
         ("metadata", c_char_p),
         ("metadata_size", c_uint64),
+        ("ttl_ms", c_int64),
+        ("wait_ms", c_int64),
     ]
 
 
@@ -135,6 +137,7 @@ class plasma_object_info(Structure):
         ("create_time", c_int64),
         ("construct_duration", c_int64),
         ("ref_count", c_uint32),
+        ("pinned", c_bool),
     ]
 
 
@@ -172,6 +175,8 @@ class plasma_store_stats(Structure):
         ("misses", c_uint64),
         ("evictions", c_uint64),
         ("evicted_bytes", c_uint64),
+        ("pinned_bytes", c_uint64),
+        ("waiting_creates", c_uint64),
     ]
 
 
@@ -301,6 +306,8 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "plasma_delete": (plasma_status, [_client, _id, c_size_t, POINTER(plasma_status)]),
     "plasma_list": (plasma_status, [_client, POINTER(_list)]),
     "plasma_evict": (plasma_status, [_client, c_uint64, POINTER(c_uint64)]),
+    "plasma_pin": (plasma_status, [_client, _id, c_size_t]),
+    "plasma_unpin": (plasma_status, [_client, _id, c_size_t]),
     "plasma_refresh": (plasma_status, [_client, _id, c_size_t]),
     "plasma_hash": (plasma_status, [_client, _id, c_void_p]),
     "plasma_set_options": (plasma_status, [_client, c_char_p, c_int64]),

@@ -7,6 +7,7 @@ import ctypes
 import operator
 from typing import (
     Any,
+    Callable,
     Dict,
     Iterable,
     List,
@@ -29,6 +30,7 @@ from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaTimeout, check
 from .notifications import Notifications
 from .object_id import ObjectID, c_id, c_ids, c_text, whole
 from .tensor import Tensor
+from .waiting import milliseconds
 
 DIGEST_SIZE = 8
 _STATES: Dict[int, Literal["created", "sealed"]] = {
@@ -52,6 +54,8 @@ class ObjectInfo(TypedDict):
     """Seconds from create to seal, -1 while it is not sealed."""
     state: Literal["created", "sealed"]
     """Whether it is sealed."""
+    pinned: bool
+    """Whether it is pinned."""
 
 
 @overload
@@ -94,39 +98,74 @@ class PlasmaClient(Notifications):
 
     As a context manager it disconnects at the end. Buffers and tensors outlive it. A child made by `fork` must connect anew:
     calls on its parent's client raise PlasmaForked.
+
+    Whatever creates an object takes two times in milliseconds. `ttl_ms`: so long after its seal it is deleted, as by `delete`;
+    0 for never. `wait_ms`: so long it waits where there is no room, -1 for as long as it takes, 0 not at all. Who waits is served
+    in the order of asking. Then PlasmaStoreFull, which says who has the room.
     """
 
-    def create(self, object_id: ObjectID, data_size: int, metadata: bytes = b"") -> Buffer:
+    def create(
+        self, object_id: ObjectID, data_size: int, metadata: bytes = b"", *, ttl_ms: int = 0, wait_ms: int = 0
+    ) -> Buffer:
         """Creates an object of `data_size` bytes, to be filled through the buffer and then sealed.
 
         The memory holds old bytes until it is written. Raises PlasmaObjectExists, PlasmaStoreFull.
         """
-        return wrap(self._create(object_id, data_size, metadata).data())
+        return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms).data())
 
-    def _create(self, object_id: ObjectID, data_size: int, metadata: bytes) -> Hold:
-        size, meta, hold = _size(data_size), _bytes(metadata), new_hold()
-        handle = self._live()
-        check(lib.plasma_create(handle.pointer, c_id(object_id), size, meta, len(meta), None, hold.pointer))
+    def _create(self, object_id: ObjectID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int) -> Hold:
+        wanted, size, meta, hold = c_id(object_id), _size(data_size), _bytes(metadata), new_hold()
+
+        def call(handle: Any, options: _abi.plasma_create_options) -> Any:
+            return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold.pointer)
+
+        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms)
         return hold
 
-    def create_and_seal(self, object_id: ObjectID, data: Any, metadata: bytes = b"") -> None:
+    def _call_create(self, create: Callable[[Any, Any], Any], options: Any, ttl_ms: int, wait_ms: int) -> None:
+        """Makes a call that creates an object, with the options as they are but for its times."""
+        ttl = whole(ttl_ms, "ttl_ms")
+        if not 0 <= ttl < 1 << 63:
+            raise PlasmaInvalidArgument(f"ttl_ms is 0 or positive and below 2^63, not {ttl}")
+        options.struct_size, options.ttl_ms = ctypes.sizeof(options), ttl
+
+        def call(handle: Any, left_ms: int) -> int:
+            options.wait_ms = left_ms
+            status: int = create(handle, options)
+            return status
+
+        check(self._call(call, milliseconds(wait_ms, "wait_ms")))
+
+    def create_and_seal(
+        self, object_id: ObjectID, data: Any, metadata: bytes = b"", *, ttl_ms: int = 0, wait_ms: int = 0
+    ) -> None:
         """Stores a copy of bytes as a sealed object; when it fails there is no object. `data` is anything bytes-like.
 
         Raises PlasmaObjectExists, PlasmaStoreFull.
         """
-        source, meta = Source(data), _bytes(metadata)
-        handle = self._live()
-        check(lib.plasma_put(handle.pointer, c_id(object_id), source.pointer, len(source), meta, len(meta), None))
+        wanted, source, meta = c_id(object_id), Source(data), _bytes(metadata)
+
+        def call(handle: Any, options: _abi.plasma_create_options) -> Any:
+            return lib.plasma_put(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
+
+        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms)
 
     def put_raw_buffer(
-        self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"", memcopy_threads: int = 6
+        self,
+        value: Any,
+        object_id: Optional[ObjectID] = None,
+        metadata: bytes = b"",
+        memcopy_threads: int = 6,
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
     ) -> ObjectID:
         """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
 
         One thread copies, whatever `memcopy_threads` says.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
-        self.create_and_seal(object_id, value, metadata)
+        self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms)
         return object_id
 
     def put_batch(self, objects: Iterable[Tuple[Any, ...]]) -> None:
@@ -150,6 +189,9 @@ class PlasmaClient(Notifications):
         object_id: Optional[ObjectID] = None,
         memcopy_threads: int = 6,
         serialization_context: Any = None,
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
     ) -> ObjectID:
         """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
 
@@ -158,7 +200,7 @@ class PlasmaClient(Notifications):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         serialized = values.serialize(value, memcopy_threads, serialization_context)
-        hold = self._create(object_id, serialized.size, b"")
+        hold = self._create(object_id, serialized.size, b"", ttl_ms, wait_ms)
         try:
             serialized.write(hold)
             self.seal(object_id)
@@ -254,6 +296,22 @@ class PlasmaClient(Notifications):
         check(lib.plasma_evict(handle.pointer, size, out))
         return out.value
 
+    def pin(self, object_ids: Iterable[ObjectID]) -> None:
+        """Pins sealed objects, all of them or none: nothing evicts them until somebody unpins them.
+
+        That may be any client of the store; the pin outlives this one. It is a flag: pinning twice is pinning once. `delete`
+        and the end of `ttl_ms` count more. Raises PlasmaObjectNotFound, PlasmaObjectNotSealed.
+        """
+        ids, count = c_ids(object_ids)
+        handle = self._live()
+        check(lib.plasma_pin(handle.pointer, ids, count))
+
+    def unpin(self, object_ids: Iterable[ObjectID]) -> None:
+        """Lets sealed objects be evicted again, whoever pinned them; all of them or none. Raises as `pin` does."""
+        ids, count = c_ids(object_ids)
+        handle = self._live()
+        check(lib.plasma_unpin(handle.pointer, ids, count))
+
     def refresh(self, object_ids: Iterable[ObjectID]) -> None:
         """Marks objects as just used: of those that may be evicted, they go last."""
         ids, count = c_ids(object_ids)
@@ -280,19 +338,39 @@ class PlasmaClient(Notifications):
         finally:
             lib.plasma_object_list_free(out)
 
-    def put_tensor(self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"") -> ObjectID:
+    def put_tensor(
+        self,
+        value: Any,
+        object_id: Optional[ObjectID] = None,
+        metadata: bytes = b"",
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+    ) -> ObjectID:
         """Stores a copy of an array of the CPU, of any library that has `__dlpack__` or `__array_interface__`.
 
         Any strides; one that is column-major stays so, others become row-major. Returns the id, a random one if none is given.
         Raises PlasmaUnsupported, a TypeError, for what cannot be stored.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
-        source, options = TensorSource(value), _write_options(metadata)
-        handle = self._live()
-        check(lib.tensor_write(handle.pointer, c_id(object_id), source.tensor, options))
+        wanted, source = c_id(object_id), TensorSource(value)
+
+        def call(handle: Any, options: _abi.tensor_write_options) -> Any:
+            return lib.tensor_write(handle.pointer, wanted, source.tensor, options)
+
+        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms)
         return object_id
 
-    def create_tensor(self, object_id: ObjectID, shape: Sequence[int], dtype: Any, metadata: bytes = b"") -> Tensor:
+    def create_tensor(
+        self,
+        object_id: ObjectID,
+        shape: Sequence[int],
+        dtype: Any,
+        metadata: bytes = b"",
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+    ) -> Tensor:
         """Creates an object for a row-major tensor, to be filled in place and then sealed with `seal`.
 
         `dtype` is a name such as "float32", or a type of numpy, torch or the like.
@@ -301,12 +379,14 @@ class PlasmaClient(Notifications):
         code, bits = DTYPES[dtype_name(dtype)]
         if any(size < 0 or size >= 1 << 63 for size in sizes):
             raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
-        options, hold = _write_options(metadata), new_hold()
+        wanted, hold = c_id(object_id), new_hold()
         array = (ctypes.c_int64 * len(sizes))(*sizes)
-        handle = self._live()
         element = _abi.DLDataType(code, bits, 1)
-        status = lib.tensor_create_buffer(handle.pointer, c_id(object_id), element, len(sizes), array, options, hold.pointer)
-        check(status)
+
+        def call(handle: Any, options: _abi.tensor_write_options) -> Any:
+            return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold.pointer)
+
+        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms)
         return Tensor(hold)
 
     def get_tensor(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
@@ -389,8 +469,7 @@ def _batched(object_id: ObjectID, data: Any, metadata: Any = b"") -> Tuple[_abi.
 
 def _write_options(metadata: bytes) -> _abi.tensor_write_options:
     meta = _bytes(metadata)
-    size = ctypes.sizeof(_abi.tensor_write_options)
-    return _abi.tensor_write_options(struct_size=size, metadata=meta, metadata_size=len(meta))
+    return _abi.tensor_write_options(metadata=meta, metadata_size=len(meta))
 
 
 def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:
@@ -413,5 +492,6 @@ def _info(objects: Any, index: int) -> Tuple[ObjectID, ObjectInfo]:
         "create_time": info.create_time,
         "construct_duration": info.construct_duration,
         "state": _STATES[info.state],
+        "pinned": info.pinned,
     }
     return ObjectID(bytes(info.id)), known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from types import TracebackType
-from typing import Any, Iterable, List, Optional, Type, TypeVar
+from typing import Any, Callable, Iterable, List, Optional, Type, TypeVar
 
 from . import _abi
 from ._lib import lib
@@ -86,16 +86,20 @@ class Connection:
         options = _abi.plasma_get_options(struct_size=ctypes.sizeof(_abi.plasma_get_options), flags=flags)
         out = (Pointer * count)()
         holds = [Hold(out, index) for index in range(count)]
-        handle, interrupts = self._live(), self._interrupts
 
-        def call(left_ms: int) -> int:
+        def call(handle: _Handle, left_ms: int) -> int:
             status: int = lib.plasma_get(handle.pointer, ids, count, left_ms, options, out)
             return status
 
-        status = until_done(call, timeout_ms, lambda: self._interrupts != interrupts)
+        status = self._call(call, timeout_ms)
         if status != _abi.PLASMA_TIMEOUT:
             check(status)
         return holds
+
+    def _call(self, call: Callable[[_Handle, int], int], time_ms: int) -> int:
+        """Makes a call that waits at most so long, and returns its status; `interrupt` ends it."""
+        handle, interrupts = self._live(), self._interrupts
+        return until_done(lambda left_ms: call(handle, left_ms), time_ms, lambda: self._interrupts != interrupts)
 
     def _name(self) -> str:
         return "the default socket" if self._socket is None else self._socket

@@ -26,7 +26,7 @@ class PlasmaObjectNotFound(PlasmaError):
 
 
 class PlasmaStoreFull(PlasmaError):
-    """There is no room for the object, also after evicting what may be evicted."""
+    """There is no room for the object, also after evicting what may be evicted. The text says what takes it, and who."""
 
 
 class PlasmaObjectNotSealed(PlasmaError):

@@ -101,9 +101,9 @@ def until_done(call: Callable[[int], int], timeout_ms: int, interrupted: Callabl
             left_ms = max(0, math.ceil((deadline - time.monotonic()) * 1000))
 
 
-def milliseconds(timeout_ms: int) -> int:
-    """A timeout, checked."""
-    timeout = whole(timeout_ms, "timeout_ms")
-    if not -1 <= timeout < 1 << 63:
-        raise PlasmaInvalidArgument(f"timeout_ms is -1, 0 or positive and below 2^63, not {timeout}")
-    return timeout
+def milliseconds(time_ms: int, name: str = "timeout_ms") -> int:
+    """A time to wait, checked."""
+    checked = whole(time_ms, name)
+    if not -1 <= checked < 1 << 63:
+        raise PlasmaInvalidArgument(f"{name} is -1, 0 or positive and below 2^63, not {checked}")
+    return checked

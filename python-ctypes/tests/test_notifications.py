@@ -217,7 +217,7 @@ def test_figures(client: PlasmaClient, maker: PlasmaClient) -> None:
     stats = maker.stats()
     assert (stats["capacity"], stats["used_bytes"], stats["held_bytes"]) == (16 << 20, 1000, 1000)
     assert (stats["objects"], stats["clients"], stats["hits"], stats["misses"]) == (1, 2, 1, 1)
-    assert "struct_size" not in stats and len(stats) == 17
+    assert "struct_size" not in stats and len(stats) == 19
     del held
 
 

@@ -27,14 +27,12 @@ LEFT_OUT = {
     "test_plasma_tf_op": "pyarrow skips it everywhere; it needs the operator in C++ and TensorFlow 1",
     "test_use_huge_pages": "pyarrow expects it to fail; it needs huge pages set up at /mnt/hugepages",
 }
-NO_EXTERNAL_STORE = "the daemon has no external stores yet"
 # What must fail, and why. One that passes after all is a failure: then its line must go.
 FAILS: Dict[str, Dict[str, str]] = {
     "package": {
         "test_plasma_deprecated": "wants DeprecationWarnings; nothing here is deprecated",
-        "TestEvictionToExternalStore::test_eviction": NO_EXTERNAL_STORE,
     },
-    "daemon": {"TestEvictionToExternalStore::test_eviction": NO_EXTERNAL_STORE},
+    "daemon": {},
 }
 
 

@@ -9,7 +9,8 @@
 //! could wait for a store that waits for it.
 //!
 //! A get that gives up waiting tells the store (Cancel), and stays listed as abandoned until its answer has come: the
-//! objects in that answer are held and have to be released.
+//! objects in that answer are held and have to be released. A create that gives up waiting for room is undone by the store,
+//! also when its answer is on its way: whoever creates the same object right afterwards finds nothing of it.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -50,7 +51,7 @@ const READ_SIZE: usize = 16 << 10;
 pub enum Patience {
     /// Until the answer is there: for calls that the store answers at once.
     Unlimited,
-    /// For a get: until this time, if there is one; an interrupt ends it too.
+    /// For a get, or a create that waits for room: until this time, if there is one; an interrupt ends it too.
     Get {
         /// What the user asked for, in milliseconds; -1 for no limit.
         timeout_ms: i64,
@@ -65,6 +66,11 @@ impl Patience {
         let patience = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience.saturating_add(GRACE)));
         Self::Get { timeout_ms, deadline }
+    }
+
+    /// That of a create that waits this long for room: the store alone keeps its time, since pages are allocated after it.
+    pub fn of_create(wait_ms: i64) -> Self {
+        if wait_ms == 0 { Self::Unlimited } else { Self::Get { timeout_ms: wait_ms, deadline: None } }
     }
 
     fn deadline(self) -> Option<Instant> {
@@ -233,8 +239,8 @@ impl Connection {
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// [`Error::Forked`], [`Error::Disconnected`], [`Error::Protocol`]; for gets also [`Error::Interrupted`] and
-    /// [`Error::Timeout`].
+    /// [`Error::Forked`], [`Error::Disconnected`], [`Error::Protocol`]; for gets, and creates that wait, also
+    /// [`Error::Interrupted`] and [`Error::Timeout`].
     pub fn call(&self, request: &Request, patience: Patience) -> Result<Reply> {
         self.ask(request, patience).map(|(_, reply)| reply)
     }
@@ -260,7 +266,7 @@ impl Connection {
         let bell = self.lock().begin(number)?;
         let outcome = self.send(&frame).and_then(|()| self.wait(number, patience, interrupts, &bell));
         if outcome.is_err() {
-            self.give_up(number);
+            self.give_up(number, request);
         }
         // Nobody rings it any more, since rings are given under the lock. Whoever takes it next silences it first.
         self.lock().spare_bells.push(bell);
@@ -381,15 +387,16 @@ impl Connection {
         interruption
     }
 
-    /// Stops waiting for an answer. The store is told, since it keeps a get until its time is over.
-    fn give_up(&self, number: u64) {
+    /// Stops waiting for an answer. The store is told, since it keeps a get until its time is over, and what was created.
+    fn give_up(&self, number: u64, request: &Request) {
         let mut incoming = self.lock();
         let late = incoming.abandon(number);
         incoming.wake_a_leader();
         drop(incoming);
-        match late {
-            Some(reply) => self.release_all(held_by(reply)),
-            None => self.notify(&Request::Cancel { number }),
+        match (late, request) {
+            (_, Request::Create { id, .. }) => self.notify(&Request::CancelCreate { number, id: *id }),
+            (Some(reply), _) => self.release_all(held_by(reply)),
+            (None, _) => self.notify(&Request::Cancel { number }),
         }
     }
 

@@ -52,6 +52,10 @@ impl Default for ConnectOptions {
 pub struct CreateOptions {
     /// Fail rather than evict other objects.
     pub no_evict: bool,
+    /// Milliseconds after its seal when the object is deleted, as [`Client::delete`] does; 0 for never.
+    pub ttl_ms: i64,
+    /// Milliseconds to wait for room when there is none; -1 waits without limit.
+    pub wait_ms: i64,
 }
 
 /// How to get.
@@ -99,7 +103,8 @@ impl Client {
         self.connection.capacity()
     }
 
-    /// Makes every get and every wait for an event on this client return [`Error::Interrupted`]. Async-signal-safe.
+    /// Makes every call that waits on this client, a get, a create or a wait for an event, return [`Error::Interrupted`].
+    /// Async-signal-safe.
     pub fn interrupt(&self) {
         self.connection.interrupt();
     }
@@ -112,7 +117,8 @@ impl Client {
     /// Creates an object with room for `data_size` bytes and with this metadata. Only this client can see it before it is sealed.
     ///
     /// # Errors
-    /// [`Error::ObjectExists`], [`Error::StoreFull`] with the figures, or what the connection says.
+    /// [`Error::ObjectExists`], [`Error::StoreFull`] with the figures, [`Error::Interrupted`] while it waits for room, or what
+    /// the connection says.
     pub fn create(
         &self,
         id: ObjectId,
@@ -136,14 +142,21 @@ impl Client {
                 || Error::StoreFull(format!("an object of {size} bytes does not fit: capacity {}", self.capacity()));
             i64::try_from(size).map_err(|_| too_large())
         };
+        let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
+        if wait_ms < -1 {
+            return Err(Error::InvalidArgument(format!("wait_ms is -1, 0 or positive, not {wait_ms}")));
+        }
+        let negative = |_| Error::InvalidArgument(format!("ttl_ms is 0 or positive, not {ttl_ms}"));
         let request = Request::Create {
             id,
             data_size: signed(data_size)?,
             metadata_size: signed(metadata.len() as u64)?,
-            evict_if_full: !options.no_evict,
+            evict_if_full: !no_evict,
             device_num: 0,
+            ttl_ms: u64::try_from(ttl_ms).map_err(negative)?,
+            wait_ms,
         };
-        match self.connection.call(&request, Patience::Unlimited)? {
+        match self.connection.call(&request, Patience::of_create(wait_ms))? {
             Reply::Create { id: created, outcome, .. } if created == id => {
                 let location = outcome.map_err(|refused| create_error(id, refused))?;
                 self.adopt(id, location, data_size, metadata)
@@ -201,8 +214,15 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::ObjectExists`] also for an id that comes twice; [`Error::StoreFull`] with the figures;
-    /// [`Error::InvalidArgument`] for more than fits a request of 64 MiB, with some 100 bytes for each object beside its own.
+    /// [`Error::InvalidArgument`] for more than fits a request of 64 MiB, with some 100 bytes for each object beside its own;
+    /// [`Error::Unsupported`] for times, which a batch does not have.
     pub fn put_batch(&self, items: &[PutItem<'_>], options: CreateOptions) -> Result<()> {
+        let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
+        if (ttl_ms, wait_ms) != (0, 0) {
+            return Err(Error::Unsupported(format!(
+                "a batch has no ttl_ms and no wait_ms, and not {ttl_ms} and {wait_ms}"
+            )));
+        }
         let size: u64 = items.iter().map(|item| (item.data.len() + item.metadata.len()) as u64).sum();
         let count = items.len();
         if size > MAX_BODY {
@@ -217,7 +237,7 @@ impl Client {
             digest: [0; 8],
         };
         let objects = items.iter().map(inline).collect();
-        let request = Request::CreateAndSealBatch { objects, evict_if_full: !options.no_evict };
+        let request = Request::CreateAndSealBatch { objects, evict_if_full: !no_evict };
         match self.connection.call(&request, Patience::Unlimited)? {
             Reply::CreateAndSealBatch { outcome: Ok(()), .. } => Ok(()),
             Reply::CreateAndSealBatch { outcome: Err(refused), id: Some(id) } => Err(create_error(id, refused)),

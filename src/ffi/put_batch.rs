@@ -2,7 +2,7 @@
 
 use crate::client::PutItem;
 use crate::error::Result;
-use crate::ffi::client::{client_of, create_options, plasma_client, plasma_create_options};
+use crate::ffi::client::{client_of, given_options, plasma_client, plasma_create_options};
 use crate::ffi::guard;
 use crate::ffi::object_id::plasma_object_id;
 use crate::ffi::status::plasma_status;
@@ -28,7 +28,7 @@ pub struct plasma_put_item {
 /// `options` may be NULL. A batch is one message, which has at most 64 MiB: the bytes of all objects, and some 100 bytes for each.
 ///
 /// Errors: `PLASMA_OBJECT_EXISTS`, also for an id that comes twice; `PLASMA_STORE_FULL`; `PLASMA_INVALID_ARGUMENT` for a batch that
-/// is too long.
+/// is too long; `PLASMA_UNSUPPORTED` for options with a `ttl_ms` or `wait_ms`, which a batch does not have.
 ///
 /// # Safety
 /// `client` is NULL or a live handle; `items` points at `count` entries, each with as many bytes as its sizes say.
@@ -42,8 +42,7 @@ pub unsafe extern "C" fn plasma_put_batch(
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (client, items, options) =
-            unsafe { (client_of(client)?, guard::array(items, count, "items")?, guard::options(options, "options")?) };
-        let options = create_options(options.map_or(0, |options: plasma_create_options| options.flags))?;
+            unsafe { (client_of(client)?, guard::array(items, count, "items")?, given_options(options)?) };
         // SAFETY: as the caller promised.
         let items = items.iter().enumerate().map(|(index, item)| unsafe { put_item(index, item) });
         client.put_batch(&items.collect::<Result<Vec<_>>>()?, options)

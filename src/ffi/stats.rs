@@ -13,7 +13,7 @@ pub struct plasma_store_stats {
     pub struct_size: usize,
     /// Bytes of data and metadata that the store holds at most.
     pub capacity: u64,
-    /// Bytes of data and metadata of all objects.
+    /// Bytes of data and metadata of the objects in its memory.
     pub used_bytes: u64,
     /// Of these, bytes of objects that a client holds, those being created included: they cannot be evicted.
     pub held_bytes: u64,
@@ -21,7 +21,7 @@ pub struct plasma_store_stats {
     pub allocated_bytes: u64,
     /// Bytes of the longest run of free addresses, which are more than the capacity.
     pub largest_free_extent: u64,
-    /// Objects, sealed or not.
+    /// Objects, sealed or not, those in the external store included.
     pub objects: u64,
     /// Sealed objects.
     pub sealed_objects: u64,
@@ -41,10 +41,14 @@ pub struct plasma_store_stats {
     pub hits: u64,
     /// Those that were not, whether they came later or not.
     pub misses: u64,
-    /// Objects evicted so far.
+    /// Objects evicted so far, also to the external store.
     pub evictions: u64,
     /// Their bytes.
     pub evicted_bytes: u64,
+    /// Bytes of pinned objects.
+    pub pinned_bytes: u64,
+    /// Creates that wait for room.
+    pub waiting_creates: u64,
 }
 
 // SAFETY: `repr(C)`, begins with its size, integers only.
@@ -84,5 +88,7 @@ fn stats_of(stats: &Stats) -> plasma_store_stats {
         misses: stats.misses,
         evictions: stats.evictions,
         evicted_bytes: stats.evicted_bytes,
+        pinned_bytes: stats.pinned_bytes,
+        waiting_creates: stats.waiting_creates,
     }
 }

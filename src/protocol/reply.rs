@@ -112,6 +112,11 @@ pub enum Reply {
     DebugString(String),
     /// The objects are young now.
     RefreshLru,
+    /// Native dialect only: whether the objects are pinned, or not any more. If one is not, nothing was changed.
+    Pin {
+        /// One for each id of the request, in their order.
+        outcomes: Vec<Result<(), Refusal>>,
+    },
     /// Whether there is a subscription, to a descriptor that follows then.
     NativeSubscribe {
         /// Why not.
@@ -154,6 +159,7 @@ impl Reply {
             MessageType::PlasmaRefreshLRUReply => {
                 body.root::<fbs::PlasmaRefreshLRUReply<'_>>().map(|_| Self::RefreshLru)
             }
+            MessageType::NativePinReply => native::decode_pin_reply(body),
             MessageType::NativeSubscribeReply => {
                 Ok(Self::NativeSubscribe { outcome: native::decode_subscribed(body)? })
             }
@@ -189,6 +195,7 @@ impl Reply {
             Self::Evict { bytes } => (MessageType::PlasmaEvictReply, encode_evict(*bytes)),
             Self::DebugString(text) => (MessageType::PlasmaGetDebugStringReply, encode_debug_string(text)),
             Self::RefreshLru => (MessageType::PlasmaRefreshLRUReply, encode_refresh_lru()),
+            Self::Pin { outcomes } => (MessageType::NativePinReply, native::encode_pin_reply(outcomes)),
             Self::NativeSubscribe { outcome } => {
                 (MessageType::NativeSubscribeReply, native::encode_subscribed(outcome))
             }
@@ -297,6 +304,7 @@ fn object_info(body: Body<'_>, info: fbs::ObjectInfo<'_>) -> Result<ObjectInfo> 
         create_time: info.create_time(),
         construct_duration: info.construct_duration(),
         digest,
+        pinned: info.is_pinned(),
     })
 }
 
@@ -466,6 +474,7 @@ fn encode_object_info(writer: &mut Writer, object: &ObjectInfo) -> flatbuffers::
         construct_duration: object.construct_duration,
         digest: Some(writer.string(digest)),
         is_deletion: false,
+        is_pinned: object.pinned,
     };
     fbs::ObjectInfo::create(writer.builder(), &args)
 }

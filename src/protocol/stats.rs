@@ -29,7 +29,7 @@ macro_rules! figures {
 figures! {
     /// Bytes of data and metadata that the store holds at most.
     capacity,
-    /// Bytes of data and metadata of all objects.
+    /// Bytes of data and metadata of the objects in its memory.
     used_bytes,
     /// Of these, bytes of objects that a client holds, those being created included: they cannot be evicted.
     held_bytes,
@@ -37,7 +37,7 @@ figures! {
     allocated_bytes,
     /// Bytes of the longest run of free addresses, which are more than the capacity.
     largest_free_extent,
-    /// Objects, sealed or not.
+    /// Objects, sealed or not, those in the external store included.
     objects,
     /// Sealed objects.
     sealed_objects,
@@ -57,8 +57,12 @@ figures! {
     hits,
     /// Those that were not, whether they came later or not.
     misses,
-    /// Objects evicted so far.
+    /// Objects evicted so far, also to the external store.
     evictions,
     /// Their bytes.
     evicted_bytes,
+    /// Bytes of pinned objects.
+    pinned_bytes,
+    /// Creates that wait for room.
+    waiting_creates,
 }

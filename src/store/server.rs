@@ -7,14 +7,14 @@
 mod events;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::UnixCredentials;
 use nix::unistd::read;
 
@@ -23,10 +23,12 @@ use crate::protocol::frame::{Dialect, encode};
 use crate::protocol::{Reply, Request, SegmentInfo};
 use crate::shm::segment::Segment;
 use crate::store::engine::{Asker, Effect, Engine, Now, SubscriptionId};
+use crate::store::external::ExternalStore;
+use crate::store::external::worker::Worker;
 use crate::store::objects::SEGMENT_KEY;
 use crate::store::options::StoreOptions;
 use crate::store::peers::PeerId;
-use crate::store::space::{Pages, segment_length};
+use crate::store::space::{Pages, fixed_segment_length, segment_length};
 use crate::store::subscription::Subscription;
 use crate::transport::fork_guard::Guarded;
 use crate::transport::listener::Listener;
@@ -35,6 +37,8 @@ use crate::transport::stream::{Frame, Inbox, Outbox};
 /// Epoll's name for the descriptor that ends the loop, and for the listening socket; peers have the numbers below.
 const STOP: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
+/// The bell of the external store's thread.
+const EXTERNAL: u64 = u64::MAX - 2;
 /// Added to a subscription's number: its socket.
 const SUBSCRIPTION: u64 = 1 << 62;
 /// Bytes read from one peer before the others have their turn.
@@ -66,6 +70,10 @@ impl Pages for SharedSegment {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.0.write_at(offset, bytes)
     }
+
+    fn fixed_length(&self) -> Option<u64> {
+        self.0.fixed_length()
+    }
 }
 
 /// One connection.
@@ -94,6 +102,7 @@ pub struct Server {
     segment: SharedSegment,
     listener: Listener,
     epoll: Guarded<EpollFd>,
+    external: Option<Worker>,
     connections: HashMap<PeerId, Connection>,
     subscriptions: HashMap<SubscriptionId, Subscription>,
     scratch: Vec<u8>,
@@ -114,18 +123,19 @@ impl AsFd for EpollFd {
 }
 
 impl Server {
-    /// A store behind `listener`, with the capacity and directory of `options`; it runs until `stop` is written to.
+    /// A store behind `listener`, with the capacity and directory of `options`; it runs until `stop` is written to. What it
+    /// evicts goes to `external`, if that is there.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a capacity that cannot be, or a directory that cannot hold its file, else
     /// [`Error::Io`].
-    pub fn new(options: &StoreOptions, listener: Listener, stop: &EventFd) -> Result<Self> {
-        let length = segment_length(options.capacity)?;
-        let segment = Guarded::open(|| match &options.directory {
-            Some(directory) => Segment::create_in(directory, length),
-            None => Segment::create("plasma_store", length),
-        })?;
-        let segment = SharedSegment(Arc::new(segment));
+    pub fn new(
+        options: &StoreOptions,
+        listener: Listener,
+        external: Option<Box<dyn ExternalStore>>,
+        stop: &EventFd,
+    ) -> Result<Self> {
+        let segment = SharedSegment(Arc::new(new_segment(options)?));
         let epoll = Guarded::open(|| {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::from_errno("epoll_create1"))?;
             Ok(EpollFd(epoll))
@@ -135,11 +145,17 @@ impl Server {
             .0
             .add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))
             .map_err(Error::from_errno("epoll_ctl"))?;
+        let mut engine = Engine::new(options.capacity, segment.clone())?;
+        let external = external.map(|store| start_worker(store, &segment, &epoll)).transpose()?;
+        if external.is_some() {
+            engine = engine.with_external_store();
+        }
         Ok(Self {
-            engine: Engine::new(options.capacity, segment.clone())?,
+            engine,
             segment,
             listener,
             epoll,
+            external,
             connections: HashMap::new(),
             subscriptions: HashMap::new(),
             scratch: vec![0; READ_SIZE],
@@ -164,14 +180,22 @@ impl Server {
                 match event.data() {
                     STOP => return Ok(()),
                     LISTENER => self.accept(),
+                    EXTERNAL => self.take_what_is_done(),
                     name if name & SUBSCRIPTION != 0 => self.serve_subscriber(name & !SUBSCRIPTION, event.events()),
                     peer => self.serve(peer, event.events()),
                 }
             }
-            self.engine.work();
-            self.engine.expire(now());
+            let now = now();
+            self.engine.work(now);
+            self.engine.expire(now);
             self.accept_again();
             self.apply_effects();
+        }
+    }
+
+    fn take_what_is_done(&mut self) {
+        for (number, outcome) in self.external.as_ref().map(Worker::done).unwrap_or_default() {
+            self.engine.job_done(number, outcome);
         }
     }
 
@@ -236,6 +260,7 @@ impl Server {
     fn welcome(&mut self, socket: Guarded<OwnedFd>) -> Result<()> {
         let credentials = self.listener.admit(socket.as_fd())?;
         let peer = self.engine.connect();
+        self.engine.name_process(peer, process_of(&credentials));
         let interest = EpollFlags::EPOLLIN;
         if let Err(errno) = self.epoll.0.add(&*socket, EpollEvent::new(interest, peer)) {
             self.engine.disconnect(peer);
@@ -322,6 +347,7 @@ impl Server {
                     Effect::Reply { to, reply } => self.send(to, reply),
                     Effect::Subscribe { asker, id } => self.subscribe(asker, id),
                     Effect::Notify { to, events } => self.notify(&to, &events),
+                    Effect::External(job) => self.external.iter().for_each(|worker| worker.give(job)),
                     Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
                 }
             }
@@ -405,6 +431,50 @@ fn attach_segments(reply: &mut Reply, info: SegmentInfo) -> bool {
         _ => return false,
     }
     true
+}
+
+/// What people are told of a peer: `process 42 (trainer)`. Empty where the system does not tell, as across containers.
+fn process_of(credentials: &UnixCredentials) -> String {
+    let pid = credentials.pid();
+    if pid <= 0 {
+        return String::new();
+    }
+    // The process chose this name: nothing in it may end a line of the log or steer a terminal.
+    let plain = |letter: char| if letter.is_control() { '?' } else { letter };
+    match fs::read(format!("/proc/{pid}/comm")) {
+        Ok(name) => {
+            let name: String = String::from_utf8_lossy(&name).trim_end_matches('\n').chars().map(plain).collect();
+            format!("process {pid} ({name})")
+        }
+        Err(_) => format!("process {pid}"),
+    }
+}
+
+fn new_segment(options: &StoreOptions) -> Result<Guarded<Segment>> {
+    let directory = options.directory.as_deref();
+    if options.huge_pages {
+        let length = fixed_segment_length(options.capacity)?;
+        let segment = Guarded::open(|| Segment::create_huge("plasma_store", directory, length))?;
+        segment.allocate_huge()?;
+        return Ok(segment);
+    }
+    let length = segment_length(options.capacity)?;
+    Guarded::open(|| match directory {
+        Some(directory) => Segment::create_in(directory, length),
+        None => Segment::create("plasma_store", length),
+    })
+}
+
+/// Starts the thread of an external store, whose bell wakes the loop.
+fn start_worker(store: Box<dyn ExternalStore>, segment: &SharedSegment, epoll: &EpollFd) -> Result<Worker> {
+    let bell = Guarded::open(|| {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))
+    })?;
+    let worker = Worker::start(store, segment.0.clone(), Arc::new(bell))?;
+    let event = EpollEvent::new(EpollFlags::EPOLLIN, EXTERNAL);
+    epoll.0.add(worker.bell(), event).map_err(Error::from_errno("epoll_ctl"))?;
+    Ok(worker)
 }
 
 fn spare_descriptor() -> Option<Guarded<OwnedFd>> {

@@ -122,7 +122,15 @@ impl RawPeer {
     }
 
     pub fn create(&mut self, id: ObjectId, data_size: i64) -> Result<Location, Refused> {
-        self.create_with(&Request::Create { id, data_size, metadata_size: 0, evict_if_full: true, device_num: 0 })
+        self.create_with(&Request::Create {
+            id,
+            data_size,
+            metadata_size: 0,
+            evict_if_full: true,
+            device_num: 0,
+            ttl_ms: 0,
+            wait_ms: 0,
+        })
     }
 
     pub fn seal(&mut self, id: ObjectId) -> Result<(), Refusal> {
