@@ -55,6 +55,9 @@ test-torch: ## run the tests with torch: downloads about 3 GB
 fuzz: ## run each fuzz target with libFuzzer for SECONDS (60); needs a nightly compiler and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS)
 
+soak: setup ## play in full what `make test` plays a little of: half an hour
+	@$(VENV_PYTHON) scripts/soak.py
+
 COUNT ?= 100
 conformance: setup ## play COUNT scripts to Plasma 11's daemon and to ours, and compare every reply
 	cargo build --locked
@@ -76,5 +79,5 @@ clean: ## remove everything that was made
 	cargo clean
 	rm -rf build
 
-.PHONY: help setup build demo test test-torch fuzz install fmt lint clean conformance
+.PHONY: help setup build demo test test-torch soak fuzz install fmt lint clean conformance
 .DEFAULT_GOAL := help

@@ -257,6 +257,8 @@ fn a_client_that_leaves_while_it_waits_leaves_nothing() {
         metadata_size: 0,
         evict_if_full: true,
         device_num: 0,
+        ttl_ms: 0,
+        wait_ms: 0,
     });
     leaver.send(&Request::Get { ids: vec![id(1)], timeout_ms: -1 });
     external.wait_for(("put", id(2)));

@@ -113,7 +113,15 @@ fn check(daemon: &Daemon) {
     let socket = daemon.socket();
     // As old clients do: the whole announced length, to be written.
     let mut old = RawPeer::old(&socket);
-    let request = Request::Create { id: id(1), data_size: 1000, metadata_size: 4, evict_if_full: true, device_num: 0 };
+    let request = Request::Create {
+        id: id(1),
+        data_size: 1000,
+        metadata_size: 4,
+        evict_if_full: true,
+        device_num: 0,
+        ttl_ms: 0,
+        wait_ms: 0,
+    };
     let Reply::Create { outcome: Ok(place), segment: Some(segment), .. } = old.ask(&request) else { panic!() };
     assert!(segment.mmap_size.is_multiple_of(Pool::page()) && segment.mmap_size >= CAPACITY);
     let file = File::from(old.descriptors.pop_front().unwrap());

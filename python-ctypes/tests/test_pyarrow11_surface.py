@@ -31,6 +31,7 @@ MISSING = {
 }
 OTHER_PARAMETERS = {".connect": "also takes the older (path, manager, delay, retries), and no path for the default socket"}
 
+PINNED = "list also tells whether an object is pinned"
 DEPRECATED = "nothing here is deprecated"
 WRONG_TYPE = "a TypeError that names the argument, not an AttributeError"
 WRONG_NUMBER = "a ValueError that names the number"
@@ -45,6 +46,8 @@ OTHER_BEHAVIOUR = {
     'c.set_client_options(b"name", 1000)': WRONG_TYPE,
     'plasma.connect(b"x", num_retries=0)': WRONG_TYPE,
     "plasma.connect(5, num_retries=0)": WRONG_TYPE,
+    '(p(b"x"), sorted(next(iter(c.list().values()))))[1]': PINNED,
+    '(p(b"x"), {(key, type(value).__name__) for info in c.list().values() for key, value in info.items()})[1]': PINNED,
     "type(c.to_capsule()).__name__": "there is no C++ client that a capsule could hold",
     "(c.disconnect(), c.store_capacity())[1]": AFTER_DISCONNECT,
     "(c.disconnect(), c.debug_string())[1]": AFTER_DISCONNECT,

@@ -236,6 +236,7 @@ fn games() -> Vec<Seed> {
             game(129, &[OLD, NATIVE, &spill, &[8, 0], &[9, 1, 1, 16, 90, 4], &back, &[8, 1, 8, 0]]),
         ),
         ("external_meanwhile".into(), game(128, &[NATIVE, NATIVE, &spill, &back, &delete, &[2, 1], &[8, 1, 8, 1]])),
+        (
             "subscribe_native".into(),
             game(1, &[NATIVE, &put(0, 1, 9), &[9, 0, 1, 26, 0], &[9, 0, 2, 26, 1], &put(0, 2, 9)]),
         ),
