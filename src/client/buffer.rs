@@ -13,24 +13,38 @@ use crate::metadata;
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Request, digest_of};
 use crate::shm::mapping::Mapping;
+use crate::shm::pins::peer::Pin;
 
-/// One count of a sealed object in the store: while it lives, the object's memory is nobody else's.
+/// A hold on a sealed object: while it lives, the object's memory is nobody else's. The store has counted it, or finds it among
+/// the pins of this process.
 #[derive(Debug)]
 pub struct Hold {
     id: ObjectId,
     connection: Arc<Connection>,
+    /// What holds it if the store has not counted it.
+    pin: Option<Pin>,
 }
 
 impl Hold {
     /// Takes up a hold that the store has counted.
     pub fn new(id: ObjectId, connection: Arc<Connection>) -> Self {
-        Self { id, connection }
+        Self { id, connection, pin: None }
+    }
+
+    /// Takes up a hold that the store sees in this process's pins.
+    pub fn pinned(id: ObjectId, connection: Arc<Connection>, pin: Pin) -> Self {
+        Self { id, connection, pin: Some(pin) }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.connection.notify(&Request::Release { id: self.id });
+        match (self.pin.take(), self.connection.reader()) {
+            (None, _) => self.connection.notify(&Request::Release { id: self.id }),
+            (Some(pin), Some(reader)) => reader.release(pin),
+            // In a forked child: the pin is its parent's.
+            (Some(_), None) => {}
+        }
     }
 }
 

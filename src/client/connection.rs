@@ -18,7 +18,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -30,9 +30,10 @@ use crate::client::mappings::Mappings;
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::protocol::frame::{Dialect, MAX_BODY, encode};
-use crate::protocol::native::ABILITY_REQUEST_NUMBERS;
+use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS};
 use crate::protocol::{Reply, Request, SegmentInfo};
 use crate::shm::fork_token::ForkToken;
+use crate::shm::pins::peer::Peer;
 use crate::transport::connect::connect_to;
 use crate::transport::fd_passing::receive;
 use crate::transport::stream::{Inbox, send_some};
@@ -98,6 +99,8 @@ pub struct Connection {
     leader_bell: EventFd,
     /// Wake those who wait for something else than an answer.
     bells: Bells,
+    /// Gets objects without asking, where that is possible.
+    reader: OnceLock<Peer>,
     /// In a forked child this is never taken apart: other threads may have been changing it.
     wire: Arc<Wire>,
 }
@@ -119,7 +122,7 @@ struct Incoming {
     /// An answer whose descriptors have not all arrived.
     half: Option<HalfAnswer>,
     /// Descriptors that are for whoever made the call of this number.
-    handed_over: HashMap<u64, OwnedFd>,
+    handed_over: HashMap<u64, Vec<OwnedFd>>,
     calls: HashMap<u64, Call>,
     has_leader: bool,
     /// Why nothing more will come.
@@ -161,7 +164,7 @@ impl Connection {
     pub fn open(path: &Path, patience: Option<Duration>, return_on_signal: bool) -> Result<Self> {
         let token = ForkToken::current()?;
         let socket = connect_to(path, patience, return_on_signal)?;
-        let hello = Request::Connect { abilities: ABILITY_REQUEST_NUMBERS };
+        let hello = Request::Connect { abilities: ABILITY_REQUEST_NUMBERS | ABILITY_INDEX };
         let (message_type, body) = hello.encode();
         // A new socket has room for far more than this.
         send_some(socket.as_fd(), &encode(Dialect::Plasma, message_type, 0, &body))?;
@@ -186,6 +189,7 @@ impl Connection {
             interrupts: AtomicU64::new(0),
             leader_bell: new_bell()?,
             bells: Bells::new(),
+            reader: OnceLock::new(),
             wire: Arc::new(wire),
         })
     }
@@ -198,6 +202,18 @@ impl Connection {
     /// Whether this process made the connection. A plain load; no lock, no system call.
     pub fn is_usable(&self) -> bool {
         self.token.is_current()
+    }
+
+    /// What gets objects without asking, where the store has given what that takes. Not in a forked child: its pins are its
+    /// parent's.
+    pub fn reader(&self) -> Option<&Peer> {
+        self.reader.get().filter(|_| self.is_usable())
+    }
+
+    /// From now on objects can be got without asking.
+    pub(super) fn set_reader(&self, reader: Peer) {
+        // There is none yet, since only whoever made the connection sets it.
+        let _ = self.reader.set(reader);
     }
 
     /// The segments this connection has been sent.
@@ -245,13 +261,13 @@ impl Connection {
         self.ask(request, patience).map(|(_, reply)| reply)
     }
 
-    /// The same, with the descriptor that came with the answer and is for the caller.
+    /// The same, with the descriptors that came with the answer and are for the caller.
     ///
     /// # Errors
     /// As for [`Connection::call`].
-    pub fn call_with_descriptor(&self, request: &Request, patience: Patience) -> Result<(Reply, Option<OwnedFd>)> {
+    pub fn call_with_descriptors(&self, request: &Request, patience: Patience) -> Result<(Reply, Vec<OwnedFd>)> {
         let (number, reply) = self.ask(request, patience)?;
-        Ok((reply, self.lock().handed_over.remove(&number)))
+        Ok((reply, self.lock().handed_over.remove(&number).unwrap_or_default()))
     }
 
     /// Makes a call. Returns its number as well.
@@ -449,7 +465,7 @@ impl Incoming {
                 let descriptor = self.descriptors.pop_front().ok_or_else(lost)?;
                 match due {
                     Due::Segment(info) => mappings.add(info, descriptor),
-                    Due::Caller => drop(self.handed_over.insert(answer.number, descriptor)),
+                    Due::Caller => self.handed_over.entry(answer.number).or_default().push(descriptor),
                 }
             }
             releases.extend(self.deliver(answer.number, answer.reply)?);
@@ -554,6 +570,7 @@ fn descriptors_of(reply: &Reply, mappings: &Mappings) -> VecDeque<Due> {
         Reply::Create { segment, .. } => segment.as_slice(),
         Reply::Get { segments, .. } => segments,
         Reply::NativeSubscribe { outcome: Ok(()) } => return [Due::Caller].into(),
+        Reply::Index { outcome: Ok(true) } => return [Due::Caller; 3].into(),
         _ => &[],
     };
     segments.iter().filter(|info| !mappings.knows(info.key)).copied().map(Due::Segment).collect()

@@ -13,6 +13,7 @@ pub mod buffer;
 mod connection;
 mod control;
 mod mappings;
+mod reading;
 pub mod subscription;
 pub mod tensor;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub use crate::client::buffer::{Buffer, WritableBuffer};
 use crate::client::buffer::{Hold, Pending};
 use crate::client::connection::{Connection, Patience};
+use crate::client::reading::Read;
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
 use crate::object::{Location, ObjectId, ObjectInfo};
@@ -95,7 +97,9 @@ impl Client {
     pub fn connect(socket: Option<&Path>, options: ConnectOptions) -> Result<Self> {
         let path = socket.map_or_else(default_socket, Path::to_owned);
         let connection = Connection::open(&path, options.patience, options.return_on_signal)?;
-        Ok(Self { connection: Arc::new(connection), pending: Mutex::default() })
+        let client = Self { connection: Arc::new(connection), pending: Mutex::default() };
+        client.begin_reading()?;
+        Ok(client)
     }
 
     /// Bytes of data and metadata that the store holds at most.
@@ -300,6 +304,30 @@ impl Client {
         if timeout_ms < -1 {
             return Err(Error::InvalidArgument(format!("timeout_ms is -1, 0 or positive, not {timeout_ms}")));
         }
+        if !self.is_usable() {
+            return Err(Error::Forked);
+        }
+        let mut buffers = Vec::with_capacity(ids.len());
+        let mut to_ask = Vec::new();
+        for id in ids {
+            let read = self.read(*id, options.private)?;
+            let is_missing = matches!(read, Read::Missing) && timeout_ms == 0;
+            if !is_missing && !matches!(read, Read::Buffer(_)) {
+                to_ask.push(*id);
+            }
+            buffers.push((is_missing, read));
+        }
+        let mut asked = self.ask_for(&to_ask, timeout_ms, options)?.into_iter();
+        let take = |(is_missing, read)| match read {
+            Read::Buffer(buffer) => Some(buffer),
+            _ if is_missing => None,
+            _ => asked.next().flatten(),
+        };
+        Ok(buffers.into_iter().map(take).collect())
+    }
+
+    /// Gets objects by asking the store.
+    fn ask_for(&self, ids: &[ObjectId], timeout_ms: i64, options: GetOptions) -> Result<Vec<Option<Buffer>>> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -327,6 +355,9 @@ impl Client {
     /// # Errors
     /// What the connection says.
     pub fn contains(&self, id: ObjectId) -> Result<bool> {
+        if let Some(present) = self.sees(id)? {
+            return Ok(present);
+        }
         match self.connection.call(&Request::Contains { id }, Patience::Unlimited)? {
             Reply::Contains { id: answered, present } if answered == id => Ok(present),
             other => Err(unexpected(&other)),

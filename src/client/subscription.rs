@@ -47,7 +47,8 @@ impl Client {
     /// connection says.
     pub fn subscribe(&self, options: SubscribeOptions) -> Result<Subscription> {
         let request = Request::NativeSubscribe { skip_existing: options.skip_existing };
-        match self.connection.call_with_descriptor(&request, Patience::Unlimited)? {
+        let (reply, mut descriptors) = self.connection.call_with_descriptors(&request, Patience::Unlimited)?;
+        match (reply, descriptors.pop()) {
             (Reply::NativeSubscribe { outcome: Ok(()) }, Some(socket)) => {
                 Ok(Subscription { connection: self.connection.clone(), socket, reader: Mutex::default() })
             }

@@ -13,10 +13,10 @@ pub mod plasma {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_MESSAGE_TYPE: i64 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1023;
+pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1031;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 44] = [
+pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 46] = [
   MessageType::PlasmaDisconnectClient,
   MessageType::PlasmaCreateRequest,
   MessageType::PlasmaCreateReply,
@@ -61,6 +61,8 @@ pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 44] = [
   MessageType::NativeSubscribeReply,
   MessageType::NativeStatsRequest,
   MessageType::NativeStatsReply,
+  MessageType::NativeIndexRequest,
+  MessageType::NativeIndexReply,
 ];
 
 /// The second word of a frame's header. Never stored inside a table.
@@ -113,9 +115,11 @@ impl MessageType {
   pub const NativeSubscribeReply: Self = Self(1021);
   pub const NativeStatsRequest: Self = Self(1022);
   pub const NativeStatsReply: Self = Self(1023);
+  pub const NativeIndexRequest: Self = Self(1030);
+  pub const NativeIndexReply: Self = Self(1031);
 
   pub const ENUM_MIN: i64 = 0;
-  pub const ENUM_MAX: i64 = 1023;
+  pub const ENUM_MAX: i64 = 1031;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::PlasmaDisconnectClient,
     Self::PlasmaCreateRequest,
@@ -161,6 +165,8 @@ impl MessageType {
     Self::NativeSubscribeReply,
     Self::NativeStatsRequest,
     Self::NativeStatsReply,
+    Self::NativeIndexRequest,
+    Self::NativeIndexReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -209,6 +215,8 @@ impl MessageType {
       Self::NativeSubscribeReply => Some("NativeSubscribeReply"),
       Self::NativeStatsRequest => Some("NativeStatsRequest"),
       Self::NativeStatsReply => Some("NativeStatsReply"),
+      Self::NativeIndexRequest => Some("NativeIndexRequest"),
+      Self::NativeIndexReply => Some("NativeIndexReply"),
       _ => None,
     }
   }
@@ -5366,6 +5374,217 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeSubscribeReplyBuilder<'
 impl ::core::fmt::Debug for NativeSubscribeReply<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("NativeSubscribeReply");
+      ds.field("refusal", &self.refusal());
+      ds.finish()
+  }
+}
+pub enum NativeIndexRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: to get objects without asking. First the files are asked for; when they are mapped, that is said.
+pub struct NativeIndexRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeIndexRequest<'a> {
+  type Inner = NativeIndexRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeIndexRequest<'a> {
+  pub const VT_MAPPED: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeIndexRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeIndexRequestArgs
+  ) -> ::flatbuffers::WIPOffset<NativeIndexRequest<'bldr>> {
+    let mut builder = NativeIndexRequestBuilder::new(_fbb);
+    builder.add_mapped(args.mapped);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn mapped(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NativeIndexRequest::VT_MAPPED, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeIndexRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<bool>("mapped", Self::VT_MAPPED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeIndexRequestArgs {
+    pub mapped: bool,
+}
+impl<'a> Default for NativeIndexRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    NativeIndexRequestArgs {
+      mapped: false,
+    }
+  }
+}
+
+pub struct NativeIndexRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeIndexRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_mapped(&mut self, mapped: bool) {
+    self.fbb_.push_slot::<bool>(NativeIndexRequest::VT_MAPPED, mapped, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeIndexRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeIndexRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeIndexRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeIndexRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeIndexRequest");
+      ds.field("mapped", &self.mapped());
+      ds.finish()
+  }
+}
+pub enum NativeIndexReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: three descriptors follow when the files were asked for: the index, the peer's pins, and what wakes the store.
+pub struct NativeIndexReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeIndexReply<'a> {
+  type Inner = NativeIndexReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeIndexReply<'a> {
+  pub const VT_HAS_FILES: ::flatbuffers::VOffsetT = 4;
+  pub const VT_REFUSAL: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeIndexReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeIndexReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativeIndexReply<'bldr>> {
+    let mut builder = NativeIndexReplyBuilder::new(_fbb);
+    if let Some(x) = args.refusal { builder.add_refusal(x); }
+    builder.add_has_files(args.has_files);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn has_files(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NativeIndexReply::VT_HAS_FILES, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn refusal(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(NativeIndexReply::VT_REFUSAL, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeIndexReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<bool>("has_files", Self::VT_HAS_FILES, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("refusal", Self::VT_REFUSAL, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeIndexReplyArgs<'a> {
+    pub has_files: bool,
+    pub refusal: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
+}
+impl<'a> Default for NativeIndexReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativeIndexReplyArgs {
+      has_files: false,
+      refusal: None,
+    }
+  }
+}
+
+pub struct NativeIndexReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeIndexReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_has_files(&mut self, has_files: bool) {
+    self.fbb_.push_slot::<bool>(NativeIndexReply::VT_HAS_FILES, has_files, false);
+  }
+  #[inline]
+  pub fn add_refusal(&mut self, refusal: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeIndexReply::VT_REFUSAL, refusal);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeIndexReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeIndexReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeIndexReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeIndexReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeIndexReply");
+      ds.field("has_files", &self.has_files());
       ds.field("refusal", &self.refusal());
       ds.finish()
   }

@@ -13,6 +13,9 @@ use crate::object::ObjectId;
 /// do not have, from [`Request::Cancel`] on. When request and reply of the Connect exchange both showed it, all that follows is native.
 pub const ABILITY_REQUEST_NUMBERS: u64 = 1;
 
+/// Objects can be got without asking: [`Request::Index`].
+pub const ABILITY_INDEX: u64 = 2;
+
 /// The request number in a Cancel.
 pub(super) fn decode_cancel(body: Body<'_>) -> Result<u64> {
     Ok(body.root::<fbs::NativeCancelRequest<'_>>()?.number())
@@ -42,6 +45,28 @@ pub(super) fn encode_subscribed(outcome: &Result<(), String>) -> Vec<u8> {
     let mut writer = Writer::with_extra(outcome.as_ref().err().map_or(0, String::len));
     let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
     writer.finish(|b| fbs::NativeSubscribeReply::create(b, &fbs::NativeSubscribeReplyArgs { refusal }))
+}
+
+pub(super) fn decode_index(body: Body<'_>) -> Result<Request> {
+    Ok(Request::Index { mapped: body.root::<fbs::NativeIndexRequest<'_>>()?.mapped() })
+}
+
+pub(super) fn encode_index(mapped: bool) -> Vec<u8> {
+    Writer::small().finish(|b| fbs::NativeIndexRequest::create(b, &fbs::NativeIndexRequestArgs { mapped }))
+}
+
+/// Whether files follow, or why the peer has to go on asking.
+pub(super) fn decode_index_reply(body: Body<'_>) -> Result<Reply> {
+    let table = body.root::<fbs::NativeIndexReply<'_>>()?;
+    let refusal = table.refusal().map(|refusal| body.text("refusal", Some(refusal))).transpose()?;
+    Ok(Reply::Index { outcome: refusal.map_or(Ok(table.has_files()), Err) })
+}
+
+pub(super) fn encode_index_reply(outcome: &Result<bool, String>) -> Vec<u8> {
+    let mut writer = Writer::with_extra(outcome.as_ref().err().map_or(0, String::len));
+    let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
+    let has_files = *outcome.as_ref().unwrap_or(&false);
+    writer.finish(|b| fbs::NativeIndexReply::create(b, &fbs::NativeIndexReplyArgs { has_files, refusal }))
 }
 
 pub(super) fn decode_pin(body: Body<'_>) -> Result<Request> {

@@ -122,6 +122,11 @@ pub enum Reply {
         /// Why not.
         outcome: Result<(), String>,
     },
+    /// Whether the index, the pins and what wakes the store follow, as three descriptors; `false` when they were mapped.
+    Index {
+        /// Why the peer has to go on asking for every object.
+        outcome: Result<bool, String>,
+    },
     /// The store's figures.
     Stats(Stats),
 }
@@ -160,6 +165,7 @@ impl Reply {
                 body.root::<fbs::PlasmaRefreshLRUReply<'_>>().map(|_| Self::RefreshLru)
             }
             MessageType::NativePinReply => native::decode_pin_reply(body),
+            MessageType::NativeIndexReply => native::decode_index_reply(body),
             MessageType::NativeSubscribeReply => {
                 Ok(Self::NativeSubscribe { outcome: native::decode_subscribed(body)? })
             }
@@ -196,6 +202,7 @@ impl Reply {
             Self::DebugString(text) => (MessageType::PlasmaGetDebugStringReply, encode_debug_string(text)),
             Self::RefreshLru => (MessageType::PlasmaRefreshLRUReply, encode_refresh_lru()),
             Self::Pin { outcomes } => (MessageType::NativePinReply, native::encode_pin_reply(outcomes)),
+            Self::Index { outcome } => (MessageType::NativeIndexReply, native::encode_index_reply(outcome)),
             Self::NativeSubscribe { outcome } => {
                 (MessageType::NativeSubscribeReply, native::encode_subscribed(outcome))
             }

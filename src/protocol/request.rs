@@ -137,6 +137,11 @@ pub enum Request {
         /// Whether to leave out the objects that are sealed already.
         skip_existing: bool,
     },
+    /// Native dialect only: ask for what it takes to get objects without asking, or say that it was mapped.
+    Index {
+        /// Which of the two.
+        mapped: bool,
+    },
     /// Native dialect only: ask for the store's figures as numbers.
     Stats,
 }
@@ -203,6 +208,7 @@ impl Request {
             MessageType::NativePinRequest => native::decode_pin(body),
             MessageType::NativeCancelCreateRequest => native::decode_cancel_create(body),
             MessageType::NativeSubscribeRequest => native::decode_subscribe(body),
+            MessageType::NativeIndexRequest => native::decode_index(body),
             _ => Err(body.refuse("not a request")),
         }
     }
@@ -240,6 +246,7 @@ impl Request {
             Self::Pin { .. } => MessageType::NativePinRequest,
             Self::CancelCreate { .. } => MessageType::NativeCancelCreateRequest,
             Self::NativeSubscribe { .. } => MessageType::NativeSubscribeRequest,
+            Self::Index { .. } => MessageType::NativeIndexRequest,
             Self::Stats => MessageType::NativeStatsRequest,
         }
     }
@@ -281,6 +288,7 @@ impl Request {
             Self::Pin { ids, pinned } => native::encode_pin(ids, *pinned),
             Self::CancelCreate { number, id } => native::encode_cancel_create(*number, id),
             Self::NativeSubscribe { skip_existing } => native::encode_subscribe(*skip_existing),
+            Self::Index { mapped } => native::encode_index(*mapped),
         }
     }
 }

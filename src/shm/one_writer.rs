@@ -20,7 +20,6 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct OneWriter {
     segment: Segment,
-    read_only: OwnedFd,
 }
 
 impl OneWriter {
@@ -32,12 +31,7 @@ impl OneWriter {
         let segment = Segment::create_unsealed(name, len)?;
         segment.seal(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
         segment.allocate(0..segment.len())?;
-        // Everybody gets this one, so that there is no writable description to inherit or to open again.
-        let path = format!("/proc/self/fd/{}", segment.as_fd().as_raw_fd());
-        let read_only = File::open(&path).map_err(|error| Error::io(format!("open({path})"), error))?.into();
-        // Other users cannot open it at all. The same user could undo this, and is kept out by the seal.
-        fchmod(&segment, Mode::empty()).map_err(Error::from_errno("fchmod"))?;
-        Ok(Self { segment, read_only })
+        Ok(Self { segment })
     }
 
     /// Bytes, whole pages.
@@ -67,10 +61,21 @@ impl OneWriter {
     ///
     /// # Errors
     /// [`Error::Io`] when a call fails, or a page is gone and there is no memory for another.
-    pub fn written_by_peer(self) -> Result<OwnedFd> {
+    pub fn written_by_peer(&self) -> Result<OwnedFd> {
         self.segment.seal(SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL)?;
         self.segment.fill(0..self.len())?;
-        Ok(self.read_only)
+        // Everybody gets this one, so that there is no writable description to inherit or to open again.
+        let path = format!("/proc/self/fd/{}", self.segment.as_fd().as_raw_fd());
+        let read_only = File::open(&path).map_err(|error| Error::io(format!("open({path})"), error))?;
+        // Other users cannot open it at all. The same user could undo this, and is kept out by the seal.
+        fchmod(&self.segment, Mode::empty()).map_err(Error::from_errno("fchmod"))?;
+        Ok(read_only.into())
+    }
+}
+
+impl AsFd for OneWriter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.segment.as_fd()
     }
 }
 
@@ -123,7 +128,7 @@ mod tests {
         let file = OneWriter::create("test", LEN).unwrap();
         let peers = file.for_writer().try_clone_to_owned().unwrap();
         let writer = Mapping::read_write(&peers, LEN).unwrap();
-        let reader = Mapping::read_only(&file.read_only, LEN).unwrap();
+        let reader = Mapping::read_only(&file, LEN).unwrap();
         let read_only = file.written_by_peer().unwrap();
         assert_unwritable(peers.as_fd());
         assert_unwritable(read_only.as_fd());
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn other_users_may_not_open_it() {
         let file = OneWriter::create("test", LEN).unwrap();
-        assert_eq!(fstat(file.for_writer()).unwrap().st_mode & 0o777, 0);
+        assert_eq!(fstat(file.written_by_peer().unwrap()).unwrap().st_mode & 0o777, 0);
     }
 
     #[test]

@@ -101,6 +101,18 @@ impl<A: Word> Words<A> {
     }
 }
 
+/// A model has no files.
+#[cfg(loom)]
+impl<A: Word> Words<A> {
+    /// Not with loom.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] always.
+    pub fn of_mapping(_: &Arc<Mapping>, _: u64, _: usize) -> Result<Self> {
+        Err(Error::Unsupported("words of a mapping in a model".into()))
+    }
+}
+
 impl<A> Clone for Words<A> {
     fn clone(&self) -> Self {
         Self { first: self.first, count: self.count, writable: self.writable, memory: self.memory.clone() }

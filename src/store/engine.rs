@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::object::{ObjectId, ObjectState};
-use crate::protocol::native::ABILITY_REQUEST_NUMBERS;
+use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS};
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::shm::pins::store::SharedIndex;
@@ -76,6 +76,13 @@ pub enum Effect {
     },
     /// Give this to the external store, behind what it was given before. The end is told by [`Engine::job_done`].
     External(Job),
+    /// Serve a native peer that wants to get objects without asking, or has mapped what it was given for that.
+    Index {
+        /// Who.
+        asker: Asker,
+        /// Which of the two.
+        mapped: bool,
+    },
     /// Close this connection: the peer broke the protocol in a way that has no answer.
     Close {
         /// Whose.
@@ -257,6 +264,7 @@ impl<P: Pages> Engine<P> {
                 }
             }
             Request::CancelCreate { number, id } => self.cancel_create(Asker { number, ..asker }, id),
+            Request::Index { mapped } => self.effects.push(Effect::Index { asker, mapped }),
             Request::Subscribe => self.subscribe(asker),
             Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
             other => self.steer(asker, other),
@@ -283,7 +291,8 @@ impl<P: Pages> Engine<P> {
     }
 
     fn greet(&mut self, asker: Asker, abilities: u64) {
-        let abilities = abilities & ABILITY_REQUEST_NUMBERS;
+        let known = if abilities & ABILITY_REQUEST_NUMBERS == 0 { 0 } else { ABILITY_REQUEST_NUMBERS | ABILITY_INDEX };
+        let abilities = abilities & known;
         let Some(peer) = self.peers.get_mut(&asker.peer) else { return };
         if peer.native {
             return self.close(asker.peer, "it said hello twice".into());

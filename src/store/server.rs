@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod events;
+mod readers;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -28,6 +29,7 @@ use crate::store::external::worker::Worker;
 use crate::store::objects::SEGMENT_KEY;
 use crate::store::options::StoreOptions;
 use crate::store::peers::PeerId;
+use crate::store::server::readers::{Offer, Reader};
 use crate::store::space::{Pages, fixed_segment_length, segment_length};
 use crate::store::subscription::Subscription;
 use crate::transport::fork_guard::Guarded;
@@ -41,6 +43,8 @@ const LISTENER: u64 = u64::MAX - 1;
 const EXTERNAL: u64 = u64::MAX - 2;
 /// Added to a subscription's number: its socket.
 const SUBSCRIPTION: u64 = 1 << 62;
+/// Added to a peer's number: what it wakes the store with.
+const KICK: u64 = 1 << 61;
 /// Bytes read from one peer before the others have their turn.
 const READ_SIZE: usize = 64 << 10;
 /// Bytes of answers that may wait for a peer before its requests are left unread.
@@ -93,6 +97,8 @@ struct Connection {
     awaited_socket: Option<SubscriptionId>,
     /// The next byte is no frame: it carries the socket of a subscription.
     expects_descriptor: bool,
+    /// How far it is with getting objects without asking.
+    reader: Option<Reader>,
 }
 
 /// A store that listens.
@@ -100,6 +106,7 @@ struct Connection {
 pub struct Server {
     engine: Engine<SharedSegment>,
     segment: SharedSegment,
+    index: Offer,
     listener: Listener,
     epoll: Guarded<EpollFd>,
     external: Option<Worker>,
@@ -145,7 +152,8 @@ impl Server {
             .0
             .add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))
             .map_err(Error::from_errno("epoll_ctl"))?;
-        let mut engine = Engine::new(options.capacity, segment.clone())?;
+        let (index, shared_index) = Offer::new(options.capacity)?;
+        let mut engine = Engine::new(options.capacity, segment.clone())?.with_index(shared_index);
         let external = external.map(|store| start_worker(store, &segment, &epoll)).transpose()?;
         if external.is_some() {
             engine = engine.with_external_store();
@@ -153,6 +161,7 @@ impl Server {
         Ok(Self {
             engine,
             segment,
+            index,
             listener,
             epoll,
             external,
@@ -169,9 +178,13 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] when epoll itself fails; no peer can cause that.
     pub fn run(mut self) -> Result<()> {
+        let _alive = self.index.file.hold_alive()?;
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
-            let count = match self.epoll.0.wait(&mut events, self.timeout()) {
+            let timeout = if self.engine.may_sleep(now()) { self.timeout() } else { EpollTimeout::ZERO };
+            let waited = self.epoll.0.wait(&mut events, timeout);
+            self.engine.woke();
+            let count = match waited {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(Error::io("epoll_wait", errno.into())),
@@ -181,6 +194,7 @@ impl Server {
                     STOP => return Ok(()),
                     LISTENER => self.accept(),
                     EXTERNAL => self.take_what_is_done(),
+                    name if name & KICK != 0 => self.kicked(name & !KICK),
                     name if name & SUBSCRIPTION != 0 => self.serve_subscriber(name & !SUBSCRIPTION, event.events()),
                     peer => self.serve(peer, event.events()),
                 }
@@ -277,6 +291,7 @@ impl Server {
             credentials,
             awaited_socket: None,
             expects_descriptor: false,
+            reader: None,
         };
         self.connections.insert(peer, connection);
         Ok(())
@@ -346,6 +361,7 @@ impl Server {
                 match effect {
                     Effect::Reply { to, reply } => self.send(to, reply),
                     Effect::Subscribe { asker, id } => self.subscribe(asker, id),
+                    Effect::Index { asker, mapped } => self.serve_index(asker, mapped),
                     Effect::Notify { to, events } => self.notify(&to, &events),
                     Effect::External(job) => self.external.iter().for_each(|worker| worker.give(job)),
                     Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
@@ -392,6 +408,7 @@ impl Server {
             Some(reason) => log::warn!("closed the connection of process {pid} (uid {uid}): {reason}"),
             None => log::debug!("process {pid} (uid {uid}) disconnected"),
         }
+        self.forget_kick(connection.reader.as_ref());
         self.engine.disconnect(peer);
         self.subscriptions.retain(|_, subscription| subscription.peer != peer);
     }

@@ -72,6 +72,11 @@ impl IndexWriter {
         inserted
     }
 
+    /// From now on what is not in the index may still be in the store, which has to be asked.
+    pub fn is_never_complete(&mut self) {
+        self.count_unindexed(1);
+    }
+
     /// An object that had no room in the index is gone.
     pub fn forget_unindexed(&mut self) {
         self.count_unindexed(-1);

@@ -3,12 +3,14 @@
 //! Every peer has one word per descriptor, in memory that it alone writes. A pin is a count in such a word, so a get and
 //! a release are arithmetic in the peer's own memory, and the death of a peer takes its pins with it.
 //!
+//! - [`files`]: both as files.
 //! - [`peer`]: a peer's side: get and release.
 //! - [`store`]: the store's side: it looks at all peers' pins before it reuses anything.
 //!
 //! Why the two can never both be right is in `docs/native-path.md`.
 #![forbid(unsafe_code)]
 
+pub mod files;
 pub mod peer;
 pub mod store;
 

@@ -147,6 +147,8 @@ impl<P: Pages> Engine<P> {
     #[must_use]
     pub fn with_external_store(mut self) -> Self {
         self.external.is_there = true;
+        // What was evicted can still be got.
+        self.index.iter_mut().for_each(|index| index.index().is_never_complete());
         self
     }
 

@@ -1,0 +1,122 @@
+//! Peers that get objects without asking: the files that they are given, and their kicks.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::error::{Error, Result};
+use crate::protocol::Reply;
+use crate::shm::one_writer::OneWriter;
+use crate::shm::pins::files::IndexFile;
+use crate::shm::pins::store::SharedIndex;
+use crate::store::engine::Asker;
+use crate::store::peers::PeerId;
+use crate::store::server::{KICK, Server};
+use crate::transport::fork_guard::Guarded;
+use crate::transport::stream::SharedDescriptor;
+
+/// Bytes of the limit for which there is one place in the index; objects are rarely smaller where there are many.
+const BYTES_PER_OBJECT: u64 = 16 << 10;
+/// Places in the smallest and in the largest index.
+const OBJECTS: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 20;
+
+/// The index, and how peers get it.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) file: IndexFile,
+    descriptor: Arc<Guarded<OwnedFd>>,
+}
+
+/// How far a peer is with it.
+#[derive(Debug)]
+pub(super) enum Reader {
+    /// It was given its files, and may not have mapped them.
+    Invited { pins: Guarded<OneWriter>, kick: Arc<Guarded<EventFd>> },
+    /// It reads. This wakes the store when the peer lets go of something.
+    Admitted { kick: Arc<Guarded<EventFd>> },
+}
+
+impl Offer {
+    /// The index of a store with this limit.
+    pub(super) fn new(limit: u64) -> Result<(Self, SharedIndex)> {
+        let objects = (limit / BYTES_PER_OBJECT).clamp(*OBJECTS.start(), *OBJECTS.end());
+        let mut made = None;
+        let descriptor = Guarded::open(|| {
+            let (file, index, descriptor) = IndexFile::create(objects as u32)?;
+            made = Some((file, index));
+            Ok(descriptor)
+        })?;
+        let (file, index) = made.ok_or_else(|| Error::Unsupported("an index that was not made".into()))?;
+        Ok((Self { file, descriptor: Arc::new(descriptor) }, index))
+    }
+}
+
+impl Server {
+    /// A native peer wants to read the index, or has mapped what it was given for that.
+    pub(super) fn serve_index(&mut self, asker: Asker, mapped: bool) {
+        let files = match mapped {
+            false => self.invite(asker.peer).map(Some),
+            true => self.admit(asker.peer).map(|()| None),
+        };
+        let outcome = files.as_ref().map(Option::is_some).map_err(ToString::to_string);
+        self.send(asker, Reply::Index { outcome });
+        let Some(connection) = self.connections.get_mut(&asker.peer) else { return };
+        files.into_iter().flatten().flatten().for_each(|file| connection.outbox.push_descriptor(file));
+        self.flush(asker.peer);
+        self.watch(asker.peer);
+    }
+
+    fn invite(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 3]> {
+        let connection = self.connections.get_mut(&peer).filter(|connection| connection.reader.is_none());
+        let Some(connection) = connection else {
+            return Err(Error::Protocol("it has asked for the index before".into()));
+        };
+        let pins = Guarded::open(|| self.index.file.new_pins())?;
+        let for_peer = Guarded::open(|| {
+            pins.for_writer().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's pins", error))
+        })?;
+        let kick = Arc::new(Guarded::open(|| {
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))
+        })?);
+        connection.reader = Some(Reader::Invited { pins, kick: kick.clone() });
+        Ok([self.index.descriptor.clone(), Arc::new(for_peer), kick])
+    }
+
+    fn admit(&mut self, peer: PeerId) -> Result<()> {
+        let reader = self.connections.get_mut(&peer).and_then(|connection| connection.reader.take());
+        let Some(Reader::Invited { pins, kick }) = reader else {
+            return Err(Error::Protocol("it was not given the index".into()));
+        };
+        let pins = self.index.file.pins_of_peer(&pins)?;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, peer | KICK);
+        self.epoll.0.add(kick.as_fd(), event).map_err(Error::from_errno("epoll_ctl"))?;
+        self.engine.add_reader(peer, &pins)?;
+        if let Some(connection) = self.connections.get_mut(&peer) {
+            connection.reader = Some(Reader::Admitted { kick });
+        }
+        Ok(())
+    }
+
+    /// What a peer that is gone woke the store with does so no more, although somebody may still have it.
+    pub(super) fn forget_kick(&self, reader: Option<&Reader>) {
+        if let Some(Reader::Admitted { kick }) = reader
+            && let Err(errno) = self.epoll.0.delete(kick.as_fd())
+        {
+            log::error!("epoll_ctl for a peer's kick: {errno}");
+        }
+    }
+
+    /// A reader has let go of something that the store waits for.
+    pub(super) fn kicked(&mut self, peer: PeerId) {
+        if let Some(Reader::Admitted { kick }) =
+            self.connections.get(&peer).and_then(|connection| connection.reader.as_ref())
+        {
+            // Another kick may come right away, and will be seen as well.
+            let _ = kick.read();
+        }
+        self.engine.look_at_readers();
+    }
+}
