@@ -29,14 +29,16 @@ impl Client {
     /// Gets what it takes to read without asking. A store that refuses is asked for every object.
     pub(super) fn begin_reading(&self) -> Result<()> {
         let files = Request::Index { mapped: false };
-        let (reply, descriptors) = self.connection.call_with_descriptors(&files, Patience::Unlimited)?;
+        // Answered at once, or the store is stopped.
+        let patience = Patience::of_get(0);
+        let (reply, descriptors) = self.connection.call_with_descriptors(&files, patience)?;
         let Ok([index, pins, kick]) = <[OwnedFd; 3]>::try_from(descriptors) else { return refused(reply) };
         // Fails only when the store has been kicked 2^64 times and has not looked.
         let kick = move || {
             let _ = write(&kick, &1_u64.to_ne_bytes());
         };
         let reader = open_peer(&index, &pins, kick)?;
-        match self.connection.call(&Request::Index { mapped: true }, Patience::Unlimited)? {
+        match self.connection.call(&Request::Index { mapped: true }, patience)? {
             Reply::Index { outcome: Ok(false) } => self.connection.set_reader(reader),
             other => return refused(other),
         }
@@ -47,7 +49,11 @@ impl Client {
     pub(super) fn read(&self, id: ObjectId, private: bool) -> Result<Read> {
         let Some(reader) = self.connection.reader() else { return Ok(Read::Unknown) };
         let pin = match reader.get(&id) {
-            Lookup::Found(pin) => pin,
+            Lookup::Found(pin) if !pin.is_doomed() => pin,
+            Lookup::Found(pin) => {
+                reader.release(pin);
+                return Ok(Read::Unknown);
+            }
             Lookup::Missing => return Ok(Read::Missing),
             Lookup::AskStore => return Ok(Read::Unknown),
         };
@@ -68,8 +74,10 @@ impl Client {
         let Some(reader) = self.connection.reader() else { return Ok(None) };
         Ok(match reader.get(&id) {
             Lookup::Found(pin) => {
+                let is_doomed = pin.is_doomed();
                 reader.release(pin);
-                Some(true)
+                // Whether a deleted object is gone depends on others, so the store is asked.
+                (!is_doomed).then_some(true)
             }
             Lookup::Missing => Some(false),
             Lookup::AskStore => None,

@@ -251,10 +251,12 @@ impl<P: Pages> Engine<P> {
                 self.reply(asker, Reply::Delete { ids, outcomes });
             }
             Request::Contains { id } => {
+                self.settle(id);
                 let present = self.objects.get(&id).is_some_and(Object::is_sealed);
                 self.reply(asker, Reply::Contains { id, present });
             }
             Request::List => {
+                self.look_at_readers();
                 let objects = self.objects.iter().map(|(id, object)| object.info(*id, self.readers(object))).collect();
                 self.reply(asker, Reply::List { objects });
             }
@@ -273,6 +275,7 @@ impl<P: Pages> Engine<P> {
 
     /// Serves the requests that steer the store rather than move objects.
     fn steer(&mut self, asker: Asker, request: Request) {
+        self.look_at_readers();
         let reply = match request {
             Request::Evict { bytes } => return self.evict_for(asker, bytes),
             Request::RefreshLru { ids } => {
@@ -361,6 +364,7 @@ impl<P: Pages> Engine<P> {
     }
 
     fn get(&mut self, asker: Asker, ids: Vec<ObjectId>, timeout_ms: i64, now: Now) {
+        ids.iter().for_each(|id| self.settle(*id));
         let mut found = HashMap::with_capacity(ids.len());
         let mut missing = HashSet::new();
         for id in &ids {
@@ -412,6 +416,7 @@ impl<P: Pages> Engine<P> {
     }
 
     fn delete(&mut self, id: ObjectId) -> Result<(), Refusal> {
+        self.settle(id);
         let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
         object.doomed = object.holders > 0 || object.residence == Residence::Returning;
         match (object.is_sealed(), object.doomed) {

@@ -34,12 +34,18 @@ pub struct Pin {
     index: usize,
     generation: u64,
     location: Location,
+    is_doomed: bool,
 }
 
 impl Pin {
     /// Where the object is, as the store said. Nobody has checked that it lies inside a segment.
     pub fn location(&self) -> Location {
         self.location
+    }
+
+    /// Whether it was deleted when it was pinned. The store may not know yet that others have let go of it.
+    pub fn is_doomed(&self) -> bool {
+        self.is_doomed
     }
 
     /// Together with [`descriptor`](Self::descriptor) a name for this object that is never another's.
@@ -156,7 +162,8 @@ impl Peer {
         } else if state.stage() == Stage::Condemned {
             Attempt::Condemned
         } else if state.is_gettable() && self.index.is_of(index, wanted) {
-            Attempt::Pinned(Pin { index, generation: state.generation(), location: self.index.location(index) })
+            let (generation, location) = (state.generation(), self.index.location(index));
+            Attempt::Pinned(Pin { index, generation, location, is_doomed: state.stage() == Stage::Doomed })
         } else {
             Attempt::Other
         }

@@ -107,6 +107,7 @@ impl<P: Pages> Engine<P> {
     /// Whether the object can be made once there is room.
     pub(super) fn check(&mut self, peer: PeerId, new: &NewObject, now: Now) -> Result<(), Refused> {
         let NewObject { id, evict, .. } = *new;
+        self.settle(id);
         if self.objects.contains_key(&id) {
             return Err(exists(id));
         }
@@ -297,6 +298,7 @@ impl<P: Pages> Engine<P> {
         loop {
             let relief = match self.space.reserve(size, self.kept()) {
                 Ok(extent) => return Ok(extent),
+                Err(_) if self.some_are_gone() => Relief::Now,
                 Err(_) if !evict => Relief::None,
                 Err(NoRoom::OverLimit(missing)) => self.relieve(peer, missing),
                 Err(NoRoom::Fragmented) => self.relieve_somehow(),

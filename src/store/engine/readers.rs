@@ -46,6 +46,20 @@ impl<P: Pages> Engine<P> {
         self.queue_may_move = true;
     }
 
+    /// A deleted object goes if nobody reads it any more, before somebody is told of it.
+    pub(super) fn settle(&mut self, id: ObjectId) {
+        if self.objects.get(&id).is_some_and(|object| matches!(object.entry, Indexed::Doomed)) {
+            self.look_at_readers();
+        }
+    }
+
+    /// Whether deleted objects were still here that nobody reads any more. They are gone now.
+    pub(super) fn some_are_gone(&mut self) -> bool {
+        let before = self.space.used();
+        self.look_at_readers();
+        self.space.used() < before
+    }
+
     /// The plumbing is about to sleep. `false`: it must not, as there is something to do. After `true` readers kick when they let
     /// go of what the store waits for. [`Engine::woke`] is to be called afterwards in both cases.
     pub fn may_sleep(&mut self, now: Now) -> bool {
