@@ -64,6 +64,16 @@ conformance: setup ## play COUNT scripts to Plasma 11's daemon and to ours, and 
 	build/venv-pyarrow11/bin/python tests/conformance/run.py --count $(COUNT) \
 		--ours $(abspath $(TARGET_DIR)/debug)/plasma-store-server
 
+bench: ## measure the library beside Plasma 11 and others, and fill in docs/benchmarks.md; ONLY=W2,W7 measures those and leaves it
+	@scripts/setup.sh bench
+	@$(MAKE) --no-print-directory build PROFILE=release
+	@build/venv-bench/bin/python bench/run.py $(if $(ONLY),--only "$(ONLY)",--page docs/benchmarks.md)
+
+bench-quick: ## the same in two minutes, with less of everything; results in build/bench/ only
+	@scripts/setup.sh bench
+	@$(MAKE) --no-print-directory build PROFILE=release
+	@build/venv-bench/bin/python bench/run.py --size quick $(if $(ONLY),--only "$(ONLY)")
+
 install: ## install header, libraries and daemon below PREFIX (and DESTDIR)
 	# Under sudo there may be no cargo; then what was built before is installed.
 	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory build PROFILE=release; fi
@@ -79,5 +89,5 @@ clean: ## remove everything that was made
 	cargo clean
 	rm -rf build
 
-.PHONY: help setup build demo test test-torch soak fuzz install fmt lint clean conformance
+.PHONY: help setup build demo test test-torch soak fuzz bench bench-quick install fmt lint clean conformance
 .DEFAULT_GOAL := help

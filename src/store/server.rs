@@ -7,7 +7,7 @@
 mod events;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -439,15 +439,13 @@ fn process_of(credentials: &UnixCredentials) -> String {
     if pid <= 0 {
         return String::new();
     }
+    let mut name = [0; 64];
+    let path = format!("/proc/{pid}/comm");
+    let length = open_guarded(&path).ok().and_then(|file| read(&*file, &mut name).ok()).unwrap_or(0);
+    let name = String::from_utf8_lossy(name.get(..length).unwrap_or_default());
     // The process chose this name: nothing in it may end a line of the log or steer a terminal.
     let plain = |letter: char| if letter.is_control() { '?' } else { letter };
-    match fs::read(format!("/proc/{pid}/comm")) {
-        Ok(name) => {
-            let name: String = String::from_utf8_lossy(&name).trim_end_matches('\n').chars().map(plain).collect();
-            format!("process {pid} ({name})")
-        }
-        Err(_) => format!("process {pid}"),
-    }
+    format!("process {pid} ({})", name.trim_end_matches('\n').chars().map(plain).collect::<String>())
 }
 
 fn new_segment(options: &StoreOptions) -> Result<Guarded<Segment>> {
@@ -478,8 +476,11 @@ fn start_worker(store: Box<dyn ExternalStore>, segment: &SharedSegment, epoll: &
 }
 
 fn spare_descriptor() -> Option<Guarded<OwnedFd>> {
-    Guarded::open(|| File::open("/dev/null").map(OwnedFd::from).map_err(|error| Error::io("open /dev/null", error)))
-        .ok()
+    open_guarded("/dev/null").ok()
+}
+
+fn open_guarded(path: &str) -> Result<Guarded<OwnedFd>> {
+    Guarded::open(|| File::open(path).map(OwnedFd::from).map_err(|error| Error::io(path, error)))
 }
 
 fn understand(frame: Frame) -> Result<(u64, Request)> {
