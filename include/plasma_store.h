@@ -338,7 +338,7 @@ typedef struct plasma_store_stats {
      */
     uint64_t creates;
     /**
-     * Get requests so far.
+     * Get requests so far. What a client finds in the index, or sees not to be there, it does not ask for.
      */
     uint64_t gets;
     /**

@@ -123,7 +123,7 @@ impl Random {
     }
 
     fn request(&mut self) -> Request {
-        match self.below(22) {
+        match self.below(23) {
             0 => Request::Connect { abilities: self.number() },
             1 => Request::Disconnect,
             2 => Request::Create {
@@ -159,12 +159,13 @@ impl Random {
             18 => Request::CancelCreate { number: self.number(), id: self.id() },
             19 => Request::NativeSubscribe { skip_existing: self.flag() },
             20 => Request::Stats,
+            21 => Request::Index { mapped: self.flag() },
             _ => Request::Cancel { number: self.number() },
         }
     }
 
     fn reply(&mut self) -> Reply {
-        match self.below(17) {
+        match self.below(18) {
             0 => Reply::Connect { capacity: self.number() as i64, abilities: self.number() },
             1 => self.create_reply(),
             2 => Reply::CreateAndSeal { outcome: self.outcome() },
@@ -185,6 +186,7 @@ impl Random {
             13 => Reply::Pin { outcomes: self.several(Self::outcome) },
             14 => Reply::NativeSubscribe { outcome: if self.flag() { Ok(()) } else { Err(self.text()) } },
             15 => Reply::Stats(self.stats()),
+            16 => Reply::Index { outcome: if self.flag() { Ok(self.flag()) } else { Err(self.text()) } },
             _ => Reply::RefreshLru,
         }
     }

@@ -81,7 +81,7 @@ impl Script<'_> {
     }
 
     fn request(&mut self) -> Request {
-        match self.byte() % 28 {
+        match self.byte() % 29 {
             0..3 => self.create(0, 0),
             3..5 => {
                 let ttl_ms = self.pick(&[0, 1, 50, u64::MAX]);
@@ -112,7 +112,8 @@ impl Script<'_> {
             24 => Request::Pin { ids: self.ids(), pinned: self.flag() },
             25 => Request::CancelCreate { number: self.number(), id: self.id() },
             26 => Request::NativeSubscribe { skip_existing: self.flag() },
-            _ => Request::Stats,
+            27 => Request::Stats,
+            _ => Request::Index { mapped: self.flag() },
         }
     }
 
@@ -337,6 +338,7 @@ impl Game {
                     Effect::Reply { to, reply } if to.peer == self.observer => observed.push(reply.clone()),
                     Effect::Reply { to, reply } => self.answered(*to, reply),
                     Effect::Subscribe { asker, id } => self.subscribed(*asker, *id),
+                    Effect::Index { asker, mapped } => self.answered(*asker, &Reply::Index { outcome: Ok(!mapped) }),
                     Effect::Notify { to, events } => self.notified(to, events),
                     Effect::External(job) => self.ordered(*job),
                     Effect::Close { .. } => {}

@@ -35,7 +35,7 @@ pub struct plasma_store_stats {
     pub waiting_gets: u64,
     /// Objects created so far, also those that were aborted later.
     pub creates: u64,
-    /// Get requests so far.
+    /// Get requests so far. What a client finds in the index, or sees not to be there, it does not ask for.
     pub gets: u64,
     /// Of the objects that these named, each once a request: those that were there at once.
     pub hits: u64,

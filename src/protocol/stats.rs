@@ -51,7 +51,7 @@ figures! {
     waiting_gets,
     /// Objects created so far, also those that were aborted later.
     creates,
-    /// Get requests so far.
+    /// Get requests so far. What a client finds in the index, or sees not to be there, it does not ask for.
     gets,
     /// Of the objects that these named, each once a request: those that were there at once.
     hits,

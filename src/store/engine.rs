@@ -266,7 +266,9 @@ impl<P: Pages> Engine<P> {
                 }
             }
             Request::CancelCreate { number, id } => self.cancel_create(Asker { number, ..asker }, id),
-            Request::Index { mapped } => self.effects.push(Effect::Index { asker, mapped }),
+            Request::Index { mapped } if self.peers.get(&asker.peer).is_some_and(|peer| peer.native) => {
+                self.effects.push(Effect::Index { asker, mapped });
+            }
             Request::Subscribe => self.subscribe(asker),
             Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
             other => self.steer(asker, other),

@@ -110,6 +110,7 @@ fn requests() -> Vec<Request> {
         Request::CancelCreate { number: 7, id: ID },
         Request::NativeSubscribe { skip_existing: true },
         Request::Stats,
+        Request::Index { mapped: true },
     ]
 }
 
@@ -142,6 +143,7 @@ fn replies() -> Vec<Reply> {
         Reply::RefreshLru,
         Reply::Pin { outcomes: vec![Ok(()), Err(Refusal::ObjectNotSealed)] },
         Reply::NativeSubscribe { outcome: Err("no more".into()) },
+        Reply::Index { outcome: Ok(true) },
         Reply::Stats(Stats { capacity: 1 << 20, gets: 7, evicted_bytes: 1, ..Stats::default() }),
     ]
 }

@@ -44,7 +44,7 @@ impl Counted {
 
 impl<P: Pages> Engine<P> {
     pub(super) fn stats(&self) -> Stats {
-        let held = self.objects.values().filter(|object| object.holders > 0);
+        let held = self.objects.values().filter(|object| object.holders > 0 || self.readers(object) > 0);
         let Counted { creates, gets, hits, misses, evictions, evicted_bytes } = self.counted;
         Stats {
             capacity: self.space.limit(),

@@ -11,6 +11,7 @@ mod model;
 mod pages;
 mod peers;
 mod quotas;
+mod readers;
 mod subscribers;
 mod waiting;
 
@@ -111,7 +112,7 @@ impl Lab {
         let peer = self.engine.connect();
         let replies = self.ask(peer, Request::Connect { abilities: u64::MAX });
         let capacity = self.engine.space.limit() as i64;
-        assert_eq!(replies, [Reply::Connect { capacity, abilities: ABILITY_REQUEST_NUMBERS }]);
+        assert_eq!(replies, [Reply::Connect { capacity, abilities: ABILITY_REQUEST_NUMBERS | ABILITY_INDEX }]);
         peer
     }
 
@@ -260,7 +261,9 @@ impl Lab {
             let held_by = engine.peers.values().filter(|peer| peer.held.contains_key(id)).count();
             assert_eq!(object.holders as usize, held_by, "holders of {id}");
             let listed = match object.residence {
-                Residence::Here => object.owner.is_some() || object.is_sealed() && held_by == 0 && !object.pinned,
+                Residence::Here => {
+                    object.owner.is_some() || object.is_sealed() && held_by == 0 && !object.pinned && !object.doomed
+                }
                 Residence::Leaving(_) => false,
                 Residence::Away | Residence::Returning => {
                     assert!(object.is_sealed() && object.saved && held_by == 0, "{id} is away");
