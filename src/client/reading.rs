@@ -35,7 +35,7 @@ impl Client {
         let Ok([index, pins, kick]) = <[OwnedFd; 3]>::try_from(descriptors) else { return refused(reply) };
         // Fails only when the store has been kicked 2^64 times and has not looked.
         let kick = move || {
-            let _ = write(&kick, &1_u64.to_ne_bytes());
+            let _ = write(&kick, &1_u64.to_le_bytes());
         };
         let reader = open_peer(&index, &pins, kick)?;
         match self.connection.call(&Request::Index { mapped: true }, patience)? {

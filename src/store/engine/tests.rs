@@ -272,7 +272,8 @@ impl Lab {
             };
             assert_eq!(object.age.is_some(), listed, "{id} is in the order of eviction, or not");
             let is_returning = object.residence == Residence::Returning;
-            assert!(!object.doomed || held_by > 0 || is_returning, "{id} should be gone");
+            let is_read = engine.readers(object) > 0;
+            assert!(!object.doomed || held_by > 0 || is_returning || is_read, "{id} should be gone");
             let unsealed_of = engine.peers.iter().filter(|(_, peer)| peer.unsealed.contains(id)).map(|(peer, _)| *peer);
             let expected = (!object.is_sealed()).then_some(object.created_by.peer);
             assert!(unsealed_of.eq(expected), "whose unsealed object {id} is");

@@ -113,7 +113,9 @@ fn what_is_deleted_while_it_is_read_goes_with_a_kick_of_its_last_reader() {
     assert_eq!(library.delete(one.peer, 1), Err(Refusal::ObjectInUse));
     assert!(library.lab.engine.may_sleep(library.lab.now));
     one.reader.release(pins.0);
-    assert!(!one.kicked.load(Ordering::Relaxed), "the other one reads on");
+    library.lab.engine.look_at_readers();
+    assert_eq!(library.lab.engine.space.used(), 100, "the other one reads on");
+    assert!(library.lab.engine.may_sleep(library.lab.now));
     other.reader.release(pins.1);
     assert!(other.kicked.load(Ordering::Relaxed));
     library.lab.engine.woke();
