@@ -439,7 +439,7 @@ fn subscribers_hear_nothing_of_journeys_and_of_the_end_everything() {
     let mut lab = spilling(1000);
     let (peer, subscriber) = (lab.native(), lab.old());
     lab.put_away(peer, 1, 600);
-    lab.send(subscriber, Request::Subscribe);
+    lab.subscribe(subscriber, Request::Subscribe);
     assert!(
         matches!(&lab.effects()[..], [Effect::Notify { events, .. }] if matches!(events[..], [Event::Sealed { .. }]))
     );

@@ -55,8 +55,13 @@ fn a_batch_is_made_whole_or_not_at_all() {
             Some(1),
             "0101",
         ),
-        (vec![object(1, b"a", b""), object(2, &[0; 1001], b"")], Refusal::OutOfMemory, None, "2 objects of 1002 bytes"),
-        (vec![object(1, &[0; 995], b""), object(2, b"123456", b"")], Refusal::OutOfMemory, None, "2 objects of 1001"),
+        (vec![object(1, b"a", b""), object(2, &[0; 1001], b"")], Refusal::OutOfMemory, Some(2), "1001 bytes"),
+        (
+            vec![object(1, &[0; 995], b""), object(2, b"123456", b"")],
+            Refusal::OutOfMemory,
+            None,
+            "2 objects together: an object of 1001",
+        ),
     ] {
         let refused = refused_batch(&mut lab, maker, objects);
         assert_eq!((refused.0.refusal, refused.1), (refusal, culprit.map(id)));

@@ -4,7 +4,7 @@ use super::*;
 
 impl Lab {
     /// Begins a subscription, whose events are left to be looked at.
-    fn subscribe(&mut self, peer: PeerId, request: Request) -> SubscriptionId {
+    pub(super) fn subscribe(&mut self, peer: PeerId, request: Request) -> SubscriptionId {
         let asker = self.send(peer, request);
         match self.engine.effects.remove(0) {
             Effect::Subscribe { asker: answered, id } if answered == asker => id,
