@@ -55,14 +55,28 @@ test-torch: ## run the tests with torch: downloads about 3 GB
 fuzz: ## run each fuzz target with libFuzzer for SECONDS (60); needs a nightly compiler and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS)
 
+soak: setup ## play in full what `make test` plays a little of: half an hour
+	@$(VENV_PYTHON) scripts/soak.py
+
 COUNT ?= 100
 conformance: setup ## play COUNT scripts to Plasma 11's daemon and to ours, and compare every reply
 	cargo build --locked
 	build/venv-pyarrow11/bin/python tests/conformance/run.py --count $(COUNT) \
 		--ours $(abspath $(TARGET_DIR)/debug)/plasma-store-server
 
+bench: ## measure the library beside Plasma 11 and others, and fill in docs/benchmarks.md; ONLY=W2,W7 measures those and leaves it
+	@scripts/setup.sh bench
+	@$(MAKE) --no-print-directory build PROFILE=release
+	@build/venv-bench/bin/python bench/run.py $(if $(ONLY),--only "$(ONLY)",--page docs/benchmarks.md)
+
+bench-quick: ## the same in two minutes, with less of everything; results in build/bench/ only
+	@scripts/setup.sh bench
+	@$(MAKE) --no-print-directory build PROFILE=release
+	@build/venv-bench/bin/python bench/run.py --size quick $(if $(ONLY),--only "$(ONLY)")
+
 install: ## install header, libraries and daemon below PREFIX (and DESTDIR)
-	$(MAKE) --no-print-directory build PROFILE=release
+	# Under sudo there may be no cargo; then what was built before is installed.
+	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory build PROFILE=release; fi
 	scripts/install.sh "$(PREFIX)" "$(DESTDIR)" "$(TARGET_DIR)/release"
 
 fmt: ## format the Rust code
@@ -75,5 +89,5 @@ clean: ## remove everything that was made
 	cargo clean
 	rm -rf build
 
-.PHONY: help setup build demo test test-torch fuzz install fmt lint clean conformance
+.PHONY: help setup build demo test test-torch soak fuzz bench bench-quick install fmt lint clean conformance
 .DEFAULT_GOAL := help

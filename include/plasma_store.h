@@ -63,9 +63,9 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 #define PLASMA_ABI_VERSION 1
 
 /**
- * A signal handler that ran in a thread which sleeps in a get, or in `plasma_connect`, ends that call with
- * `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
- * `plasma_interrupt`.
+ * A signal handler that ran in a thread which sleeps in a get, in a create that waits for room or in `plasma_connect`, ends that
+ * call with `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
+ * `plasma_interrupt`, or see `plasma_set_wake_fd`.
  */
 #define PLASMA_CONNECT_RETURN_ON_SIGNAL 1
 
@@ -165,6 +165,14 @@ typedef struct plasma_create_options {
      * `PLASMA_CREATE_*`, or-ed.
      */
     uint32_t flags;
+    /**
+     * Milliseconds that the object lives after its seal: then it is deleted as by `plasma_delete`. 0: no limit.
+     */
+    int64_t ttl_ms;
+    /**
+     * How long to wait for room when there is none, in milliseconds. 0: not at all; -1: for ever.
+     */
+    int64_t wait_ms;
 } plasma_create_options;
 
 /**
@@ -217,6 +225,10 @@ typedef struct plasma_object_info {
      * Connections that hold it.
      */
     uint32_t ref_count;
+    /**
+     * Whether it is pinned.
+     */
+    bool pinned;
 } plasma_object_info;
 
 /**
@@ -239,6 +251,14 @@ typedef struct tensor_write_options {
      * Bytes of metadata.
      */
     uint64_t metadata_size;
+    /**
+     * As in `plasma_create_options`.
+     */
+    int64_t ttl_ms;
+    /**
+     * As in `plasma_create_options`.
+     */
+    int64_t wait_ms;
 } tensor_write_options;
 
 /**
@@ -444,11 +464,22 @@ plasma_status plasma_connect(const char *socket_path,
 void plasma_client_free(struct plasma_client *client);
 
 /**
- * Makes every get that waits on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
+ * Makes every get, and every create, that waits on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
  *
  * May be called from a signal handler. Calls that begin later are not affected.
  */
 void plasma_interrupt(struct plasma_client *client);
+
+/**
+ * Has whatever waits in the calling thread, on any client and in `plasma_connect`, return `PLASMA_INTERRUPTED` as long as `fd` can
+ * be read. -1 ends that.
+ *
+ * This is how a signal ends a wait and is never lost: its handler writes into a pipe, and this is the pipe's other end. Nothing
+ * here reads or closes it. Other threads are not concerned, nor calls that the store answers at once.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` when `fd` is not open.
+ */
+plasma_status plasma_set_wake_fd(int fd);
 
 /**
  * Tells how many bytes of data and metadata the store holds at most.
@@ -462,7 +493,11 @@ plasma_status plasma_client_capacity(struct plasma_client *client, uint64_t *out
  * `plasma_buffer_release`, before or after the seal; its memory holds old bytes until it is written. Nobody else sees the
  * object before it is sealed.
  *
- * Errors: `PLASMA_OBJECT_EXISTS`, `PLASMA_STORE_FULL`.
+ * With `wait_ms` the call waits until there is room. Creates that wait are served in the order in which they came, so a small
+ * one may wait behind a large one. When the time is over, the create is tried once more as one that does not wait.
+ *
+ * Errors: `PLASMA_OBJECT_EXISTS`; `PLASMA_STORE_FULL`, whose message has the figures and who holds most, also without waiting
+ * where there can never be room; `PLASMA_INTERRUPTED` while it waits, and then there is no object.
  */
 plasma_status plasma_create(struct plasma_client *client,
                             const struct plasma_object_id *object_id,
@@ -477,7 +512,7 @@ plasma_status plasma_create(struct plasma_client *client,
  *
  * `data` may be NULL when `data_size` is 0, and `metadata` likewise; `options` may be NULL.
  *
- * Errors: `PLASMA_OBJECT_EXISTS`, `PLASMA_STORE_FULL`.
+ * Errors: as for `plasma_create`.
  */
 plasma_status plasma_put(struct plasma_client *client,
                          const struct plasma_object_id *object_id,
@@ -609,6 +644,25 @@ plasma_status plasma_evict(struct plasma_client *client, uint64_t bytes, uint64_
  * Marks `count` objects as just used, as far as they may be evicted.
  */
 plasma_status plasma_refresh(struct plasma_client *client, const struct plasma_object_id *object_ids, size_t count);
+
+/**
+ * Pins `count` sealed objects: nothing evicts them until somebody unpins them, also when this client is gone.
+ *
+ * A pin is a flag on the object: pinning twice is the same as once, and any client of the store may unpin. A pinned object can
+ * still be deleted, and goes when its `ttl_ms` is over.
+ *
+ * Errors: `PLASMA_OBJECT_NOT_FOUND` or `PLASMA_OBJECT_NOT_SEALED` with the first id that it is true of; then nothing is pinned.
+ */
+plasma_status plasma_pin(struct plasma_client *client,
+                         const struct plasma_object_id *object_ids,
+                         size_t count);
+
+/**
+ * Lets `count` sealed objects be evicted again, whoever pinned them. One that is not pinned stays so.
+ *
+ * Errors: as for `plasma_pin`; then nothing is unpinned.
+ */
+plasma_status plasma_unpin(struct plasma_client *client, const struct plasma_object_id *object_ids, size_t count);
 
 /**
  * Computes the digest that old Plasma has of a sealed object, 8 bytes, from its data and metadata.

@@ -25,7 +25,7 @@ from typing import Callable, Iterable
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "test-logs"
 BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "debug"
-PART_LIMIT_S = 40 * 60  # a part that runs longer hangs; it is ended and counts as failed
+PART_LIMIT_S = 60 * 60  # a part that runs longer hangs; it is ended and counts as failed
 
 
 @dataclass
@@ -160,6 +160,11 @@ class Display:
             print(line, flush=True)
 
 
+def log_of(part: Part) -> Path:
+    """Where what the part says is kept."""
+    return LOGS / f"{part.name.replace(' ', '-')}.log"
+
+
 def run(part: Part) -> Count:
     """Runs the part to its end or its limit; its processes never outlive it."""
     lines: list[str] = []
@@ -175,7 +180,7 @@ def run(part: Part) -> Count:
     limit.start()
     try:
         assert process.stdout is not None
-        with open(LOGS / f"{part.name.replace(' ', '-')}.log", "w", encoding="utf-8") as log:
+        with open(log_of(part), "w", encoding="utf-8") as log:
             for line in process.stdout:
                 log.write(line)
                 lines.append(line.rstrip("\n"))
@@ -183,6 +188,7 @@ def run(part: Part) -> Count:
         return part.count(lines, process.wait())
     except KeyboardInterrupt:
         end()
+        process.wait()
         raise
     finally:
         limit.cancel()

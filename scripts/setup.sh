@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes what the project's own programs need, below build/, without root and once. Usage: setup.sh demo|test|torch
+# Makes what the project's own programs need, below build/, without root and once. Usage: setup.sh demo|test|bench|torch
 #
 #   demo    build/venv with demo/requirements.txt
 #   test    also tests/requirements.txt, cmake and pkg-config where the machine has none that will do, build/venv-pyarrow11
-#           with the last pyarrow that had Plasma, where the machine has a Python from 3.9 to 3.11, and valgrind, which
-#           PyPI does not have: by apt-get where that can be
+#           with the last pyarrow that had Plasma and what its own tests need, where the machine has a Python from 3.9 to
+#           3.11, and valgrind, which PyPI does not have: by apt-get where that can be; and what `bench` makes, which is tested
+#   bench   build/venv-bench with bench/requirements.txt, and build/venv-pyarrow11
 #   torch   also build/venv-torch with torch: about 3 GB of downloads, as PyPI's torch brings CUDA
 #
 # PYTHON names the Python to use (3.9 or newer). pip's own configuration, such as an index of one's own, is honoured.
@@ -57,7 +58,7 @@ cmake_suits() {
 make_venv() {
   local stamp=$2/installed-$1 directory=$2 python=$3 wanted
   shift 3
-  wanted=$(printf '%s\n' "$@"; cat demo/requirements.txt tests/requirements.txt)
+  wanted=$(printf '%s\n' "$@"; cat {demo,tests,bench}/requirements.txt)
   if "$directory/bin/python" -c '' 2>/dev/null && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
   # A venv whose making was interrupted has a Python, but no pip.
   if ! "$directory/bin/python" -m pip --version >/dev/null 2>&1; then "$python" -m venv --clear "$directory"; fi
@@ -66,16 +67,22 @@ make_venv() {
   printf '%s\n' "$wanted" >"$stamp"
 }
 
+make_bench_venvs() {
+  local old
+  make_venv bench build/venv-bench "$python" -r bench/requirements.txt
+  if old=$(find_python "3 9" "3 11" "${PYTHON:-python3}" python3.{11,10,9} "$python"); then
+    make_venv test build/venv-pyarrow11 "$old" --only-binary=:all: pyarrow==11.0.0 "numpy<2" "pandas<2.1" pytest
+  else
+    echo "no Python from 3.9 to 3.11 here: tests against pyarrow 11 are reported as skipped, and Plasma 11 is not measured"
+  fi
+}
+
 make_test_venvs() {
-  local tools=() old
+  local tools=()
   cmake_suits || tools+=(cmake)
   command -v pkg-config >/dev/null || tools+=(pkgconf)
   make_venv test build/venv "$python" "${tools[@]}" -r demo/requirements.txt -r tests/requirements.txt
-  if old=$(find_python "3 9" "3 11" "${PYTHON:-python3}" python3.{11,10,9} "$python"); then
-    make_venv test build/venv-pyarrow11 "$old" --only-binary=:all: pyarrow==11.0.0 "numpy<2"
-  else
-    echo "no Python from 3.9 to 3.11 here: the tests against pyarrow 11 are reported as skipped"
-  fi
+  make_bench_venvs
   command -v valgrind >/dev/null || install_package valgrind ||
     echo "no valgrind here: its tests are reported as skipped (on Debian and its kin: apt-get install valgrind)"
 }
@@ -88,9 +95,10 @@ mkdir -p build
 case ${1:-} in
   demo) make_venv demo build/venv "$python" -r demo/requirements.txt ;;
   test) make_test_venvs ;;
+  bench) make_bench_venvs ;;
   torch)
     make_test_venvs
     make_venv torch build/venv-torch "$python" -r demo/requirements.txt -r tests/requirements.txt torch
     ;;
-  *) explain "usage: setup.sh demo|test|torch" ;;
+  *) explain "usage: setup.sh demo|test|bench|torch" ;;
 esac

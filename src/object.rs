@@ -118,6 +118,8 @@ pub struct ObjectInfo {
     pub construct_duration: i64,
     /// The 8 bytes that its creator gave as digest when it sealed it; zero where none was computed.
     pub digest: [u8; 8],
+    /// Whether it is pinned: nothing evicts it.
+    pub pinned: bool,
 }
 
 /// Where an object's bytes are: data first, metadata right behind it.

@@ -59,14 +59,15 @@ impl<'s> Contents<'s> {
     fn put(&mut self, size: u64) -> bool {
         let name = id(self.next);
         self.next += 1;
-        let buffer = match self.client.create(name, size, b"", CreateOptions { no_evict: true }) {
-            Ok(buffer) => buffer,
-            Err(Error::StoreFull(text)) => {
-                assert!(text.contains(&size.to_string()), "{text}");
-                return false;
-            }
-            Err(error) => panic!("{error}"),
-        };
+        let buffer =
+            match self.client.create(name, size, b"", CreateOptions { no_evict: true, ..CreateOptions::default() }) {
+                Ok(buffer) => buffer,
+                Err(Error::StoreFull(text)) => {
+                    assert!(text.contains(&size.to_string()), "{text}");
+                    return false;
+                }
+                Err(error) => panic!("{error}"),
+            };
         assert_eq!(buffer.data() as usize % 64, 0, "data begins at a multiple of 64");
         // The last byte is there: no hole, and no other object.
         buffer.write(size - 1, &[1]).unwrap();

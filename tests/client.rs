@@ -595,13 +595,14 @@ fn a_store_that_sleeps_does_not_hold_a_get_beyond_its_time_for_ever() {
     let daemon = Daemon::start(MEBIBYTE);
     let client = connect(&daemon.socket());
     put(&client, id(1), b"x");
-    daemon.signal(Signal::SIGSTOP);
+    daemon.freeze();
     std::thread::scope(|scope| {
         let silent = scope.spawn(|| Client::connect(Some(&daemon.socket()), ConnectOptions::default()));
         let interrupted = scope.spawn(|| client.get(&[id(1)], -1, GetOptions::default()));
         let begin = Instant::now();
         interrupt_until(&client, || interrupted.is_finished());
-        assert!(matches!(interrupted.join().unwrap(), Err(Error::Interrupted)));
+        let interrupted = interrupted.join().unwrap();
+        assert!(matches!(interrupted, Err(Error::Interrupted)), "{interrupted:?}");
         let got = client.get(&[id(1), id(2)], 100, GetOptions::default()).unwrap();
         assert!(got.iter().all(Option::is_none) && begin.elapsed() >= Duration::from_millis(100));
         assert!(matches!(silent.join().unwrap(), Err(Error::UnsupportedPeer(_))));

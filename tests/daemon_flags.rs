@@ -102,7 +102,7 @@ fn machine_memory() -> u64 {
 #[test]
 fn every_way_to_write_a_flag_is_understood() {
     let (_watchdog, directory) = watched("every_way_to_write_a_flag_is_understood");
-    let forms: [(&[&str], u64); 10] = [
+    let forms: [(&[&str], u64); 12] = [
         (&["-s", "{s}", "-m", "100000"], 100_000),
         (&["-s={s}", "-m=100001"], 100_001),
         (&["--s={s}", "--m=100002"], 100_002),
@@ -112,6 +112,8 @@ fn every_way_to_write_a_flag_is_understood() {
         (&["-m", "1", "-s", "{s}", "-m", "100006"], 100_006),
         (&["-m", "512k", "-s", "{s}", "-h=false", "-e", ""], 512 << 10),
         (&["-m", "3M", "-s", "{s}", "--h=false", "--e="], 3 << 20),
+        (&["-m", "2M", "-s", "{s}", "-e", "hashtable://test"], 2 << 20),
+        (&["-m", "4M", "-s", "{s}", "--external-store=hashtable://test", "--hugepages=false"], 4 << 20),
         (&["-m", "1G", "-s", "{s}"], 1 << 30),
     ];
     for (arguments, capacity) in forms {
@@ -141,7 +143,8 @@ fn help_and_version_are_printed_and_no_flag_is_taken_for_them() {
     for flag in ["--help", "-help"] {
         let (status, out, _) = run(&[flag]);
         assert_eq!(status, Some(0));
-        for named in ["--socket", "--memory", "--directory", "--overcommit", "--group", "--mode", "--verbose"] {
+        let flags = ["--socket", "--memory", "--directory", "--overcommit", "--group", "--mode", "--verbose"];
+        for named in flags.iter().chain(&["--hugepages", "--external-store", "hashtable://"]) {
             assert!(out.contains(named), "{named} is not in {out}");
         }
     }
@@ -177,8 +180,8 @@ fn wrong_arguments_end_the_daemon_with_1_and_a_reason() {
         (&["-s", socket, "-m", "1000", "-d", file.path().to_str().unwrap()], &[file.path().to_str().unwrap()]),
         (&["-s", socket, "-m", "1000", "--group", "no-such-group"], &["no-such-group"]),
         (&["-s", socket, "-m", "1000", "--mode", "0689"], &["0689"]),
-        (&["-s", socket, "-m", "1000", "-h"], &["-h", "huge pages"]),
-        (&["-s", socket, "-m", "1000", "-e", "hashtable://x"], &["hashtable://x"]),
+        (&["-s", socket, "-m", "1000", "-e", "disk://x"], &["\"disk\"", "disk://x", "hashtable"]),
+        (&["-s", socket, "-m", "1000", "-e", "hashtable"], &["\"hashtable\"", "hashtable://"]),
     ];
     for (arguments, named) in cases {
         let (status, _, said) = run(arguments);

@@ -1,39 +1,45 @@
 //! Ends without a goodbye. Producers and readers are killed in the middle of whatever they do, the daemon is told to end or
 //! killed, a program dies while a child it forked lives on. Nothing may leak, and nobody may wait for the dead.
 //!
-//! Those to be killed are this test program itself, started again with a part to play (`PLASMA_TEST_PART`).
+//! Those to be killed are this test program itself, started again with a part to play (`PLASMA_TEST_PART`), or forks of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use plasma_store::client::Client;
 use plasma_store::error::Error;
-use plasma_store::object::ObjectState;
-use plasma_store::protocol::{Reply, Request};
-use support::{Daemon, Random, RawPeer, Watchdog, connect, eventually, id, put, store};
+use plasma_store::protocol::Request;
+use support::{
+    Daemon, Random, RawPeer, Watchdog, connect, eventually, id, process, progress, put, report, store, times,
+};
 
 const MEBIBYTE: u64 = 1 << 20;
 
 /// Starts this program again to play a part at `socket`.
-fn start(part: &str, socket: &Path, seed: u64) -> Child {
+fn start(part: &str, socket: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "part", "--nocapture", "--test-threads=1"]);
-    command.env("PLASMA_TEST_PART", part).env("PLASMA_TEST_SOCKET", socket).env("PLASMA_TEST_SEED", seed.to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env("PLASMA_TEST_PART", part).env("PLASMA_TEST_SOCKET", socket);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
 /// What a part says first, on a line of its own behind a mark.
 fn first_words(child: &mut Child) -> String {
-    let output = BufReader::new(child.stdout.as_mut().unwrap());
+    next_words(&mut BufReader::new(child.stdout.as_mut().unwrap()))
+}
+
+fn next_words(output: &mut impl BufRead) -> String {
     let words = |line: String| line.split_once("PART: ").map(|(_, words)| words.to_owned());
     output.lines().map(Result::unwrap).find_map(words).expect("the part ended early")
 }
@@ -43,19 +49,61 @@ fn first_words(child: &mut Child) -> String {
 fn part() {
     let Ok(part) = std::env::var("PLASMA_TEST_PART") else { return };
     let socket = PathBuf::from(std::env::var_os("PLASMA_TEST_SOCKET").unwrap());
-    let random = Random(std::env::var("PLASMA_TEST_SEED").unwrap().parse().unwrap());
     match part.as_str() {
-        "producer" => produce(&connect(&socket), random),
-        "reader" => read(&connect(&socket), random),
-        "old" => speak_old(RawPeer::old(&socket), random),
+        "killer" => fork_and_kill(&socket),
         "host" => host_a_store(),
         other => panic!("no such part: {other}"),
     }
 }
 
-/// Creates for ever: some it fills and seals, some it aborts, some it leaves.
-fn produce(client: &Client, mut random: Random) {
+/// For each line of input, which is a seed: forks three clients, and kills them all at a random moment. A program that was
+/// started once is forked much faster than it is started anew.
+fn fork_and_kill(socket: &Path) {
     println!("PART: ready");
+    for line in std::io::stdin().lines().map(Result::unwrap) {
+        let mut random = Random(line.parse().unwrap());
+        let (mut heard, said) = std::io::pipe().unwrap();
+        let clients = [0, 1, random.below(3)].map(|what| fork_client(socket, what, random.next(), &said));
+        drop(said);
+        // Every third round somebody dies before or while connecting.
+        let awaited = if random.below(3) == 0 { 2 } else { 3 };
+        heard.read_exact(&mut [0; 3][..awaited]).unwrap();
+        std::thread::sleep(Duration::from_micros(random.below(20_000)));
+        clients.iter().for_each(|client| kill(*client, Signal::SIGKILL).unwrap());
+        for client in clients {
+            assert_eq!(waitpid(client, None).unwrap(), WaitStatus::Signaled(client, Signal::SIGKILL, false));
+        }
+        println!("PART: killed");
+    }
+}
+
+/// A child that is a client of one of three kinds, says when it is connected, and dies with its parent.
+fn fork_client(socket: &Path, what: u64, seed: u64, said: &PipeWriter) -> Pid {
+    let ready = || {
+        let mut said = said;
+        said.write_all(b"!").unwrap();
+    };
+    // SAFETY: this process has one thread that does anything; the child goes on as it would have.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            let _ = std::panic::catch_unwind(|| {
+                set_pdeathsig(Signal::SIGKILL).unwrap();
+                match what {
+                    0 => produce(&connect(socket), Random(seed), ready),
+                    1 => read(&connect(socket), Random(seed), ready),
+                    _ => speak_old(RawPeer::old(socket), Random(seed), ready),
+                }
+            });
+            // SAFETY: async-signal-safe. It only comes to this when something failed; its parent sees that.
+            unsafe { nix::libc::_exit(1) }
+        }
+    }
+}
+
+/// Creates for ever: some it fills and seals, some it aborts, some it leaves.
+fn produce(client: &Client, mut random: Random, ready: impl Fn()) {
+    ready();
     let mut kept = Vec::new();
     loop {
         let (name, size) = (id(random.below(40)), random.size(64, MEBIBYTE));
@@ -79,8 +127,8 @@ fn produce(client: &Client, mut random: Random) {
 }
 
 /// Gets for ever, from several threads, holding for a while, waiting for what does not come.
-fn read(client: &Client, mut random: Random) {
-    println!("PART: ready");
+fn read(client: &Client, mut random: Random, ready: impl Fn()) {
+    ready();
     std::thread::scope(|scope| {
         for _ in 0..3 {
             let mut random = Random(random.next());
@@ -102,8 +150,8 @@ fn read(client: &Client, mut random: Random) {
 }
 
 /// What old clients do, with requests that wait for nobody's answers.
-fn speak_old(mut peer: RawPeer, mut random: Random) {
-    println!("PART: ready");
+fn speak_old(mut peer: RawPeer, mut random: Random, ready: impl Fn()) {
+    ready();
     loop {
         let name = id(random.below(40));
         let _ = peer.create(name, random.size(64, MEBIBYTE) as i64);
@@ -132,41 +180,34 @@ fn host_a_store() {
     }
 }
 
-/// Bytes used are those of the sealed objects, of which nobody holds any, and nothing else is there. Returns them.
-fn check_rest(peer: &mut RawPeer) -> u64 {
-    let Reply::List { objects } = peer.ask(&Request::List) else { panic!("no list") };
-    assert!(objects.iter().all(|object| object.state == ObjectState::Sealed && object.ref_count == 0), "{objects:?}");
-    let sealed: u64 = objects.iter().map(|object| object.data_size + object.metadata_size).sum();
-    assert_eq!((peer.figure("allocated bytes"), peer.figure("pinned bytes")), (sealed, 0));
-    sealed
-}
-
 #[test]
 fn killed_producers_and_readers_leave_nothing() {
-    let _watchdog = Watchdog::lasting("killed_producers_and_readers_leave_nothing", Duration::from_secs(300));
+    let _watchdog = Watchdog::new("killed_producers_and_readers_leave_nothing");
     let mut daemon = Daemon::start(16 * MEBIBYTE);
     let descriptors = daemon.descriptors_at_rest();
-    let mut random = Random(1);
-    let mut rounds_with_objects = 0;
-    for round in 0..100 {
-        let parts = ["producer", "reader", if round % 2 == 0 { "old" } else { "producer" }];
-        let mut children = parts.map(|part| start(part, &daemon.socket(), random.next()));
-        // Every third round somebody dies before or while connecting.
-        let awaited = if round % 3 == 0 { 2 } else { 3 };
-        children[..awaited].iter_mut().for_each(|child| drop(first_words(child)));
-        std::thread::sleep(Duration::from_micros(random.below(20_000)));
-        for child in &mut children {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+    let memory = process::memory(daemon.pid());
+    let mut killer = start("killer", &daemon.socket());
+    let mut orders = killer.stdin.take().unwrap();
+    let mut answers = BufReader::new(killer.stdout.take().unwrap());
+    assert_eq!(next_words(&mut answers), "ready");
+    let (rounds, mut rounds_with_objects) = (times(100, 3334), 0);
+    for round in 0..rounds {
+        writeln!(orders, "{round}").unwrap();
+        assert_eq!(next_words(&mut answers), "killed");
         assert_eq!(daemon.descriptors_at_rest(), descriptors, "round {round}");
-        rounds_with_objects += u64::from(check_rest(&mut RawPeer::old(&daemon.socket())) > 0);
+        rounds_with_objects += u64::from(RawPeer::old(&daemon.socket()).check_rest() > 0);
+        progress(round, rounds, "rounds of three kills");
     }
-    assert!(rounds_with_objects > 50, "only {rounds_with_objects} rounds left objects: they died too early");
+    drop(orders);
+    assert!(killer.wait().unwrap().success());
+    assert!(rounds_with_objects > rounds / 2, "only {rounds_with_objects} rounds left objects: they died too early");
     let mut peer = RawPeer::old(&daemon.socket());
     peer.ask(&Request::Evict { bytes: u64::MAX });
     peer.put(id(1), 16 * MEBIBYTE as i64);
     daemon.check_healthy();
+    let grown = process::memory(daemon.pid()).saturating_sub(memory);
+    report(&format!("{} clients killed: nothing left, the daemon's memory grew by {} KiB", 3 * rounds, grown / 1024));
+    assert!(grown <= 16 * MEBIBYTE, "the daemon's memory grew by {grown} bytes");
 }
 
 #[test]
@@ -192,7 +233,7 @@ fn whoever_waits_for_a_dead_producer_gets_the_object_of_the_next() {
 #[test]
 fn a_killed_host_takes_its_store_along_although_its_child_lives() {
     let _watchdog = Watchdog::new("a_killed_host_takes_its_store_along_although_its_child_lives");
-    let mut host = start("host", Path::new(""), 0);
+    let mut host = start("host", Path::new(""));
     let words = first_words(&mut host);
     let (grandchild, socket) = words.split_once(' ').unwrap();
     let grandchild = Pid::from_raw(grandchild.parse().unwrap());
@@ -304,5 +345,5 @@ fn a_forked_child_does_not_keep_what_its_parent_lets_go_of() {
     // The child has the connection too, so only the parent's own word can have let go.
     eventually(|| !maker.contains(id(1)));
     kill(child, Signal::SIGKILL).unwrap();
-    nix::sys::wait::waitpid(child, None).unwrap();
+    waitpid(child, None).unwrap();
 }

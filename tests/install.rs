@@ -182,7 +182,9 @@ fn only_versions_that_fit_are_found() {
     build_with_cmake(&workshop);
     let prefix = workshop.path("prefix");
     install_with_script(&prefix, "", "lib");
-    for (wanted, fits) in [("0.0.1", true), (VERSION, true), ("0.99", false), ("1", false), ("99", false)] {
+    for (wanted, fits) in
+        [("0.1", true), (VERSION, true), ("0.0.1", false), ("0.2", false), ("0.99", false), ("1", false), ("99", false)]
+    {
         let (_, configure) = configure_user(&workshop, &prefix, wanted);
         let output = finish(&configure);
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("transport", &["protocol::frame"]),
     ("store", &["protocol", "transport", "shm"]),
     ("client", &["protocol", "transport", "shm", "tensor"]),
-    ("ffi", &["client", "store", "tensor"]),
+    ("ffi", &["client", "store", "tensor", "transport::wait"]),
 ];
 const FOR_EVERYONE: [&str; 3] = ["object", "error", "metadata"];
 

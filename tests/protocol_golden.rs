@@ -73,7 +73,15 @@ fn captured_requests() {
     check_request("subscribe_request", Request::Subscribe);
     check_request(
         "create_request",
-        Request::Create { id: ID1, data_size: 100, metadata_size: 5, evict_if_full: true, device_num: 0 },
+        Request::Create {
+            id: ID1,
+            data_size: 100,
+            metadata_size: 5,
+            evict_if_full: true,
+            device_num: 0,
+            ttl_ms: 0,
+            wait_ms: 0,
+        },
     );
     check_request("seal_request", Request::Seal { id: ID1, digest: DIGEST1 });
     check_request("get_request", Request::Get { ids: vec![ID1], timeout_ms: -1 });
@@ -214,6 +222,7 @@ fn the_state_in_a_list_is_the_length_of_the_digest() {
         create_time: 1_700_000_000,
         construct_duration: 3,
         digest: [0; 8],
+        pinned: true,
     };
     let created = ObjectInfo { id: ID2, state: ObjectState::Created, construct_duration: -1, ..sealed.clone() };
     let reply = Reply::List { objects: vec![sealed, created] };

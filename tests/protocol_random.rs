@@ -105,6 +105,7 @@ impl Random {
             create_time: self.number() as i64,
             construct_duration: self.number() as i64,
             digest: if sealed { self.digest() } else { [0; 8] },
+            pinned: self.flag(),
         }
     }
 
@@ -120,7 +121,7 @@ impl Random {
     }
 
     fn request(&mut self) -> Request {
-        match self.below(18) {
+        match self.below(20) {
             0 => Request::Connect { abilities: self.number() },
             1 => Request::Disconnect,
             2 => Request::Create {
@@ -129,6 +130,8 @@ impl Random {
                 metadata_size: self.number() as i64,
                 evict_if_full: self.flag(),
                 device_num: self.number() as i32,
+                ttl_ms: self.number(),
+                wait_ms: self.number() as i64,
             },
             3 => Request::CreateAndSeal {
                 id: self.id(),
@@ -150,12 +153,14 @@ impl Random {
             14 => Request::SetOptions { client_name: self.text(), quota: self.number() as i64 },
             15 => Request::GetDebugString,
             16 => Request::RefreshLru { ids: self.ids() },
+            17 => Request::Pin { ids: self.ids(), pinned: self.flag() },
+            18 => Request::CancelCreate { number: self.number(), id: self.id() },
             _ => Request::Cancel { number: self.number() },
         }
     }
 
     fn reply(&mut self) -> Reply {
-        match self.below(14) {
+        match self.below(15) {
             0 => Reply::Connect { capacity: self.number() as i64, abilities: self.number() },
             1 => self.create_reply(),
             2 => Reply::CreateAndSeal { outcome: self.outcome() },
@@ -173,6 +178,7 @@ impl Random {
             10 => Reply::Evict { bytes: self.number() },
             11 => Reply::SetOptions { outcome: self.outcome() },
             12 => Reply::DebugString(self.text()),
+            13 => Reply::Pin { outcomes: self.several(Self::outcome) },
             _ => Reply::RefreshLru,
         }
     }

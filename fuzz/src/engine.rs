@@ -2,10 +2,11 @@
 //! passes and memory runs short.
 //!
 //! After every step the bytes used are those of the objects, no two objects overlap, subscribers were told of exactly the
-//! sealed ones, and every answer answers a request that was open. At the end, when everyone is gone, nothing is held.
+//! sealed ones, and every answer answers a request that was open. At the end, when everyone is gone, nothing is held. In half
+//! of the games evicted objects go to an external store, which is slow and fails: they are listed and got as ever.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::native::ABILITY_REQUEST_NUMBERS;
 use plasma_store::protocol::notification::Event;
 use plasma_store::protocol::{Dialect, InlineObject, Reply, Request};
-use plasma_store::store::engine::{Asker, Effect, Engine, Now};
+use plasma_store::store::engine::{Asker, Effect, Engine, Job, Now, Work};
 use plasma_store::store::space::{Pages, segment_length};
 
 /// What a store may hold: so little that everything evicts, what tests use, and more than one slice of pages.
@@ -78,14 +79,13 @@ impl Script<'_> {
     }
 
     fn request(&mut self) -> Request {
-        match self.byte() % 24 {
-            0..5 => Request::Create {
-                id: self.id(),
-                data_size: self.size(),
-                metadata_size: i64::from(self.byte()),
-                evict_if_full: self.flag(),
-                device_num: i32::from(self.byte() == 255),
-            },
+        match self.byte() % 26 {
+            0..3 => self.create(0, 0),
+            3..5 => {
+                let ttl_ms = self.pick(&[0, 1, 50, u64::MAX]);
+                let wait_ms = self.pick(&[-1, 0, 1, 50, -7, i64::MAX, i64::MIN]);
+                self.create(ttl_ms, wait_ms)
+            }
             5..8 => Request::Seal { id: self.id(), digest: [self.byte(); 8] },
             8..10 => Request::Get { ids: self.ids(), timeout_ms: self.pick(&[-1, 0, 1, 50, -7, i64::MAX, i64::MIN]) },
             10..12 => Request::Release { id: self.id() },
@@ -106,7 +106,21 @@ impl Script<'_> {
             }
             21 => Request::SetOptions { client_name: format!("client {}", self.byte()), quota: self.size() },
             22 => self.pick(&[Self::SUBSCRIBE, Self::DEBUG, Self::GOODBYE])(),
-            _ => Request::Connect { abilities: self.byte().into() },
+            23 => Request::Connect { abilities: self.byte().into() },
+            24 => Request::Pin { ids: self.ids(), pinned: self.flag() },
+            _ => Request::CancelCreate { number: self.number(), id: self.id() },
+        }
+    }
+
+    fn create(&mut self, ttl_ms: u64, wait_ms: i64) -> Request {
+        Request::Create {
+            id: self.id(),
+            data_size: self.size(),
+            metadata_size: i64::from(self.byte()),
+            evict_if_full: self.flag(),
+            device_num: i32::from(self.byte() == 255),
+            ttl_ms,
+            wait_ms,
         }
     }
 
@@ -184,20 +198,47 @@ struct Game {
     open: Open,
     /// Where objects were said to be.
     places: BTreeMap<ObjectId, Location>,
+    /// What is sealed.
+    sealed: BTreeSet<ObjectId>,
+    /// There is an external store; with what it was given to do, in that order, and what it has.
+    has_external: bool,
+    jobs: VecDeque<Job>,
+    jobs_seen: usize,
+    stored: BTreeMap<ObjectId, u64>,
     /// By subscriber: the objects that it knows of.
     told: BTreeMap<u64, BTreeSet<ObjectId>>,
     answers: u64,
 }
 
 impl Game {
-    fn new(limit: u64) -> Self {
+    fn new(limit: u64, has_external: bool) -> Self {
         let orders = Rc::new(Orders::default());
         let pages = CountedPages { orders: orders.clone(), backed: 0 };
         let mut engine = Engine::new(limit, pages).unwrap();
+        if has_external {
+            engine = engine.with_external_store();
+        }
         let observer = engine.connect();
         let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
-        let (peers, open, places, told) = Default::default();
-        Self { engine, limit, orders, now, observer, peers, open, places, told, answers: 0 }
+        let (peers, open, places, sealed, told, jobs, stored) = Default::default();
+        let answers = 0;
+        Self {
+            engine,
+            limit,
+            orders,
+            now,
+            observer,
+            peers,
+            open,
+            places,
+            sealed,
+            has_external,
+            jobs,
+            jobs_seen: 0,
+            stored,
+            told,
+            answers,
+        }
     }
 
     fn step(&mut self, script: &mut Script<'_>) {
@@ -211,7 +252,7 @@ impl Game {
             2 => drop(self.peer(script).map(|peer| self.disconnect(peer))),
             3 => self.pass(Duration::from_millis(script.byte().into())),
             4 => self.orders.failures.set(script.byte()),
-            5 => self.engine.work(),
+            5 => self.engine.work(self.now),
             6 => {
                 let asker = self.asker(script);
                 asker.zip(script.wire_request()).into_iter().for_each(|(asker, request)| self.ask(asker, request));
@@ -222,6 +263,7 @@ impl Game {
                     self.told.remove(&peer);
                 }
             }
+            8 => self.end_job(!script.byte().is_multiple_of(4)),
             _ => {
                 let asker = self.asker(script);
                 asker.into_iter().for_each(|asker| self.ask(asker, script.request()));
@@ -241,11 +283,20 @@ impl Game {
     fn ask(&mut self, asker: Asker, request: Request) {
         let silent = matches!(
             request,
-            Request::Disconnect | Request::Release { .. } | Request::Subscribe | Request::Cancel { .. }
+            Request::Disconnect
+                | Request::Release { .. }
+                | Request::Subscribe
+                | Request::Cancel { .. }
+                | Request::CancelCreate { .. }
         );
         if !silent {
             // The type of an answer follows that of its request.
             *self.open.entry((asker, request.encode().0 + 1)).or_default() += 1;
+        }
+        if let Request::CreateAndSealBatch { objects, .. } = &request {
+            // The first of them may evict a sealed object, whose name the next one takes.
+            let names = objects.iter().map(|object| object.id).filter(|id| self.sealed.contains(id));
+            names.for_each(|id| _ = self.places.remove(&id));
         }
         if request == Request::Subscribe {
             self.told.entry(asker.peer).or_default();
@@ -276,6 +327,7 @@ impl Game {
                     Effect::Reply { to, reply } if to.peer == self.observer => observed.push(reply.clone()),
                     Effect::Reply { to, reply } => self.answered(*to, reply),
                     Effect::Notify { to, events } => self.notified(to, events),
+                    Effect::External(job) => self.ordered(*job),
                     Effect::Close { .. } => {}
                 }
             }
@@ -310,6 +362,31 @@ impl Game {
         }
     }
 
+    fn ordered(&mut self, job: Job) {
+        assert!(self.has_external, "{job:?} for nobody");
+        if let Work::Put(place) | Work::Get(place) = job.work {
+            self.check_place(&place);
+        }
+        self.jobs.push_back(job);
+    }
+
+    /// The external store comes to the end of its oldest job.
+    fn end_job(&mut self, succeeds: bool) {
+        let Some(job) = self.jobs.pop_front() else { return };
+        self.jobs_seen = self.jobs_seen.saturating_sub(1);
+        match job.work {
+            Work::Put(place) if succeeds => drop(self.stored.insert(job.id, end(&place) - place.offset)),
+            Work::Put(_) => {}
+            Work::Get(place) => {
+                assert_eq!(self.stored.get(&job.id), Some(&(end(&place) - place.offset)), "{job:?}");
+                self.places.insert(job.id, place);
+            }
+            Work::Delete => drop(self.stored.remove(&job.id)),
+        }
+        let failure = || Error::io("write", std::io::ErrorKind::StorageFull.into());
+        self.engine.job_done(job.number, if succeeds { Ok(()) } else { Err(failure()) });
+    }
+
     fn notified(&mut self, to: &[u64], events: &[Event]) {
         for subscriber in to {
             let told = self.told.get_mut(subscriber).expect("a subscriber is told");
@@ -338,25 +415,41 @@ impl Game {
         let [Reply::List { objects }, Reply::DebugString(text)] = &observed[..] else { panic!("{observed:?}") };
         let sizes: BTreeMap<_, _> = objects.iter().map(|info| (info.id, info.data_size + info.metadata_size)).collect();
         assert_eq!(sizes.len(), objects.len(), "an object is listed twice");
-        let used = sizes.values().sum::<u64>();
-        assert_eq!(used, figure(text, "allocated bytes: "), "bytes used are those of the objects");
+        let used = figure(text, "allocated bytes: ");
+        assert!(self.has_external || used == sizes.values().sum::<u64>(), "bytes used are those of the objects");
         assert!(used <= self.limit, "{used} bytes in a store of {}", self.limit);
-        self.places.retain(|id, _| sizes.contains_key(id));
-        let mut places: Vec<_> = self.places.iter().filter(|(_, place)| end(place) > place.offset).collect();
+        // With an external store, only what is held is surely where it was said to be.
+        let has_place = |info: &&ObjectInfo| !self.has_external || info.ref_count > 0;
+        let here: BTreeSet<_> = objects.iter().filter(has_place).map(|info| info.id).collect();
+        self.places.retain(|id, _| here.contains(id));
+        let moving = self.jobs.iter().filter_map(|job| match job.work {
+            Work::Put(place) | Work::Get(place) if self.places.get(&job.id) != Some(&place) => Some((job.id, place)),
+            _ => None,
+        });
+        let moving: Vec<_> = moving.collect();
+        let moving = moving.iter().map(|(id, place)| (id, place));
+        let has_bytes = |(_, place): &(&ObjectId, &Location)| end(place) > place.offset;
+        let mut places: Vec<_> = self.places.iter().chain(moving).filter(has_bytes).collect();
         places.sort_by_key(|(_, place)| place.offset);
         let apart = |two: &[(&ObjectId, &Location)]| end(two[0].1) <= two[1].1.offset;
         assert!(places.windows(2).all(apart), "objects overlap: {places:?}");
-        assert!(places.iter().all(|(id, place)| place.data_size + place.metadata_size == sizes[*id]));
+        assert!(self.places.iter().all(|(id, place)| place.data_size + place.metadata_size == sizes[id]));
         for written in self.orders.writes.take() {
             let spared = |place: &Location| written.end <= place.offset || end(place) <= written.start;
-            assert!(places.iter().all(|(_, place)| spared(place)), "{written:?} was written over one of {places:?}");
+            // An object that came with its request may go in the same step.
+            let is_new = |id: &ObjectId| self.jobs.range(self.jobs_seen..).any(|job| job.id == *id);
+            let all_spared = places.iter().all(|(id, place)| spared(place) || is_new(id));
+            assert!(all_spared, "{written:?} was written over one of {places:?}");
         }
+        self.jobs_seen = self.jobs.len();
         // What came whole with its request, and was refused, left nothing behind.
         let is_new = |info: &&ObjectInfo| info.state == ObjectState::Created && !self.places.contains_key(&info.id);
         let creates = self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY).map(|(_, count)| *count as usize);
         assert!(objects.iter().filter(is_new).count() <= creates.sum(), "nobody creates one of {objects:?}");
-        let sealed = objects.iter().filter(|info| info.state == ObjectState::Sealed).map(|info| info.id).collect();
-        assert!(self.told.values().all(|told| *told == sealed), "{:?} were told instead of {sealed:?}", self.told);
+        let sealed = objects.iter().filter(|info| info.state == ObjectState::Sealed).map(|info| info.id);
+        self.sealed = sealed.collect();
+        let (told, sealed) = (&self.told, &self.sealed);
+        assert!(told.values().all(|told| told == sealed), "{told:?} were told instead of {sealed:?}");
     }
 
     /// Lets everything come to its end.
@@ -364,13 +457,21 @@ impl Game {
         self.work();
         self.pass(Duration::from_secs(1));
         self.check();
+        self.cancel_creates();
+        self.finish_jobs();
         assert!(self.open.keys().all(|(_, kind)| *kind == GET_REPLY), "no answer to {:?}", self.open);
         while let Some(&peer) = self.peers.last() {
             self.disconnect(peer);
+            self.work();
             self.check();
         }
         self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::Evict { bytes: u64::MAX }, self.now);
+        self.finish_jobs();
+        // Pins outlive everybody.
+        let ids = (0..NAMES).map(|name| ObjectId::new([name; 20])).collect();
+        self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::Delete { ids }, self.now);
         assert_eq!(self.settle().len(), 1);
+        self.finish_jobs();
         self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::GetDebugString, self.now);
         let observed = self.settle();
         let [Reply::DebugString(text)] = &observed[..] else { panic!("{observed:?}") };
@@ -378,12 +479,34 @@ impl Game {
         assert!(!self.engine.has_work() && self.engine.next_deadline().is_none());
     }
 
+    /// Cancels what may still wait for room; the name matters only for creates that were answered.
+    fn cancel_creates(&mut self) {
+        let open = self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY);
+        let open: Vec<_> = open.flat_map(|((asker, _), count)| vec![*asker; *count as usize]).collect();
+        for asker in open {
+            let cancel = Request::CancelCreate { number: asker.number, id: ObjectId::new([NAMES; 20]) };
+            self.engine.handle(Asker { number: 0, ..asker }, cancel, self.now);
+        }
+        self.work();
+        self.check();
+    }
+
+    /// The external store does all that it is given.
+    fn finish_jobs(&mut self) {
+        self.check();
+        while !self.jobs.is_empty() {
+            self.end_job(true);
+            self.work();
+            self.check();
+        }
+    }
+
     fn work(&mut self) {
         for _ in 0..MOST_SLICES {
             if !self.engine.has_work() {
                 return;
             }
-            self.engine.work();
+            self.engine.work(self.now);
         }
         panic!("the engine still has work after {MOST_SLICES} slices");
     }
@@ -398,10 +521,11 @@ fn figure(text: &str, key: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(key)).unwrap().parse().unwrap()
 }
 
-/// The first byte chooses the store's limit; then one step after the other, until the bytes are used up.
+/// The first byte chooses the store's limit, and whether there is an external store; then one step after the other, until the bytes are used up.
 pub fn engine(data: &[u8]) -> bool {
     let mut script = Script(data);
-    let mut game = Game::new(script.pick(&LIMITS));
+    let choice = script.byte();
+    let mut game = Game::new(LIMITS[usize::from(choice) % LIMITS.len()], choice >= 128);
     while !script.0.is_empty() {
         game.step(&mut script);
         game.check();

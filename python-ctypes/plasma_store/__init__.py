@@ -12,7 +12,7 @@ those of pyarrow.plasma.
 """
 
 from ._abi import PLASMA_VERSION as __version__
-from .buffer import Buffer
+from .buffer import Buffer, PlasmaBuffer
 from .client import ObjectInfo, PlasmaClient, connect
 from .daemon import start_plasma_store
 from .errors import (
@@ -42,14 +42,17 @@ from .errors import (
 from .object_id import ObjectID
 from .store import Store, start_store
 from .tensor import Tensor
+from .tensorflow_op import TF_PLASMA_OP_PATH, build_plasma_tensorflow_op, load_plasma_tensorflow_op, tf_plasma_op
 from .values import ObjectNotAvailable
 
 __all__ = [
+    "TF_PLASMA_OP_PATH",
     "Buffer",
     "ObjectID",
     "ObjectInfo",
     "ObjectNotAvailable",
     "PlasmaAddressInUse",
+    "PlasmaBuffer",
     "PlasmaBusy",
     "PlasmaClient",
     "PlasmaConnectError",
@@ -75,7 +78,10 @@ __all__ = [
     "Store",
     "Tensor",
     "__version__",
+    "build_plasma_tensorflow_op",
     "connect",
+    "load_plasma_tensorflow_op",
     "start_plasma_store",
     "start_store",
+    "tf_plasma_op",
 ]

@@ -12,6 +12,7 @@ from ctypes import (
     Structure,
     c_bool,
     c_char_p,
+    c_int,
     c_int32,
     c_int64,
     c_size_t,
@@ -89,7 +90,7 @@ class plasma_connect_options(Structure):
 class plasma_create_options(Structure):
     """How to create."""
 
-    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32)]
+    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32), ("ttl_ms", c_int64), ("wait_ms", c_int64)]
 
 
 class plasma_get_options(Structure):
@@ -106,6 +107,8 @@ class tensor_write_options(Structure):
         ("flags", c_uint32),
         ("metadata", c_char_p),
         ("metadata_size", c_uint64),
+        ("ttl_ms", c_int64),
+        ("wait_ms", c_int64),
     ]
 
 
@@ -127,6 +130,7 @@ class plasma_object_info(Structure):
         ("create_time", c_int64),
         ("construct_duration", c_int64),
         ("ref_count", c_uint32),
+        ("pinned", c_bool),
     ]
 
 
@@ -217,6 +221,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "plasma_connect": (plasma_status, [c_char_p, POINTER(plasma_connect_options), POINTER(_client)]),
     "plasma_client_free": (None, [_client]),
     "plasma_interrupt": (None, [_client]),
+    "plasma_set_wake_fd": (plasma_status, [c_int]),
     "plasma_client_capacity": (plasma_status, [_client, POINTER(c_uint64)]),
     "plasma_create": (
         plasma_status,
@@ -236,6 +241,8 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "plasma_delete": (plasma_status, [_client, _id, c_size_t, POINTER(plasma_status)]),
     "plasma_list": (plasma_status, [_client, POINTER(_list)]),
     "plasma_evict": (plasma_status, [_client, c_uint64, POINTER(c_uint64)]),
+    "plasma_pin": (plasma_status, [_client, _id, c_size_t]),
+    "plasma_unpin": (plasma_status, [_client, _id, c_size_t]),
     "plasma_refresh": (plasma_status, [_client, _id, c_size_t]),
     "plasma_hash": (plasma_status, [_client, _id, c_void_p]),
     "plasma_set_options": (plasma_status, [_client, c_char_p, c_int64]),

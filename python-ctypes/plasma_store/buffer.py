@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any, Optional, Protocol
+from abc import ABC
+from typing import Any, NoReturn, Optional, Protocol
 
 from . import _abi
 from ._lib import PyBUF_ANY_CONTIGUOUS, PyBuffer, buffer_get, buffer_release, lib
@@ -28,6 +29,21 @@ class Buffer(Protocol):
     def __getitem__(self, index: Any, /) -> Any: ...
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class PlasmaBuffer(ABC):
+    """The name by which old programs ask for a buffer's type: `isinstance(buffer, PlasmaBuffer)`.
+
+    True of whatever is a `pyarrow.Buffer`, or without pyarrow a `memoryview`. Only a client makes such buffers.
+    """
+
+    def __init__(self) -> NoReturn:
+        raise TypeError("a PlasmaBuffer is made by PlasmaClient.create and get_buffers, not by itself")
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> bool:
+        pyarrow = pyarrow_or_none()
+        return issubclass(other, memoryview if pyarrow is None else pyarrow.Buffer)
 
 
 class Hold:

@@ -7,10 +7,12 @@ import ctypes
 import operator
 from typing import (
     Any,
+    Callable,
     Dict,
     Iterable,
     List,
     Literal,
+    NoReturn,
     Optional,
     Sequence,
     Tuple,
@@ -26,8 +28,9 @@ from .connection import Connection
 from .dlpack import DTYPES, dtype_name
 from .dlpack import Source as TensorSource
 from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaTimeout, check
-from .object_id import ObjectID, c_id, c_ids, c_text
+from .object_id import ObjectID, c_id, c_ids, c_text, whole
 from .tensor import Tensor
+from .waiting import milliseconds
 
 DIGEST_SIZE = 8
 _STATES: Dict[int, Literal["created", "sealed"]] = {
@@ -51,6 +54,8 @@ class ObjectInfo(TypedDict):
     """Seconds from create to seal, -1 while it is not sealed."""
     state: Literal["created", "sealed"]
     """Whether it is sealed."""
+    pinned: bool
+    """Whether it is pinned."""
 
 
 @overload
@@ -93,39 +98,74 @@ class PlasmaClient(Connection):
 
     As a context manager it disconnects at the end. Buffers and tensors outlive it. A child made by `fork` must connect anew:
     calls on its parent's client raise PlasmaForked.
+
+    Whatever creates an object takes two times in milliseconds. `ttl_ms`: so long after its seal it is deleted, as by `delete`;
+    0 for never. `wait_ms`: so long it waits where there is no room, -1 for as long as it takes, 0 not at all. Who waits is served
+    in the order of asking. Then PlasmaStoreFull, which says who has the room.
     """
 
-    def create(self, object_id: ObjectID, data_size: int, metadata: bytes = b"") -> Buffer:
+    def create(
+        self, object_id: ObjectID, data_size: int, metadata: bytes = b"", *, ttl_ms: int = 0, wait_ms: int = 0
+    ) -> Buffer:
         """Creates an object of `data_size` bytes, to be filled through the buffer and then sealed.
 
         The memory holds old bytes until it is written. Raises PlasmaObjectExists, PlasmaStoreFull.
         """
-        return wrap(self._create(object_id, data_size, metadata).data())
+        return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms).data())
 
-    def _create(self, object_id: ObjectID, data_size: int, metadata: bytes) -> Hold:
-        size, meta, hold = _size(data_size), _bytes(metadata), new_hold()
-        handle = self._live()
-        check(lib.plasma_create(handle.pointer, c_id(object_id), size, meta, len(meta), None, hold.pointer))
+    def _create(self, object_id: ObjectID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int) -> Hold:
+        wanted, size, meta, hold = c_id(object_id), _size(data_size), _bytes(metadata), new_hold()
+
+        def call(handle: Any, options: _abi.plasma_create_options) -> Any:
+            return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold.pointer)
+
+        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms)
         return hold
 
-    def create_and_seal(self, object_id: ObjectID, data: Any, metadata: bytes = b"") -> None:
+    def _call_create(self, create: Callable[[Any, Any], Any], options: Any, ttl_ms: int, wait_ms: int) -> None:
+        """Makes a call that creates an object, with the options as they are but for its times."""
+        ttl = whole(ttl_ms, "ttl_ms")
+        if not 0 <= ttl < 1 << 63:
+            raise PlasmaInvalidArgument(f"ttl_ms is 0 or positive and below 2^63, not {ttl}")
+        options.struct_size, options.ttl_ms = ctypes.sizeof(options), ttl
+
+        def call(handle: Any, left_ms: int) -> int:
+            options.wait_ms = left_ms
+            status: int = create(handle, options)
+            return status
+
+        check(self._call(call, milliseconds(wait_ms, "wait_ms")))
+
+    def create_and_seal(
+        self, object_id: ObjectID, data: Any, metadata: bytes = b"", *, ttl_ms: int = 0, wait_ms: int = 0
+    ) -> None:
         """Stores a copy of bytes as a sealed object; when it fails there is no object. `data` is anything bytes-like.
 
         Raises PlasmaObjectExists, PlasmaStoreFull.
         """
-        source, meta = Source(data), _bytes(metadata)
-        handle = self._live()
-        check(lib.plasma_put(handle.pointer, c_id(object_id), source.pointer, len(source), meta, len(meta), None))
+        wanted, source, meta = c_id(object_id), Source(data), _bytes(metadata)
+
+        def call(handle: Any, options: _abi.plasma_create_options) -> Any:
+            return lib.plasma_put(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
+
+        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms)
 
     def put_raw_buffer(
-        self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"", memcopy_threads: int = 6
+        self,
+        value: Any,
+        object_id: Optional[ObjectID] = None,
+        metadata: bytes = b"",
+        memcopy_threads: int = 6,
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
     ) -> ObjectID:
         """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
 
         One thread copies, whatever `memcopy_threads` says.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
-        self.create_and_seal(object_id, value, metadata)
+        self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms)
         return object_id
 
     def put(
@@ -134,6 +174,9 @@ class PlasmaClient(Connection):
         object_id: Optional[ObjectID] = None,
         memcopy_threads: int = 6,
         serialization_context: Any = None,
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
     ) -> ObjectID:
         """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
 
@@ -142,7 +185,7 @@ class PlasmaClient(Connection):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         serialized = values.serialize(value, memcopy_threads, serialization_context)
-        hold = self._create(object_id, serialized.size, b"")
+        hold = self._create(object_id, serialized.size, b"", ttl_ms, wait_ms)
         try:
             serialized.write(hold)
             self.seal(object_id)
@@ -238,6 +281,22 @@ class PlasmaClient(Connection):
         check(lib.plasma_evict(handle.pointer, size, out))
         return out.value
 
+    def pin(self, object_ids: Iterable[ObjectID]) -> None:
+        """Pins sealed objects, all of them or none: nothing evicts them until somebody unpins them.
+
+        That may be any client of the store; the pin outlives this one. It is a flag: pinning twice is pinning once. `delete`
+        and the end of `ttl_ms` count more. Raises PlasmaObjectNotFound, PlasmaObjectNotSealed.
+        """
+        ids, count = c_ids(object_ids)
+        handle = self._live()
+        check(lib.plasma_pin(handle.pointer, ids, count))
+
+    def unpin(self, object_ids: Iterable[ObjectID]) -> None:
+        """Lets sealed objects be evicted again, whoever pinned them; all of them or none. Raises as `pin` does."""
+        ids, count = c_ids(object_ids)
+        handle = self._live()
+        check(lib.plasma_unpin(handle.pointer, ids, count))
+
     def refresh(self, object_ids: Iterable[ObjectID]) -> None:
         """Marks objects as just used: of those that may be evicted, they go last."""
         ids, count = c_ids(object_ids)
@@ -264,19 +323,39 @@ class PlasmaClient(Connection):
         finally:
             lib.plasma_object_list_free(out)
 
-    def put_tensor(self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"") -> ObjectID:
+    def put_tensor(
+        self,
+        value: Any,
+        object_id: Optional[ObjectID] = None,
+        metadata: bytes = b"",
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+    ) -> ObjectID:
         """Stores a copy of an array of the CPU, of any library that has `__dlpack__` or `__array_interface__`.
 
         Any strides; one that is column-major stays so, others become row-major. Returns the id, a random one if none is given.
         Raises PlasmaUnsupported, a TypeError, for what cannot be stored.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
-        source, options = TensorSource(value), _write_options(metadata)
-        handle = self._live()
-        check(lib.tensor_write(handle.pointer, c_id(object_id), source.tensor, options))
+        wanted, source = c_id(object_id), TensorSource(value)
+
+        def call(handle: Any, options: _abi.tensor_write_options) -> Any:
+            return lib.tensor_write(handle.pointer, wanted, source.tensor, options)
+
+        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms)
         return object_id
 
-    def create_tensor(self, object_id: ObjectID, shape: Sequence[int], dtype: Any, metadata: bytes = b"") -> Tensor:
+    def create_tensor(
+        self,
+        object_id: ObjectID,
+        shape: Sequence[int],
+        dtype: Any,
+        metadata: bytes = b"",
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+    ) -> Tensor:
         """Creates an object for a row-major tensor, to be filled in place and then sealed with `seal`.
 
         `dtype` is a name such as "float32", or a type of numpy, torch or the like.
@@ -285,12 +364,14 @@ class PlasmaClient(Connection):
         code, bits = DTYPES[dtype_name(dtype)]
         if any(size < 0 or size >= 1 << 63 for size in sizes):
             raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
-        options, hold = _write_options(metadata), new_hold()
+        wanted, hold = c_id(object_id), new_hold()
         array = (ctypes.c_int64 * len(sizes))(*sizes)
-        handle = self._live()
         element = _abi.DLDataType(code, bits, 1)
-        status = lib.tensor_create_buffer(handle.pointer, c_id(object_id), element, len(sizes), array, options, hold.pointer)
-        check(status)
+
+        def call(handle: Any, options: _abi.tensor_write_options) -> Any:
+            return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold.pointer)
+
+        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms)
         return Tensor(hold)
 
     def get_tensor(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
@@ -310,7 +391,7 @@ class PlasmaClient(Connection):
         Nobody else's create evicts objects in this quota; what does not fit it evicts the client's own oldest. Raises
         PlasmaStoreFull when the quota is refused.
         """
-        name, quota = c_text(client_name, "client_name"), operator.index(limit_output_memory)
+        name, quota = c_text(client_name, "client_name"), whole(limit_output_memory, "limit_output_memory")
         if not -1 << 63 <= quota < 1 << 63:
             raise PlasmaInvalidArgument(f"limit_output_memory is {quota}, which no store has")
         handle = self._live()
@@ -333,6 +414,13 @@ class PlasmaClient(Connection):
         check(lib.plasma_client_capacity(handle.pointer, out))
         return out.value
 
+    def to_capsule(self) -> NoReturn:
+        """Raises NotImplementedError: the capsule held a C++ object of libplasma, for code that was compiled with that."""
+        raise NotImplementedError(
+            "to_capsule gave code that is linked with libplasma its C++ client, and there is none here; "
+            "such code can connect by itself, to store_socket_name, with plasma_connect of plasma_store.h"
+        )
+
 
 def _at_most(arguments: Tuple[Any, ...], count: int) -> Tuple[Any, ...]:
     if len(arguments) > count:
@@ -342,7 +430,7 @@ def _at_most(arguments: Tuple[Any, ...], count: int) -> Tuple[Any, ...]:
 
 def _size(given: int, name: str = "data_size") -> int:
     # ctypes would take -1 for 2^64 - 1.
-    size = operator.index(given)
+    size = whole(given, name)
     if not 0 <= size < 1 << 64:
         raise PlasmaInvalidArgument(f"{name} is {size}, which no object can have")
     return size
@@ -354,8 +442,7 @@ def _bytes(metadata: bytes) -> bytes:
 
 def _write_options(metadata: bytes) -> _abi.tensor_write_options:
     meta = _bytes(metadata)
-    size = ctypes.sizeof(_abi.tensor_write_options)
-    return _abi.tensor_write_options(struct_size=size, metadata=meta, metadata_size=len(meta))
+    return _abi.tensor_write_options(metadata=meta, metadata_size=len(meta))
 
 
 def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:
@@ -378,5 +465,6 @@ def _info(objects: Any, index: int) -> Tuple[ObjectID, ObjectInfo]:
         "create_time": info.create_time,
         "construct_duration": info.construct_duration,
         "state": _STATES[info.state],
+        "pinned": info.pinned,
     }
     return ObjectID(bytes(info.id)), known

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import math
-import operator
 import os
-import time
 from types import TracebackType
 from typing import Any, Callable, Iterable, List, Optional, Type, TypeVar
 
 from . import _abi
-from ._lib import lib, run_signal_handlers
+from ._lib import lib
 from .buffer import Hold, Pointer
-from .errors import PlasmaDisconnected, PlasmaInvalidArgument, check
+from .errors import PlasmaDisconnected, check
 from .object_id import ObjectID, c_ids, c_text
+from .waiting import milliseconds, until_done
 
 RETRY_MS = 100
 DEFAULT_RETRIES = 80
@@ -50,7 +48,7 @@ class Connection:
             return status
 
         retries = DEFAULT_RETRIES if num_retries < 0 else num_retries
-        check(_until_done(call, retries * RETRY_MS, lambda: False))
+        check(until_done(call, retries * RETRY_MS, lambda: False))
         self._handle = handle
 
     @property
@@ -59,7 +57,7 @@ class Connection:
         return self._socket
 
     def interrupt(self) -> None:
-        """Makes every get that waits on this client, in any thread, raise PlasmaInterrupted. Fine in a signal handler."""
+        """Makes every get, and every create, that waits on this client, in any thread, raise PlasmaInterrupted. Fine in a signal handler."""
         handle = self._handle
         if handle is not None:
             # Counted first: the call that wakes up looks whether it was this or a signal that woke it.
@@ -84,20 +82,24 @@ class Connection:
     def _get(self, object_ids: Iterable[ObjectID], timeout_ms: int, flags: int = 0) -> List[Hold]:
         """Holds in the order of the ids; false pointers where the object did not come in time."""
         ids, count = c_ids(object_ids)
-        timeout_ms = _timeout(timeout_ms)
+        timeout_ms = milliseconds(timeout_ms)
         options = _abi.plasma_get_options(struct_size=ctypes.sizeof(_abi.plasma_get_options), flags=flags)
         out = (Pointer * count)()
         holds = [Hold(out, index) for index in range(count)]
-        handle, interrupts = self._live(), self._interrupts
 
-        def call(left_ms: int) -> int:
+        def call(handle: _Handle, left_ms: int) -> int:
             status: int = lib.plasma_get(handle.pointer, ids, count, left_ms, options, out)
             return status
 
-        status = _until_done(call, timeout_ms, lambda: self._interrupts != interrupts)
+        status = self._call(call, timeout_ms)
         if status != _abi.PLASMA_TIMEOUT:
             check(status)
         return holds
+
+    def _call(self, call: Callable[[_Handle, int], int], time_ms: int) -> int:
+        """Makes a call that waits at most so long, and returns its status; `interrupt` ends it."""
+        handle, interrupts = self._live(), self._interrupts
+        return until_done(lambda left_ms: call(handle, left_ms), time_ms, lambda: self._interrupts != interrupts)
 
     def _name(self) -> str:
         return "the default socket" if self._socket is None else self._socket
@@ -112,28 +114,3 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._name()}{'' if self._handle else ', disconnected'}>"
-
-
-def _until_done(call: Callable[[int], int], timeout_ms: int, interrupted: Callable[[], bool]) -> int:
-    """Makes a call that waits, with the milliseconds left, and again when a signal ended it before its time.
-
-    In between, Python's signal handlers run: that of Ctrl-C raises KeyboardInterrupt here. Returns the last status.
-    """
-    deadline = time.monotonic() + timeout_ms / 1000
-    left_ms = timeout_ms
-    while True:
-        status = call(left_ms)
-        if status != _abi.PLASMA_INTERRUPTED:
-            return status
-        run_signal_handlers()
-        if interrupted():
-            return status
-        if timeout_ms > 0:
-            left_ms = max(0, math.ceil((deadline - time.monotonic()) * 1000))
-
-
-def _timeout(timeout_ms: int) -> int:
-    timeout = operator.index(timeout_ms)
-    if not -1 <= timeout < 1 << 63:
-        raise PlasmaInvalidArgument(f"timeout_ms is -1, 0 or positive and below 2^63, not {timeout}")
-    return timeout

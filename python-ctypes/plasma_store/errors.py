@@ -1,11 +1,13 @@
 """What can go wrong: one exception for each status that a caller may want to tell apart.
 
-All derive from PlasmaError, and from the built-in exception that says the same, where there is one.
+All derive from PlasmaError, and from the built-in exception that says the same, where there is one. In a program that uses
+pyarrow, those that pyarrow.plasma had derive from its ArrowException as well, from the first that is raised on.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Type
+import sys
+from typing import Any, Dict, Type
 
 from . import _abi
 from ._lib import lib
@@ -24,7 +26,7 @@ class PlasmaObjectNotFound(PlasmaError):
 
 
 class PlasmaStoreFull(PlasmaError):
-    """There is no room for the object, also after evicting what may be evicted."""
+    """There is no room for the object, also after evicting what may be evicted. The text says what takes it, and who."""
 
 
 class PlasmaObjectNotSealed(PlasmaError):
@@ -131,4 +133,18 @@ def check(status: int) -> None:
     """
     if status != _abi.PLASMA_OK:
         text = lib.plasma_last_error_message() or lib.plasma_status_string(status)
+        _join_arrow(sys.modules.get("pyarrow.lib"))
         raise BY_STATUS.get(status, PlasmaError)(text.decode("utf-8", "replace"))
+
+
+def _join_arrow(arrow: Any) -> None:
+    """Lets `except pyarrow.ArrowException` catch what it caught from pyarrow.plasma.
+
+    Such a clause looks only at an exception's real bases. They are completed here and not when this module is imported, which
+    need not wait for pyarrow then: a program that has such a clause has imported pyarrow by the time that the clause matters.
+    """
+    if hasattr(arrow, "ArrowTypeError") and not issubclass(PlasmaObjectExists, arrow.ArrowException):
+        PlasmaObjectAlreadySealed.__bases__ = (PlasmaError, arrow.ArrowTypeError)
+        # The one that is asked above comes last: another thread may ask in between.
+        for kind in (PlasmaObjectNotFound, PlasmaStoreFull, PlasmaObjectExists):
+            kind.__bases__ = (PlasmaError, arrow.ArrowException)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Iterable, Tuple, Type
 
 from . import _abi
@@ -17,7 +18,7 @@ class ObjectID:
     Raises ValueError for anything but 20 `bytes`.
     """
 
-    __slots__ = ("_bytes",)
+    __slots__ = ("__weakref__", "_bytes")
 
     _bytes: bytes
 
@@ -74,6 +75,16 @@ def c_text(text: str, name: str) -> bytes:
     if "\0" in text:
         raise PlasmaInvalidArgument(f"{name} has a NUL at {text.index(chr(0))}: {text!r}")
     return text.encode()
+
+
+def whole(number: Any, name: str) -> int:
+    """A number as C takes it. As pyarrow.plasma did, this takes 1e6 as well as 1000000, and cuts a fraction off."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        if not hasattr(number, "__int__"):
+            raise TypeError(f"{name} is {number!r}, which is no number") from None
+        return int(number)
 
 
 def c_id(object_id: ObjectID) -> _abi.plasma_object_id:

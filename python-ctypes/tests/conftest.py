@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,9 @@ PACKAGE = ROOT / "python-ctypes"
 os.environ.setdefault("PLASMA_STORE_LIBRARY", str(ROOT / "target" / "debug" / "libplasma_store.so"))
 os.environ.setdefault("PLASMA_STORE_SERVER", str(ROOT / "target" / "debug" / "plasma-store-server"))
 sys.path.insert(0, str(PACKAGE))
+
+# What a shell starts in the background ignores SIGINT, and so would all that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import plasma_store  # noqa: E402
 from plasma_store import ObjectID, PlasmaClient, Store  # noqa: E402

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import array
+import importlib
+import os
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +162,85 @@ def test_many_threads_put(client: PlasmaClient) -> None:
     for thread in threads:
         thread.join()
     assert [contents(client, object_id) for object_id in ids] == [(bytes([i]) * 10_000, b"") for i in range(8)]
+
+
+def test_a_fraction_of_a_number_is_cut_off(client: PlasmaClient, object_id: ObjectID) -> None:
+    unchecked: Any = client
+    assert len(unchecked.create(object_id, 10.7)) == 10
+    assert unchecked.get_buffers([object_id], 0.5) == [None]
+    assert unchecked.evict(1e6) == 0
+    unchecked.set_client_options("x", 1e6)
+    with pytest.raises(ValueError, match="NaN"):
+        unchecked.create(ObjectID.from_random(), float("nan"))
+    with pytest.raises(OverflowError, match="infinity"):
+        unchecked.get_buffers([object_id], float("inf"))
+
+
+def test_the_type_of_buffers(client: PlasmaClient, object_id: ObjectID) -> None:
+    assert isinstance(client.create(object_id, 1), plasma_store.PlasmaBuffer)
+    assert isinstance(client.get_buffers([put(client, b"x")])[0], plasma_store.PlasmaBuffer)
+    assert not isinstance(b"x", plasma_store.PlasmaBuffer)
+    with pytest.raises(TypeError, match="made by"):
+        plasma_store.PlasmaBuffer()
+
+
+def test_what_cannot_be_says_why(client: PlasmaClient) -> None:
+    with pytest.raises(NotImplementedError, match="libplasma"):
+        client.to_capsule()
+    with pytest.raises(NotImplementedError, match="libplasma"):
+        plasma_store.load_plasma_tensorflow_op()
+
+
+def test_the_tensorflow_operator_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert plasma_store.tf_plasma_op is None
+    assert not os.path.exists(plasma_store.TF_PLASMA_OP_PATH)
+    monkeypatch.setattr(sys, "path", [])
+    plasma_store.build_plasma_tensorflow_op()
+    (tmp_path / "tensorflow.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    importlib.invalidate_caches()
+    with pytest.raises(NotImplementedError, match="libplasma"):
+        plasma_store.build_plasma_tensorflow_op()
+
+
+CLAUSES = """
+import pickle, sys
+import plasma_store
+
+client = plasma_store.connect(sys.argv[1])
+object_id = plasma_store.ObjectID.from_random()
+
+def fails(call, caught):
+    try:
+        call()
+    except caught as error:
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again)) == (type(error), str(error))
+        return True
+
+fails(lambda: client.hash(object_id), plasma_store.PlasmaObjectNotFound)
+assert "pyarrow" not in sys.modules, "a program that has no use for it does not wait for it"
+import pyarrow
+assert fails(lambda: client.hash(object_id), pyarrow.lib.ArrowException)
+client.create(object_id, 1)
+assert fails(lambda: client.create(object_id, 1), pyarrow.ArrowException)
+client.seal(object_id)
+assert fails(lambda: client.seal(object_id), pyarrow.ArrowException)
+assert fails(lambda: client.seal(object_id), pyarrow.lib.ArrowTypeError)
+assert fails(lambda: client.create(plasma_store.ObjectID.from_random(), 1 << 40), pyarrow.ArrowException)
+for kind in (plasma_store.PlasmaObjectExists, plasma_store.PlasmaObjectNotFound, plasma_store.PlasmaStoreFull):
+    assert issubclass(kind, pyarrow.ArrowException) and issubclass(kind, plasma_store.PlasmaError)
+client.disconnect()
+try:
+    client.list()
+except pyarrow.ArrowException:
+    assert False, "an OSError, as it was"
+except OSError:
+    print("fine")
+"""
+
+
+def test_old_except_clauses(store: Store, child: Any) -> None:
+    pytest.importorskip("pyarrow")
+    process = child(CLAUSES, store.socket_path)
+    assert process.stdout.read() == "fine\n"

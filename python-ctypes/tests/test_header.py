@@ -17,6 +17,7 @@ INTEGERS = {
     "int64_t": ctypes.c_int64,
     "size_t": ctypes.c_size_t,
     "uint8_t": ctypes.c_uint8,
+    "int": ctypes.c_int,
     "uint16_t": ctypes.c_uint16,
     "uint32_t": ctypes.c_uint32,
     "uint64_t": ctypes.c_uint64,

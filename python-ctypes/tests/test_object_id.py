@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import pickle
+import weakref
 
 import pytest
 
@@ -30,6 +31,11 @@ def test_equality_and_hash_are_those_of_the_bytes() -> None:
     assert one != other
     assert one != b"1" * 20
     assert {one: "x"}[same] == "x"
+
+
+def test_a_weak_reference() -> None:
+    object_id = ObjectID.from_random()
+    assert weakref.ref(object_id)() is object_id
 
 
 def test_random_ids_differ() -> None:

@@ -141,12 +141,12 @@ def test_wrong_types_are_type_errors(client: PlasmaClient, object_id: ObjectID) 
         client.get_buffers([b"x"])  # type: ignore[list-item]
     with pytest.raises(TypeError):
         client.delete(object_id)  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        client.create(object_id, 1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="data_size is '1'"):
+        client.create(object_id, "1")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         client.create(object_id, 1, "text")  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        client.get_buffers([object_id], 0.5)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="timeout_ms is None"):
+        client.get_buffers([object_id], None)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("timeout_ms", [-2, 1 << 63])

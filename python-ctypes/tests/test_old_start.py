@@ -129,12 +129,15 @@ def test_a_daemon_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def command(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-    """What the installed script `plasma_store` does."""
-    script = "import sys; from plasma_store.daemon import main; sys.argv[0] = 'plasma_store'; sys.exit(main())"
+# What the installed script `plasma_store` does.
+SCRIPT = ["-c", "import sys; from plasma_store.daemon import main; sys.argv[0] = 'plasma_store'; sys.exit(main())"]
+MODULE = ["-m", "plasma_store"]
+
+
+def command(*arguments: str, how: List[str] = SCRIPT, **variables: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE), **variables}
     return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
+        [sys.executable, *how, *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -142,9 +145,10 @@ def command(*arguments: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def test_the_command_becomes_the_daemon(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [SCRIPT, MODULE], ids=["script", "module"])
+def test_the_command_becomes_the_daemon(tmp_path: Path, how: List[str]) -> None:
     path = str(tmp_path / "store.sock")
-    process = command("-m", "1000000", "-s", path)
+    process = command("-m", "1000000", "-s", path, how=how)
     try:
         with plasma_store.connect(path) as client:
             assert client.store_capacity() == 1_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -117,6 +118,96 @@ except KeyboardInterrupt:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, output) == (0, "KeyboardInterrupt False\n")
+
+
+def test_one_ctrl_c_is_enough_while_other_threads_use_the_client(store: Store, child: Child) -> None:
+    script = """
+import sys, threading, plasma_store
+client = plasma_store.connect(sys.argv[1])
+missing, rounds = plasma_store.ObjectID.from_random(), int(sys.argv[2])
+def ask():
+    while rounds:
+        client.contains(missing)
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for thread in threads:
+    thread.start()
+while rounds:
+    try:
+        print("waiting", flush=True)
+        client.get_buffers([missing])
+    except KeyboardInterrupt:
+        rounds -= 1
+        print("KeyboardInterrupt", flush=True)
+"""
+    rounds = 20
+    process = child(script, store.socket_path, str(rounds))
+    assert process.stdout is not None
+    for round in range(rounds):
+        assert process.stdout.readline() == "waiting\n"
+        # At some moment of its answering the others.
+        time.sleep(0.01 * (round % 4))
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "KeyboardInterrupt\n"
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_other_users_of_the_wakeup_descriptor_get_what_is_theirs(client: PlasmaClient, object_id: ObjectID) -> None:
+    """asyncio is one."""
+    theirs, writable = os.pipe2(os.O_NONBLOCK)
+    handler = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    before = signal.set_wakeup_fd(writable)
+    try:
+        kicker = kick(2, signal.SIGUSR1)
+        assert client.get_buffers([object_id], timeout_ms=500) == [None]
+        kicker.join()
+        assert os.read(theirs, 100) == bytes([signal.SIGUSR1] * 2)
+        assert signal.set_wakeup_fd(before) == writable
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGUSR1, handler)
+        os.close(theirs)
+        os.close(writable)
+
+
+def test_a_forked_child_has_a_wake_pipe_of_its_own(store: Store, child: Child) -> None:
+    script = """
+import os, signal, sys, plasma_store
+def wait(client):
+    try:
+        client.get_buffers([plasma_store.ObjectID.from_random()])
+    except KeyboardInterrupt:
+        return True
+def kick():
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+def handler(number, frame):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, handler)
+client = plasma_store.connect(sys.argv[1])
+kick()
+assert wait(client)
+descriptors = len(os.listdir("/proc/self/fd"))
+pid = os.fork()
+if pid == 0:
+    assert len(os.listdir("/proc/self/fd")) == descriptors - 2
+    client = plasma_store.connect(sys.argv[1])
+    kick()
+    os._exit(0 if wait(client) else 1)
+assert os.waitpid(pid, 0)[1] == 0
+kick()
+assert wait(client)
+"""
+    process = child(script, store.socket_path)
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_without_signals_there_is_no_wake_pipe(client: PlasmaClient, object_id: ObjectID, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a subinterpreter."""
+
+    def refuse(*arguments: object, **options: object) -> int:
+        raise ValueError("set_wakeup_fd only works in main thread of the main interpreter")
+
+    monkeypatch.setattr(signal, "set_wakeup_fd", refuse)
+    assert client.get_buffers([object_id], timeout_ms=50) == [None]
 
 
 def until_asleep_in(pid: int) -> None:

@@ -36,13 +36,15 @@ struct Arguments {
     #[arg(short = 'd', long, alias = "d", value_name = "DIR")]
     directory: Option<PathBuf>,
 
-    /// Huge pages. Known, so that who asks for them is told
-    #[arg(short = 'h', long, alias = "h", hide = true, action = ArgAction::Set, value_parser = BoolishValueParser::new(),
-        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    /// Keep the objects in huge pages, all of them taken at the start; with -d, DIR must be in a hugetlbfs
+    #[arg(short = 'h', long = "hugepages", alias = "h", action = ArgAction::Set, value_parser = BoolishValueParser::new(),
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
+        hide_default_value = true, hide_possible_values = true)]
     huge_pages: bool,
 
-    /// An external store. Known, so that who asks for one is told
-    #[arg(short = 'e', long, alias = "e", hide = true, value_name = "ENDPOINT", default_value = "")]
+    /// Write objects that are evicted to this external store, and read them from there when somebody gets them:
+    /// hashtable://NAME is one in the daemon's own memory
+    #[arg(short = 'e', long, alias = "e", value_name = "URL", default_value = "", hide_default_value = true)]
     external_store: String,
 
     /// Start also with more than the memory (the machine's, or the control group's) or the free space in DIR
@@ -99,20 +101,20 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, clap::E
 
 /// What the store is to be.
 fn options(arguments: Arguments) -> Result<StoreOptions> {
-    if arguments.huge_pages {
-        return Err(Error::Unsupported("-h: huge pages are not supported yet".into()));
-    }
-    if !arguments.external_store.is_empty() {
-        let text = format!("-e {}: external stores are not supported yet", arguments.external_store);
-        return Err(Error::Unsupported(text));
-    }
     let access = Access::new(arguments.mode.as_deref(), arguments.group.as_deref())?;
     let capacity = arguments.memory.bytes(arguments.directory.as_deref(), arguments.overcommit)?;
     let socket = match arguments.socket {
         Some(socket) => socket,
         None => default_socket_directory().map(|()| default_socket())?,
     };
-    Ok(StoreOptions { socket: Some(socket), capacity, directory: arguments.directory, access })
+    Ok(StoreOptions {
+        socket: Some(socket),
+        capacity,
+        directory: arguments.directory,
+        huge_pages: arguments.huge_pages,
+        external_store: Some(arguments.external_store).filter(|url| !url.is_empty()),
+        access,
+    })
 }
 
 /// Runs a store until SIGTERM or SIGINT comes, or until it ends by itself.

@@ -9,7 +9,8 @@
 //! could wait for a store that waits for it.
 //!
 //! A get that gives up waiting tells the store (Cancel), and stays listed as abandoned until its answer has come: the
-//! objects in that answer are held and have to be released.
+//! objects in that answer are held and have to be released. A create that gives up waiting for room is undone by the store,
+//! also when its answer is on its way: whoever creates the same object right afterwards finds nothing of it.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -20,7 +21,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -35,6 +35,7 @@ use crate::shm::fork_token::ForkToken;
 use crate::transport::connect::connect_to;
 use crate::transport::fd_passing::receive;
 use crate::transport::stream::{Inbox, send_some};
+use crate::transport::wait::{Interruption, Waited, wait};
 
 /// How long the answer to a hello may take before whoever listens there is taken for something else.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ const READ_SIZE: usize = 16 << 10;
 pub enum Patience {
     /// Until the answer is there: for calls that the store answers at once.
     Unlimited,
-    /// For a get: until this time, if there is one; an interrupt ends it too.
+    /// For a get, or a create that waits for room: until this time, if there is one; an interrupt ends it too.
     Get {
         /// What the user asked for, in milliseconds; -1 for no limit.
         timeout_ms: i64,
@@ -64,6 +65,11 @@ impl Patience {
         let patience = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience.saturating_add(GRACE)));
         Self::Get { timeout_ms, deadline }
+    }
+
+    /// That of a create that waits this long for room: the store alone keeps its time, since pages are allocated after it.
+    pub fn of_create(wait_ms: i64) -> Self {
+        if wait_ms == 0 { Self::Unlimited } else { Self::Get { timeout_ms: wait_ms, deadline: None } }
     }
 
     fn deadline(self) -> Option<Instant> {
@@ -183,7 +189,7 @@ impl Connection {
         &self.wire.mappings
     }
 
-    /// Ends all gets that wait. Async-signal-safe: an atomic and a `write`.
+    /// Ends all gets, and creates, that wait. Async-signal-safe: an atomic and a `write`.
     pub fn interrupt(&self) {
         if self.is_usable() {
             self.interrupts.fetch_add(1, Ordering::SeqCst);
@@ -194,8 +200,8 @@ impl Connection {
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// [`Error::Forked`], [`Error::Disconnected`], [`Error::Protocol`]; for gets also [`Error::Interrupted`] and
-    /// [`Error::Timeout`].
+    /// [`Error::Forked`], [`Error::Disconnected`], [`Error::Protocol`]; for gets, and creates that wait, also
+    /// [`Error::Interrupted`] and [`Error::Timeout`].
     pub fn call(&self, request: &Request, patience: Patience) -> Result<Reply> {
         if !self.is_usable() {
             return Err(Error::Forked);
@@ -207,7 +213,7 @@ impl Connection {
         let bell = self.lock().begin(number)?;
         let outcome = self.send(&frame).and_then(|()| self.wait(number, patience, interrupts, &bell));
         if outcome.is_err() {
-            self.give_up(number);
+            self.give_up(number, request);
         }
         // Nobody rings it any more, since rings are given under the lock. Whoever takes it next silences it first.
         self.lock().spare_bells.push(bell);
@@ -279,16 +285,16 @@ impl Connection {
                 return Err(Error::Disconnected(reason.clone()));
             }
             self.check_patience(patience, interrupts)?;
-            let woken = if incoming.has_leader {
+            let interruption = if incoming.has_leader {
                 incoming.listen(number, bell);
                 drop(incoming);
-                sleep(bell, patience.deadline())
+                sleep(bell, patience)
             } else {
                 incoming.has_leader = true;
                 drop(incoming);
-                self.lead(patience.deadline())
+                self.lead(patience)
             };
-            if woken == Err(Errno::EINTR) && self.return_on_signal && patience.is_interruptible() {
+            if patience.is_interruptible() && interruption.is_some_and(|what| what.ends(self.return_on_signal)) {
                 return Err(Error::Interrupted);
             }
             incoming = self.lock();
@@ -307,39 +313,37 @@ impl Connection {
     }
 
     /// Reads the socket once, on behalf of all, and lets go of the lead.
-    fn lead(&self, deadline: Option<Instant>) -> nix::Result<()> {
-        let mut ready = [
-            PollFd::new(self.wire.socket.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.leader_bell.as_fd(), PollFlags::POLLIN),
-        ];
-        let polled = poll(&mut ready, timeout_until(deadline));
-        let [socket, rung] = ready.map(|descriptor| descriptor.any() == Some(true));
+    fn lead(&self, patience: Patience) -> Option<Interruption> {
+        let descriptors = [self.wire.socket.as_fd(), self.leader_bell.as_fd()];
+        let Waited { readable, interruption } = wait(descriptors, patience.deadline(), patience.is_interruptible());
+        let [socket, rung] = readable;
         let mut incoming = self.lock();
         incoming.has_leader = false;
-        if polled.is_ok() && rung {
+        if rung {
             // Read before the bells are rung, so that an interrupt which comes now is not lost.
             let _ = self.leader_bell.read();
             incoming.ring_all();
         }
-        let releases = if polled.is_ok() && socket { self.wire.read(&mut incoming) } else { Vec::new() };
+        let releases = if socket { self.wire.read(&mut incoming) } else { Vec::new() };
         if !releases.is_empty() {
             // Sending them may take a while, and somebody has to read.
             incoming.wake_a_leader();
         }
         drop(incoming);
         self.release_all(releases);
-        polled.map(drop)
+        interruption
     }
 
-    /// Stops waiting for an answer. The store is told, since it keeps a get until its time is over.
-    fn give_up(&self, number: u64) {
+    /// Stops waiting for an answer. The store is told, since it keeps a get until its time is over, and what was created.
+    fn give_up(&self, number: u64, request: &Request) {
         let mut incoming = self.lock();
         let late = incoming.abandon(number);
         incoming.wake_a_leader();
         drop(incoming);
-        match late {
-            Some(reply) => self.release_all(held_by(reply)),
-            None => self.notify(&Request::Cancel { number }),
+        match (late, request) {
+            (_, Request::Create { id, .. }) => self.notify(&Request::CancelCreate { number, id: *id }),
+            (Some(reply), _) => self.release_all(held_by(reply)),
+            (None, _) => self.notify(&Request::Cancel { number }),
         }
     }
 
@@ -524,36 +528,32 @@ fn ring(bell: &EventFd) {
     let _ = bell.write(1);
 }
 
-fn sleep(bell: &EventFd, deadline: Option<Instant>) -> nix::Result<()> {
-    poll(&mut [PollFd::new(bell.as_fd(), PollFlags::POLLIN)], timeout_until(deadline))?;
+fn sleep(bell: &EventFd, patience: Patience) -> Option<Interruption> {
+    let waited = wait([bell.as_fd()], patience.deadline(), patience.is_interruptible());
     let _ = bell.read();
-    Ok(())
-}
-
-/// Rounded up, so that nobody wakes before the time.
-fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
-    let Some(deadline) = deadline else { return PollTimeout::NONE };
-    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-    PollTimeout::try_from(left.min(Duration::from_secs(3600))).unwrap_or(PollTimeout::ZERO)
+    waited.interruption
 }
 
 /// Waits for the answer to a hello. Returns the store's capacity, and what else has arrived.
 fn read_hello(socket: BorrowedFd<'_>, path: &Path, return_on_signal: bool) -> Result<(u64, Inbox)> {
     let foreign = |what: &str| Error::UnsupportedPeer(format!("{} is not a store of ours: {what}", path.display()));
     let mut inbox = Inbox::new(Dialect::Plasma);
-    let deadline = Some(Instant::now() + HELLO_PATIENCE);
+    let deadline = Instant::now() + HELLO_PATIENCE;
     let frame = loop {
         match inbox.next_frame() {
             Ok(Some(frame)) => break frame,
             Ok(None) => {}
             Err(error) => return Err(foreign(&error.to_string())),
         }
-        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout_until(deadline)) {
-            Ok(0) => return Err(foreign("it does not answer")),
-            Ok(_) => {}
-            Err(Errno::EINTR) if return_on_signal => return Err(Error::Interrupted),
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(Error::io("poll", errno.into())),
+        let Waited { readable: [readable], interruption } = wait([socket], Some(deadline), true);
+        if !readable {
+            if interruption.is_some_and(|what| what.ends(return_on_signal)) {
+                return Err(Error::Interrupted);
+            }
+            if Instant::now() >= deadline {
+                return Err(foreign("it does not answer"));
+            }
+            continue;
         }
         let mut bytes = [0; 256];
         match receive(socket, &mut bytes, &mut Vec::new()) {

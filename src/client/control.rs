@@ -1,8 +1,8 @@
-//! What steers the store rather than moves objects: eviction, quotas, figures.
+//! What steers the store rather than moves objects: eviction, pins, quotas, figures.
 #![forbid(unsafe_code)]
 
 use crate::client::connection::Patience;
-use crate::client::{Client, GetOptions, unexpected};
+use crate::client::{Client, GetOptions, refused, unexpected};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::protocol::{Reply, Request};
@@ -16,6 +16,21 @@ impl Client {
     pub fn evict(&self, bytes: u64) -> Result<u64> {
         match self.connection.call(&Request::Evict { bytes }, Patience::Unlimited)? {
             Reply::Evict { bytes } => Ok(bytes),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Pins sealed objects, or unpins them: all of them, or none. A pinned object is not evicted, whether its client lives or not,
+    /// until somebody unpins or deletes it or its time is over.
+    ///
+    /// # Errors
+    /// [`Error::ObjectNotFound`] and [`Error::ObjectNotSealed`] with the first id that it is true of.
+    pub fn pin(&self, ids: &[ObjectId], pinned: bool) -> Result<()> {
+        match self.connection.call(&Request::Pin { ids: ids.to_vec(), pinned }, Patience::Unlimited)? {
+            Reply::Pin { outcomes } if outcomes.len() == ids.len() => {
+                let mut outcomes = ids.iter().zip(outcomes);
+                outcomes.try_for_each(|(id, outcome)| outcome.map_err(|refusal| refused(*id, refusal)))
+            }
             other => Err(unexpected(&other)),
         }
     }

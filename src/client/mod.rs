@@ -48,6 +48,10 @@ impl Default for ConnectOptions {
 pub struct CreateOptions {
     /// Fail rather than evict other objects.
     pub no_evict: bool,
+    /// Milliseconds after its seal when the object is deleted, as [`Client::delete`] does; 0 for never.
+    pub ttl_ms: i64,
+    /// Milliseconds to wait for room when there is none; -1 waits without limit.
+    pub wait_ms: i64,
 }
 
 /// How to get.
@@ -84,7 +88,7 @@ impl Client {
         self.connection.capacity()
     }
 
-    /// Makes every get that waits on this client return [`Error::Interrupted`]. Async-signal-safe.
+    /// Makes every get, and every create, that waits on this client return [`Error::Interrupted`]. Async-signal-safe.
     pub fn interrupt(&self) {
         self.connection.interrupt();
     }
@@ -97,7 +101,8 @@ impl Client {
     /// Creates an object with room for `data_size` bytes and with this metadata. Only this client can see it before it is sealed.
     ///
     /// # Errors
-    /// [`Error::ObjectExists`], [`Error::StoreFull`] with the figures, or what the connection says.
+    /// [`Error::ObjectExists`], [`Error::StoreFull`] with the figures, [`Error::Interrupted`] while it waits for room, or what
+    /// the connection says.
     pub fn create(
         &self,
         id: ObjectId,
@@ -121,14 +126,21 @@ impl Client {
                 || Error::StoreFull(format!("an object of {size} bytes does not fit: capacity {}", self.capacity()));
             i64::try_from(size).map_err(|_| too_large())
         };
+        let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
+        if wait_ms < -1 {
+            return Err(Error::InvalidArgument(format!("wait_ms is -1, 0 or positive, not {wait_ms}")));
+        }
+        let negative = |_| Error::InvalidArgument(format!("ttl_ms is 0 or positive, not {ttl_ms}"));
         let request = Request::Create {
             id,
             data_size: signed(data_size)?,
             metadata_size: signed(metadata.len() as u64)?,
-            evict_if_full: !options.no_evict,
+            evict_if_full: !no_evict,
             device_num: 0,
+            ttl_ms: u64::try_from(ttl_ms).map_err(negative)?,
+            wait_ms,
         };
-        match self.connection.call(&request, Patience::Unlimited)? {
+        match self.connection.call(&request, Patience::of_create(wait_ms))? {
             Reply::Create { id: created, outcome, .. } if created == id => {
                 let location = outcome.map_err(|refused| create_error(id, refused))?;
                 self.adopt(id, location, data_size, metadata)

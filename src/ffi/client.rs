@@ -1,6 +1,6 @@
 //! `plasma_client`: a boxed [`Client`].
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::ffi::object_id::{self, plasma_object_id};
 use crate::ffi::object_list::plasma_object_list;
 use crate::ffi::status::{plasma_status, status_of_outcome};
 use crate::object::ObjectId;
+use crate::transport::wait::set_wake_descriptor;
 
 /// A connection to a store. Any number of threads may use one at the same time; a call that waits in one thread keeps no
 /// other thread waiting. It must outlive the calls on it, but not the buffers and tensors it gave.
@@ -20,9 +21,9 @@ use crate::object::ObjectId;
 #[derive(Debug)]
 pub struct plasma_client(Client);
 
-/// A signal handler that ran in a thread which sleeps in a get, or in `plasma_connect`, ends that call with
-/// `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
-/// `plasma_interrupt`.
+/// A signal handler that ran in a thread which sleeps in a get, in a create that waits for room or in `plasma_connect`, ends that
+/// call with `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
+/// `plasma_interrupt`, or see `plasma_set_wake_fd`.
 pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
 /// Do not evict other objects to make room: fail with `PLASMA_STORE_FULL` instead.
 pub const PLASMA_CREATE_NO_EVICT: u32 = 1;
@@ -49,6 +50,10 @@ pub struct plasma_create_options {
     pub struct_size: usize,
     /// `PLASMA_CREATE_*`, or-ed.
     pub flags: u32,
+    /// Milliseconds that the object lives after its seal: then it is deleted as by `plasma_delete`. 0: no limit.
+    pub ttl_ms: i64,
+    /// How long to wait for room when there is none, in milliseconds. 0: not at all; -1: for ever.
+    pub wait_ms: i64,
 }
 
 /// How to get. Set `struct_size` to the size of the struct; zero is the default of everything else.
@@ -77,10 +82,22 @@ pub(super) unsafe fn client_of<'a>(client: *const plasma_client) -> Result<&'a C
     unsafe { guard::borrow(client, "client") }.map(|client| &client.0)
 }
 
-/// What flags of a create mean.
-pub(super) fn create_options(flags: u32) -> Result<CreateOptions> {
+/// What the fields that options of a create have in common mean.
+pub(super) fn create_options(flags: u32, ttl_ms: i64, wait_ms: i64) -> Result<CreateOptions> {
     let flags = guard::known_flags(flags, PLASMA_CREATE_NO_EVICT, "create options")?;
-    Ok(CreateOptions { no_evict: flags & PLASMA_CREATE_NO_EVICT != 0 })
+    Ok(CreateOptions { no_evict: flags & PLASMA_CREATE_NO_EVICT != 0, ttl_ms, wait_ms })
+}
+
+/// What the options of a create mean.
+///
+/// # Safety
+/// `options` is NULL or as long as it says.
+unsafe fn given_options(options: *const plasma_create_options) -> Result<CreateOptions> {
+    // SAFETY: as the caller promised.
+    let options = unsafe { guard::options(options, "options")? };
+    options.map_or(Ok(CreateOptions::default()), |options: plasma_create_options| {
+        create_options(options.flags, options.ttl_ms, options.wait_ms)
+    })
 }
 
 /// What flags of a get mean.
@@ -141,7 +158,7 @@ pub unsafe extern "C" fn plasma_client_free(client: *mut plasma_client) {
     guard::value((), || drop(unsafe { guard::take(client) }));
 }
 
-/// Makes every get that waits on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
+/// Makes every get, and every create, that waits on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
 ///
 /// May be called from a signal handler. Calls that begin later are not affected.
 ///
@@ -153,6 +170,30 @@ pub unsafe extern "C" fn plasma_interrupt(client: *mut plasma_client) {
     if let Some(client) = unsafe { client.as_ref() } {
         client.0.interrupt();
     }
+}
+
+/// Has whatever waits in the calling thread, on any client and in `plasma_connect`, return `PLASMA_INTERRUPTED` as long as `fd` can
+/// be read. -1 ends that.
+///
+/// This is how a signal ends a wait and is never lost: its handler writes into a pipe, and this is the pipe's other end. Nothing
+/// here reads or closes it. Other threads are not concerned, nor calls that the store answers at once.
+///
+/// Errors: `PLASMA_INVALID_ARGUMENT` when `fd` is not open.
+///
+/// # Safety
+/// `fd` stays open until this thread sets another one or -1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_set_wake_fd(fd: c_int) -> plasma_status {
+    guard::status(|| {
+        let descriptor = (fd != -1).then_some(fd);
+        // SAFETY: takes a number only; one that is not open is an error.
+        if descriptor.is_some_and(|descriptor| unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == -1) {
+            return Err(Error::InvalidArgument(format!("fd {fd} is not an open descriptor")));
+        }
+        // SAFETY: as the caller promised.
+        unsafe { set_wake_descriptor(descriptor) };
+        Ok(())
+    })
 }
 
 /// Tells how many bytes of data and metadata the store holds at most.
@@ -178,7 +219,11 @@ pub unsafe extern "C" fn plasma_client_capacity(client: *mut plasma_client, out:
 /// `plasma_buffer_release`, before or after the seal; its memory holds old bytes until it is written. Nobody else sees the
 /// object before it is sealed.
 ///
-/// Errors: `PLASMA_OBJECT_EXISTS`, `PLASMA_STORE_FULL`.
+/// With `wait_ms` the call waits until there is room. Creates that wait are served in the order in which they came, so a small
+/// one may wait behind a large one. When the time is over, the create is tried once more as one that does not wait.
+///
+/// Errors: `PLASMA_OBJECT_EXISTS`; `PLASMA_STORE_FULL`, whose message has the figures and who holds most, also without waiting
+/// where there can never be room; `PLASMA_INTERRUPTED` while it waits, and then there is no object.
 ///
 /// # Safety
 /// `client` is NULL or a live handle, `object_id` points at an id, `metadata` at `metadata_size` bytes; `out` may be written.
@@ -199,11 +244,10 @@ pub unsafe extern "C" fn plasma_create(
                 client_of(client)?,
                 object_id::read(object_id)?,
                 guard::bytes(metadata, metadata_size, "metadata")?,
-                guard::options(options, "options")?,
+                given_options(options)?,
                 Out::new(out, "out")?,
             )
         };
-        let options = create_options(options.map_or(0, |options: plasma_create_options| options.flags))?;
         let buffer = client.create(id, data_size, metadata, options)?;
         out.set(guard::give(writable_buffer(buffer)?));
         Ok(())
@@ -214,7 +258,7 @@ pub unsafe extern "C" fn plasma_create(
 ///
 /// `data` may be NULL when `data_size` is 0, and `metadata` likewise; `options` may be NULL.
 ///
-/// Errors: `PLASMA_OBJECT_EXISTS`, `PLASMA_STORE_FULL`.
+/// Errors: as for `plasma_create`.
 ///
 /// # Safety
 /// `client` is NULL or a live handle, `object_id` NULL or an id, `data` and `metadata` point at as many bytes as their sizes say.
@@ -236,10 +280,9 @@ pub unsafe extern "C" fn plasma_put(
                 object_id::read(object_id)?,
                 guard::bytes(data, data_size, "data")?,
                 guard::bytes(metadata, metadata_size, "metadata")?,
-                guard::options(options, "options")?,
+                given_options(options)?,
             )
         };
-        let options = create_options(options.map_or(0, |options: plasma_create_options| options.flags))?;
         client.put(id, data, metadata, options)
     })
 }

@@ -1,4 +1,4 @@
-//! What steers the store rather than moves objects: eviction, quotas, figures.
+//! What steers the store rather than moves objects: eviction, pins, quotas, figures.
 
 use std::ffi::c_char;
 
@@ -38,6 +38,47 @@ pub unsafe extern "C" fn plasma_refresh(
         // SAFETY: as the caller promised.
         let (client, ids) = unsafe { (client_of(client)?, ids_of(object_ids, count)?) };
         client.refresh(&ids)
+    })
+}
+
+/// Pins `count` sealed objects: nothing evicts them until somebody unpins them, also when this client is gone.
+///
+/// A pin is a flag on the object: pinning twice is the same as once, and any client of the store may unpin. A pinned object can
+/// still be deleted, and goes when its `ttl_ms` is over.
+///
+/// Errors: `PLASMA_OBJECT_NOT_FOUND` or `PLASMA_OBJECT_NOT_SEALED` with the first id that it is true of; then nothing is pinned.
+///
+/// # Safety
+/// `client` is NULL or a live handle; `object_ids` points at `count` ids.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_pin(
+    client: *mut plasma_client,
+    object_ids: *const plasma_object_id,
+    count: usize,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, ids) = unsafe { (client_of(client)?, ids_of(object_ids, count)?) };
+        client.pin(&ids, true)
+    })
+}
+
+/// Lets `count` sealed objects be evicted again, whoever pinned them. One that is not pinned stays so.
+///
+/// Errors: as for `plasma_pin`; then nothing is unpinned.
+///
+/// # Safety
+/// `client` is NULL or a live handle; `object_ids` points at `count` ids.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_unpin(
+    client: *mut plasma_client,
+    object_ids: *const plasma_object_id,
+    count: usize,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, ids) = unsafe { (client_of(client)?, ids_of(object_ids, count)?) };
+        client.pin(&ids, false)
     })
 }
 

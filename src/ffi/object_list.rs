@@ -35,6 +35,8 @@ pub struct plasma_object_info {
     pub construct_duration: i64,
     /// Connections that hold it.
     pub ref_count: u32,
+    /// Whether it is pinned.
+    pub pinned: bool,
 }
 
 impl plasma_object_list {
@@ -109,6 +111,7 @@ fn info_of(object: &ObjectInfo, struct_size: usize) -> plasma_object_info {
         create_time: object.create_time,
         construct_duration: object.construct_duration,
         ref_count: object.ref_count,
+        pinned: object.pinned,
     }
 }
 

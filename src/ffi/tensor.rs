@@ -27,6 +27,10 @@ pub struct tensor_write_options {
     pub metadata: *const u8,
     /// Bytes of metadata.
     pub metadata_size: u64,
+    /// As in `plasma_create_options`.
+    pub ttl_ms: i64,
+    /// As in `plasma_create_options`.
+    pub wait_ms: i64,
 }
 
 // SAFETY: `repr(C)`, begins with its size; any bit pattern is a valid pointer value, which is only followed on the caller's
@@ -40,7 +44,7 @@ unsafe fn write_options<'a>(options: *const tensor_write_options) -> Result<Tens
     let Some(options) = (unsafe { guard::options(options, "options") })? else { return Ok(TensorOptions::default()) };
     // SAFETY: as the caller promised.
     let metadata = unsafe { guard::bytes(options.metadata, options.metadata_size, "metadata") }?;
-    Ok(TensorOptions { create: create_options(options.flags)?, metadata })
+    Ok(TensorOptions { create: create_options(options.flags, options.ttl_ms, options.wait_ms)?, metadata })
 }
 
 /// # Safety

@@ -13,10 +13,10 @@ pub mod plasma {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_MESSAGE_TYPE: i64 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1000;
+pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1012;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 37] = [
+pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 40] = [
   MessageType::PlasmaDisconnectClient,
   MessageType::PlasmaCreateRequest,
   MessageType::PlasmaCreateReply,
@@ -54,6 +54,9 @@ pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 37] = [
   MessageType::PlasmaRefreshLRURequest,
   MessageType::PlasmaRefreshLRUReply,
   MessageType::NativeCancelRequest,
+  MessageType::NativePinRequest,
+  MessageType::NativePinReply,
+  MessageType::NativeCancelCreateRequest,
 ];
 
 /// The second word of a frame's header. Never stored inside a table.
@@ -99,9 +102,12 @@ impl MessageType {
   pub const PlasmaRefreshLRURequest: Self = Self(34);
   pub const PlasmaRefreshLRUReply: Self = Self(35);
   pub const NativeCancelRequest: Self = Self(1000);
+  pub const NativePinRequest: Self = Self(1010);
+  pub const NativePinReply: Self = Self(1011);
+  pub const NativeCancelCreateRequest: Self = Self(1012);
 
   pub const ENUM_MIN: i64 = 0;
-  pub const ENUM_MAX: i64 = 1000;
+  pub const ENUM_MAX: i64 = 1012;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::PlasmaDisconnectClient,
     Self::PlasmaCreateRequest,
@@ -140,6 +146,9 @@ impl MessageType {
     Self::PlasmaRefreshLRURequest,
     Self::PlasmaRefreshLRUReply,
     Self::NativeCancelRequest,
+    Self::NativePinRequest,
+    Self::NativePinReply,
+    Self::NativeCancelCreateRequest,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -181,6 +190,9 @@ impl MessageType {
       Self::PlasmaRefreshLRURequest => Some("PlasmaRefreshLRURequest"),
       Self::PlasmaRefreshLRUReply => Some("PlasmaRefreshLRUReply"),
       Self::NativeCancelRequest => Some("NativeCancelRequest"),
+      Self::NativePinRequest => Some("NativePinRequest"),
+      Self::NativePinReply => Some("NativePinReply"),
+      Self::NativeCancelCreateRequest => Some("NativeCancelCreateRequest"),
       _ => None,
     }
   }
@@ -516,6 +528,7 @@ impl<'a> ObjectInfo<'a> {
   pub const VT_CONSTRUCT_DURATION: ::flatbuffers::VOffsetT = 14;
   pub const VT_DIGEST: ::flatbuffers::VOffsetT = 16;
   pub const VT_IS_DELETION: ::flatbuffers::VOffsetT = 18;
+  pub const VT_IS_PINNED: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -534,6 +547,7 @@ impl<'a> ObjectInfo<'a> {
     if let Some(x) = args.digest { builder.add_digest(x); }
     builder.add_ref_count(args.ref_count);
     if let Some(x) = args.object_id { builder.add_object_id(x); }
+    builder.add_is_pinned(args.is_pinned);
     builder.add_is_deletion(args.is_deletion);
     builder.finish()
   }
@@ -595,6 +609,13 @@ impl<'a> ObjectInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(ObjectInfo::VT_IS_DELETION, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn is_pinned(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ObjectInfo::VT_IS_PINNED, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ObjectInfo<'_> {
@@ -611,6 +632,7 @@ impl ::flatbuffers::Verifiable for ObjectInfo<'_> {
      .visit_field::<i64>("construct_duration", Self::VT_CONSTRUCT_DURATION, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("digest", Self::VT_DIGEST, false)?
      .visit_field::<bool>("is_deletion", Self::VT_IS_DELETION, false)?
+     .visit_field::<bool>("is_pinned", Self::VT_IS_PINNED, false)?
      .finish();
     Ok(())
   }
@@ -624,6 +646,7 @@ pub struct ObjectInfoArgs<'a> {
     pub construct_duration: i64,
     pub digest: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
     pub is_deletion: bool,
+    pub is_pinned: bool,
 }
 impl<'a> Default for ObjectInfoArgs<'a> {
   #[inline]
@@ -637,6 +660,7 @@ impl<'a> Default for ObjectInfoArgs<'a> {
       construct_duration: 0,
       digest: None,
       is_deletion: false,
+      is_pinned: false,
     }
   }
 }
@@ -679,6 +703,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ObjectInfoBuilder<'a, 'b, A> 
     self.fbb_.push_slot::<bool>(ObjectInfo::VT_IS_DELETION, is_deletion, false);
   }
   #[inline]
+  pub fn add_is_pinned(&mut self, is_pinned: bool) {
+    self.fbb_.push_slot::<bool>(ObjectInfo::VT_IS_PINNED, is_pinned, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ObjectInfoBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ObjectInfoBuilder {
@@ -704,6 +732,7 @@ impl ::core::fmt::Debug for ObjectInfo<'_> {
       ds.field("construct_duration", &self.construct_duration());
       ds.field("digest", &self.digest());
       ds.field("is_deletion", &self.is_deletion());
+      ds.field("is_pinned", &self.is_pinned());
       ds.finish()
   }
 }
@@ -728,6 +757,8 @@ impl<'a> PlasmaCreateRequest<'a> {
   pub const VT_DATA_SIZE: ::flatbuffers::VOffsetT = 8;
   pub const VT_METADATA_SIZE: ::flatbuffers::VOffsetT = 10;
   pub const VT_DEVICE_NUM: ::flatbuffers::VOffsetT = 12;
+  pub const VT_TTL_MS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_WAIT_MS: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -739,6 +770,8 @@ impl<'a> PlasmaCreateRequest<'a> {
     args: &'args PlasmaCreateRequestArgs<'args>
   ) -> ::flatbuffers::WIPOffset<PlasmaCreateRequest<'bldr>> {
     let mut builder = PlasmaCreateRequestBuilder::new(_fbb);
+    builder.add_wait_ms(args.wait_ms);
+    builder.add_ttl_ms(args.ttl_ms);
     builder.add_metadata_size(args.metadata_size);
     builder.add_data_size(args.data_size);
     builder.add_device_num(args.device_num);
@@ -783,6 +816,20 @@ impl<'a> PlasmaCreateRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<i32>(PlasmaCreateRequest::VT_DEVICE_NUM, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn ttl_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PlasmaCreateRequest::VT_TTL_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn wait_ms(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(PlasmaCreateRequest::VT_WAIT_MS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PlasmaCreateRequest<'_> {
@@ -796,6 +843,8 @@ impl ::flatbuffers::Verifiable for PlasmaCreateRequest<'_> {
      .visit_field::<u64>("data_size", Self::VT_DATA_SIZE, false)?
      .visit_field::<u64>("metadata_size", Self::VT_METADATA_SIZE, false)?
      .visit_field::<i32>("device_num", Self::VT_DEVICE_NUM, false)?
+     .visit_field::<u64>("ttl_ms", Self::VT_TTL_MS, false)?
+     .visit_field::<i64>("wait_ms", Self::VT_WAIT_MS, false)?
      .finish();
     Ok(())
   }
@@ -806,6 +855,8 @@ pub struct PlasmaCreateRequestArgs<'a> {
     pub data_size: u64,
     pub metadata_size: u64,
     pub device_num: i32,
+    pub ttl_ms: u64,
+    pub wait_ms: i64,
 }
 impl<'a> Default for PlasmaCreateRequestArgs<'a> {
   #[inline]
@@ -816,6 +867,8 @@ impl<'a> Default for PlasmaCreateRequestArgs<'a> {
       data_size: 0,
       metadata_size: 0,
       device_num: 0,
+      ttl_ms: 0,
+      wait_ms: 0,
     }
   }
 }
@@ -846,6 +899,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PlasmaCreateRequestBuilder<'a
     self.fbb_.push_slot::<i32>(PlasmaCreateRequest::VT_DEVICE_NUM, device_num, 0);
   }
   #[inline]
+  pub fn add_ttl_ms(&mut self, ttl_ms: u64) {
+    self.fbb_.push_slot::<u64>(PlasmaCreateRequest::VT_TTL_MS, ttl_ms, 0);
+  }
+  #[inline]
+  pub fn add_wait_ms(&mut self, wait_ms: i64) {
+    self.fbb_.push_slot::<i64>(PlasmaCreateRequest::VT_WAIT_MS, wait_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PlasmaCreateRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PlasmaCreateRequestBuilder {
@@ -868,6 +929,8 @@ impl ::core::fmt::Debug for PlasmaCreateRequest<'_> {
       ds.field("data_size", &self.data_size());
       ds.field("metadata_size", &self.metadata_size());
       ds.field("device_num", &self.device_num());
+      ds.field("ttl_ms", &self.ttl_ms());
+      ds.field("wait_ms", &self.wait_ms());
       ds.finish()
   }
 }
@@ -4718,6 +4781,331 @@ impl ::core::fmt::Debug for NativeCancelRequest<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("NativeCancelRequest");
       ds.field("number", &self.number());
+      ds.finish()
+  }
+}
+pub enum NativePinRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: protects sealed objects from eviction, or ends that.
+pub struct NativePinRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativePinRequest<'a> {
+  type Inner = NativePinRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativePinRequest<'a> {
+  pub const VT_OBJECT_IDS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_PINNED: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativePinRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativePinRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativePinRequest<'bldr>> {
+    let mut builder = NativePinRequestBuilder::new(_fbb);
+    if let Some(x) = args.object_ids { builder.add_object_ids(x); }
+    builder.add_pinned(args.pinned);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn object_ids(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a [u8]>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a [u8]>>>>(NativePinRequest::VT_OBJECT_IDS, None)}
+  }
+  #[inline]
+  pub fn pinned(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NativePinRequest::VT_PINNED, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativePinRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>>>("object_ids", Self::VT_OBJECT_IDS, false)?
+     .visit_field::<bool>("pinned", Self::VT_PINNED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativePinRequestArgs<'a> {
+    pub object_ids: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a [u8]>>>>,
+    pub pinned: bool,
+}
+impl<'a> Default for NativePinRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativePinRequestArgs {
+      object_ids: None,
+      pinned: false,
+    }
+  }
+}
+
+pub struct NativePinRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativePinRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_object_ids(&mut self, object_ids: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<&'b [u8]>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativePinRequest::VT_OBJECT_IDS, object_ids);
+  }
+  #[inline]
+  pub fn add_pinned(&mut self, pinned: bool) {
+    self.fbb_.push_slot::<bool>(NativePinRequest::VT_PINNED, pinned, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativePinRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativePinRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativePinRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativePinRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativePinRequest");
+      ds.field("object_ids", &self.object_ids());
+      ds.field("pinned", &self.pinned());
+      ds.finish()
+  }
+}
+pub enum NativePinReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: an error for each id. If one is not 0, nothing was changed.
+pub struct NativePinReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativePinReply<'a> {
+  type Inner = NativePinReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativePinReply<'a> {
+  pub const VT_ERRORS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativePinReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativePinReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativePinReply<'bldr>> {
+    let mut builder = NativePinReplyBuilder::new(_fbb);
+    if let Some(x) = args.errors { builder.add_errors(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn errors(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(NativePinReply::VT_ERRORS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativePinReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("errors", Self::VT_ERRORS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativePinReplyArgs<'a> {
+    pub errors: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+}
+impl<'a> Default for NativePinReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativePinReplyArgs {
+      errors: None,
+    }
+  }
+}
+
+pub struct NativePinReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativePinReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_errors(&mut self, errors: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativePinReply::VT_ERRORS, errors);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativePinReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativePinReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativePinReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativePinReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativePinReply");
+      ds.field("errors", &self.errors());
+      ds.finish()
+  }
+}
+pub enum NativeCancelCreateRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: undoes the create with this request number, whether it waits for room, is being served or was answered.
+pub struct NativeCancelCreateRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeCancelCreateRequest<'a> {
+  type Inner = NativeCancelCreateRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeCancelCreateRequest<'a> {
+  pub const VT_NUMBER: ::flatbuffers::VOffsetT = 4;
+  pub const VT_OBJECT_ID: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeCancelCreateRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeCancelCreateRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativeCancelCreateRequest<'bldr>> {
+    let mut builder = NativeCancelCreateRequestBuilder::new(_fbb);
+    builder.add_number(args.number);
+    if let Some(x) = args.object_id { builder.add_object_id(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn number(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeCancelCreateRequest::VT_NUMBER, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn object_id(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(NativeCancelCreateRequest::VT_OBJECT_ID, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeCancelCreateRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("number", Self::VT_NUMBER, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("object_id", Self::VT_OBJECT_ID, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeCancelCreateRequestArgs<'a> {
+    pub number: u64,
+    pub object_id: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
+}
+impl<'a> Default for NativeCancelCreateRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativeCancelCreateRequestArgs {
+      number: 0,
+      object_id: None,
+    }
+  }
+}
+
+pub struct NativeCancelCreateRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeCancelCreateRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_number(&mut self, number: u64) {
+    self.fbb_.push_slot::<u64>(NativeCancelCreateRequest::VT_NUMBER, number, 0);
+  }
+  #[inline]
+  pub fn add_object_id(&mut self, object_id: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeCancelCreateRequest::VT_OBJECT_ID, object_id);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeCancelCreateRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeCancelCreateRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeCancelCreateRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeCancelCreateRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeCancelCreateRequest");
+      ds.field("number", &self.number());
+      ds.field("object_id", &self.object_id());
       ds.finish()
   }
 }

@@ -2,12 +2,15 @@
 //! not look at. Anything new that is sent without that exchange kills an old peer.
 #![forbid(unsafe_code)]
 
-use super::body::{Body, Writer};
+use super::body::{Body, ID_BYTES, Writer};
 use super::generated::plasma as fbs;
+use super::refusal::{Refusal, code, outcome};
+use super::{Dialect, Reply, Request};
 use crate::error::Result;
+use crate::object::ObjectId;
 
-/// Frames carry request numbers: the header of [`super::frame::Dialect::Native`], codes beyond the old ones, and
-/// [`super::Request::Cancel`]. When request and reply of the Connect exchange both showed it, all that follows is native.
+/// Frames carry request numbers: the header of [`Dialect::Native`], codes beyond the old ones, and the requests that old peers
+/// do not have, from [`Request::Cancel`] on. When request and reply of the Connect exchange both showed it, all that follows is native.
 pub const ABILITY_REQUEST_NUMBERS: u64 = 1;
 
 /// The request number in a Cancel.
@@ -18,4 +21,39 @@ pub(super) fn decode_cancel(body: Body<'_>) -> Result<u64> {
 /// A Cancel of the get with request number `number`.
 pub(super) fn encode_cancel(number: u64) -> Vec<u8> {
     Writer::small().finish(|b| fbs::NativeCancelRequest::create(b, &fbs::NativeCancelRequestArgs { number }))
+}
+
+pub(super) fn decode_pin(body: Body<'_>) -> Result<Request> {
+    let table = body.root::<fbs::NativePinRequest<'_>>()?;
+    Ok(Request::Pin { ids: body.ids(table.object_ids())?, pinned: table.pinned() })
+}
+
+pub(super) fn encode_pin(ids: &[ObjectId], pinned: bool) -> Vec<u8> {
+    let mut writer = Writer::with_extra(ids.len() * ID_BYTES);
+    let object_ids = Some(writer.ids(ids));
+    writer.finish(|b| fbs::NativePinRequest::create(b, &fbs::NativePinRequestArgs { object_ids, pinned }))
+}
+
+pub(super) fn decode_pin_reply(body: Body<'_>) -> Result<Reply> {
+    let errors = body.present("errors", body.root::<fbs::NativePinReply<'_>>()?.errors())?;
+    Ok(Reply::Pin { outcomes: errors.iter().map(|error| outcome(body, error)).collect::<Result<_>>()? })
+}
+
+pub(super) fn encode_pin_reply(outcomes: &[Result<(), Refusal>]) -> Vec<u8> {
+    let mut writer = Writer::with_extra(size_of_val(outcomes));
+    let codes = outcomes.iter().map(|outcome| code(Dialect::Native, *outcome));
+    let errors = Some(writer.builder().create_vector_from_iter(codes));
+    writer.finish(|b| fbs::NativePinReply::create(b, &fbs::NativePinReplyArgs { errors }))
+}
+
+pub(super) fn decode_cancel_create(body: Body<'_>) -> Result<Request> {
+    let table = body.root::<fbs::NativeCancelCreateRequest<'_>>()?;
+    Ok(Request::CancelCreate { number: table.number(), id: body.id(table.object_id())? })
+}
+
+pub(super) fn encode_cancel_create(number: u64, id: &ObjectId) -> Vec<u8> {
+    let mut writer = Writer::small();
+    let object_id = Some(writer.string(id.as_bytes()));
+    let args = fbs::NativeCancelCreateRequestArgs { number, object_id };
+    writer.finish(|b| fbs::NativeCancelCreateRequest::create(b, &args))
 }

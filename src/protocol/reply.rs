@@ -4,6 +4,7 @@
 use super::body::{Body, ID_BYTES, Writer};
 use super::frame::Dialect;
 use super::generated::plasma::{self as fbs, MessageType, PlasmaObjectSpec};
+use super::native;
 use super::refusal::{Refusal, Refused, code, outcome};
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectInfo, ObjectState};
@@ -108,6 +109,11 @@ pub enum Reply {
     DebugString(String),
     /// The objects are young now.
     RefreshLru,
+    /// Native dialect only: whether the objects are pinned, or not any more. If one is not, nothing was changed.
+    Pin {
+        /// One for each id of the request, in their order.
+        outcomes: Vec<Result<(), Refusal>>,
+    },
 }
 
 impl Reply {
@@ -145,6 +151,7 @@ impl Reply {
             MessageType::PlasmaRefreshLRUReply => {
                 body.root::<fbs::PlasmaRefreshLRUReply<'_>>().map(|_| Self::RefreshLru)
             }
+            MessageType::NativePinReply => native::decode_pin_reply(body),
             _ => Err(body.refuse("not a reply")),
         }
     }
@@ -176,6 +183,7 @@ impl Reply {
             Self::Evict { bytes } => (MessageType::PlasmaEvictReply, encode_evict(*bytes)),
             Self::DebugString(text) => (MessageType::PlasmaGetDebugStringReply, encode_debug_string(text)),
             Self::RefreshLru => (MessageType::PlasmaRefreshLRUReply, encode_refresh_lru()),
+            Self::Pin { outcomes } => (MessageType::NativePinReply, native::encode_pin_reply(outcomes)),
         };
         (message.0, body)
     }
@@ -267,6 +275,7 @@ fn object_info(body: Body<'_>, info: fbs::ObjectInfo<'_>) -> Result<ObjectInfo> 
         create_time: info.create_time(),
         construct_duration: info.construct_duration(),
         digest,
+        pinned: info.is_pinned(),
     })
 }
 
@@ -418,6 +427,7 @@ fn encode_object_info(writer: &mut Writer, object: &ObjectInfo) -> flatbuffers::
         construct_duration: object.construct_duration,
         digest: Some(writer.string(digest)),
         is_deletion: false,
+        is_pinned: object.pinned,
     };
     fbs::ObjectInfo::create(writer.builder(), &args)
 }

@@ -29,6 +29,10 @@ pub enum Request {
         evict_if_full: bool,
         /// 0 for host memory.
         device_num: i32,
+        /// Milliseconds that the object lives after its seal; 0 for as long as nobody ends it, as always for old clients.
+        ttl_ms: u64,
+        /// How long to wait for room; -1: for ever; 0 and any other negative number: not at all. Old clients do not wait.
+        wait_ms: i64,
     },
     /// Make a sealed object out of bytes in the message.
     CreateAndSeal {
@@ -113,6 +117,21 @@ pub enum Request {
         /// Number of the get's frame.
         number: u64,
     },
+    /// Native dialect only: protect sealed objects from eviction, or end that. All of them, or none.
+    Pin {
+        /// Their names.
+        ids: Vec<ObjectId>,
+        /// Whether they are pinned from now on.
+        pinned: bool,
+    },
+    /// Native dialect only: undo the create with this request number, if the object is not sealed yet. A create that was not
+    /// answered yet is refused; there is no other answer.
+    CancelCreate {
+        /// Number of the create's frame.
+        number: u64,
+        /// The name that it asked for.
+        id: ObjectId,
+    },
 }
 
 /// An object that travels inside a message.
@@ -126,6 +145,13 @@ pub struct InlineObject {
     pub metadata: Vec<u8>,
     /// Its digest, which nobody checks; those in the batches of old clients mean nothing.
     pub digest: [u8; 8],
+}
+
+impl InlineObject {
+    /// Bytes of data and metadata.
+    pub fn size(&self) -> u64 {
+        (self.data.len() + self.metadata.len()) as u64
+    }
 }
 
 impl Request {
@@ -166,6 +192,8 @@ impl Request {
                 Ok(Self::RefreshLru { ids: body.ids(body.root::<fbs::PlasmaRefreshLRURequest<'_>>()?.object_ids())? })
             }
             MessageType::NativeCancelRequest => Ok(Self::Cancel { number: native::decode_cancel(body)? }),
+            MessageType::NativePinRequest => native::decode_pin(body),
+            MessageType::NativeCancelCreateRequest => native::decode_cancel_create(body),
             _ => Err(body.refuse("not a request")),
         }
     }
@@ -200,6 +228,8 @@ impl Request {
             Self::GetDebugString => MessageType::PlasmaGetDebugStringRequest,
             Self::RefreshLru { .. } => MessageType::PlasmaRefreshLRURequest,
             Self::Cancel { .. } => MessageType::NativeCancelRequest,
+            Self::Pin { .. } => MessageType::NativePinRequest,
+            Self::CancelCreate { .. } => MessageType::NativeCancelCreateRequest,
         }
     }
 
@@ -207,8 +237,18 @@ impl Request {
         match self {
             Self::Connect { abilities } => encode_connect(*abilities),
             Self::Disconnect => Vec::new(),
-            Self::Create { id, data_size, metadata_size, evict_if_full, device_num } => {
-                encode_create(id, *data_size, *metadata_size, *evict_if_full, *device_num)
+            Self::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms } => {
+                let mut writer = Writer::small();
+                let args = fbs::PlasmaCreateRequestArgs {
+                    object_id: Some(writer.string(id.as_bytes())),
+                    evict_if_full: *evict_if_full,
+                    data_size: data_size.cast_unsigned(),
+                    metadata_size: metadata_size.cast_unsigned(),
+                    device_num: *device_num,
+                    ttl_ms: *ttl_ms,
+                    wait_ms: *wait_ms,
+                };
+                writer.finish(|b| fbs::PlasmaCreateRequest::create(b, &args))
             }
             Self::CreateAndSeal { id, evict_if_full, data, metadata, digest } => {
                 encode_create_and_seal(id, *evict_if_full, data, metadata, digest)
@@ -227,6 +267,8 @@ impl Request {
             Self::RefreshLru { ids } => encode_refresh_lru(ids),
             Self::List | Self::Subscribe | Self::GetDebugString => encode_empty(),
             Self::Cancel { number } => native::encode_cancel(*number),
+            Self::Pin { ids, pinned } => native::encode_pin(ids, *pinned),
+            Self::CancelCreate { number, id } => native::encode_cancel_create(*number, id),
         }
     }
 }
@@ -248,6 +290,8 @@ fn create(body: Body<'_>) -> Result<Request> {
         metadata_size: table.metadata_size().cast_signed(),
         evict_if_full: table.evict_if_full(),
         device_num: table.device_num(),
+        ttl_ms: table.ttl_ms(),
+        wait_ms: table.wait_ms(),
     })
 }
 
@@ -311,18 +355,6 @@ fn encode_connect(abilities: u64) -> Vec<u8> {
 /// A table without fields, whatever its name.
 fn encode_empty() -> Vec<u8> {
     Writer::small().finish(|b| fbs::PlasmaListRequest::create(b, &fbs::PlasmaListRequestArgs {}))
-}
-
-fn encode_create(id: &ObjectId, data_size: i64, metadata_size: i64, evict_if_full: bool, device_num: i32) -> Vec<u8> {
-    let mut writer = Writer::small();
-    let args = fbs::PlasmaCreateRequestArgs {
-        object_id: Some(writer.string(id.as_bytes())),
-        evict_if_full,
-        data_size: data_size.cast_unsigned(),
-        metadata_size: metadata_size.cast_unsigned(),
-        device_num,
-    };
-    writer.finish(|b| fbs::PlasmaCreateRequest::create(b, &args))
 }
 
 fn encode_create_and_seal(id: &ObjectId, evict_if_full: bool, data: &[u8], metadata: &[u8], digest: &[u8]) -> Vec<u8> {

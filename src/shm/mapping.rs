@@ -1,9 +1,12 @@
 //! One mapping of a segment as an owned value: mapped when it is made, unmapped when it is dropped.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use super::huge::is_huge;
 use super::segment::file_len;
 use crate::error::{Error, Result};
 
@@ -52,10 +55,22 @@ impl Mapping {
     /// As for [`read_only`](Self::read_only).
     pub fn private(fd: impl AsFd, offset: u64, len: u64) -> Result<Self> {
         let options = checked_options(fd.as_fd(), offset, len)?;
+        if is_huge(fd.as_fd())? {
+            return Self::copied(fd.as_fd(), offset, len);
+        }
         // SAFETY: `map_copy` is unsafe because its result dereferences to a slice although others may change the file.
         // It becomes a `MmapRaw` at once, which offers raw pointers only.
         let memory = unsafe { options.map_copy(fd.as_fd().as_raw_fd()) }.map(MmapRaw::from);
         Ok(Self { memory: memory.map_err(|error| Error::io(format!("mmap of {len} bytes"), error))?, writable: true })
+    }
+
+    /// The same where a private mapping would take huge pages of its own, which there may not be: a copy in other memory.
+    fn copied(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self> {
+        let file = File::from(fd.try_clone_to_owned().map_err(|error| Error::io("dup", error))?);
+        let memory = MmapOptions::new().len(len as usize).map_anon();
+        let mut memory = memory.map_err(|error| Error::io(format!("mmap of {len} bytes"), error))?;
+        file.read_exact_at(&mut memory, offset).map_err(|error| Error::io(format!("pread of {len} bytes"), error))?;
+        Ok(Self { memory: MmapRaw::from(memory), writable: true })
     }
 
     /// Bytes mapped.

@@ -1,6 +1,7 @@
 //! Shared memory: the only room of the house that maps anything.
 //!
 //! - [`segment`]: one memfd with its seals; memory comes and goes by system calls, never through a mapping.
+//! - [`huge`]: the same of huge pages, which the kernel treats otherwise.
 //! - [`mapping`]: one mapping as an owned value, with checked addresses.
 //! - [`bytes`]: checked copies in and out of a mapping.
 //! - [`arena`]: which offsets of a segment belong to whom.
@@ -20,6 +21,7 @@ pub mod arena;
 pub mod backing;
 pub mod bytes;
 pub mod fork_token;
+mod huge;
 pub mod index;
 pub mod mapping;
 #[cfg(loom)]

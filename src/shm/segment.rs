@@ -29,8 +29,10 @@ const ALLOCATION_STEP: u64 = 16 << 20;
 /// Nothing is mapped here, so no peer can make the owner of a segment take a SIGBUS.
 #[derive(Debug)]
 pub struct Segment {
-    fd: OwnedFd,
-    len: u64,
+    pub(super) fd: OwnedFd,
+    pub(super) len: u64,
+    /// It consists of huge pages.
+    pub(super) is_huge: bool,
 }
 
 impl Segment {
@@ -44,20 +46,13 @@ impl Segment {
     /// [`Error::InvalidArgument`] when `len` is 0 or no file can be that long, [`Error::Io`] when a call fails.
     pub fn create(name: &str, len: u64) -> Result<Self> {
         let segment = Self::create_unsealed(name, len)?;
-        // F_SEAL_SEAL last and in the same call: later nobody, not even we, can add a seal that keeps others from
-        // writing.
-        segment.seal(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL)?;
+        seal(&segment.fd)?;
         Ok(segment)
     }
 
     /// The same without any seal yet; nobody else may have it before it has those that it needs.
     pub(super) fn create_unsealed(name: &str, len: u64) -> Result<Self> {
-        Self::with_length(len, || new_memfd(name))
-    }
-
-    /// Adds seals for good.
-    pub(super) fn seal(&self, seals: SealFlag) -> Result<()> {
-        fcntl(&self.fd, FcntlArg::F_ADD_SEALS(seals)).map_err(Error::from_errno("fcntl(F_ADD_SEALS)")).map(drop)
+        Self::with_length(len, || new_memfd(name, MFdFlags::empty()))
     }
 
     /// Makes a segment in `directory`: a file without a name, with mode 0600, that ends with its last descriptor. `len`
@@ -86,7 +81,7 @@ impl Segment {
         };
         let fd = open()?;
         ftruncate(&fd, file_len).map_err(|errno| failed("ftruncate", len, errno))?;
-        Ok(Self { fd, len: file_len as u64 })
+        Ok(Self { fd, len: file_len as u64, is_huge: false })
     }
 
     /// Length in bytes, fixed for life; how much of it has memory is the business of
@@ -94,6 +89,11 @@ impl Segment {
     #[allow(clippy::len_without_is_empty, reason = "a segment is never empty")]
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Its length, if it has all its memory from the start and keeps it.
+    pub fn fixed_length(&self) -> Option<u64> {
+        self.is_huge.then_some(self.len)
     }
 
     /// Puts memory behind `range`, which must be a hole and should be whole pages.
@@ -151,6 +151,9 @@ impl Segment {
     /// [`Error::InvalidArgument`] outside the segment, [`Error::Io`] when a write fails.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.check_copy(offset, bytes.len())?;
+        if self.is_huge {
+            return self.write_huge(offset, bytes);
+        }
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
             match pwrite(&self.fd, rest, file_offset(offset + done as u64)) {
@@ -224,8 +227,8 @@ fn file_offset(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
-fn new_memfd(name: &str) -> Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+pub(super) fn new_memfd(name: &str, more: MFdFlags) -> Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | more;
     let not_executable = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
     memfd_create(name, flags | not_executable)
         .or_else(|errno| match errno {
@@ -236,8 +239,19 @@ fn new_memfd(name: &str) -> Result<OwnedFd> {
         .map_err(|errno| Error::io(format!("memfd_create({name:?})"), errno.into()))
 }
 
+pub(super) fn seal(memfd: &OwnedFd) -> Result<()> {
+    // F_SEAL_SEAL last and in the same call: later nobody, not even we, can add a seal that keeps others from writing.
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    add_seals(memfd, seals)
+}
+
+/// Adds seals for good.
+pub(super) fn add_seals(memfd: impl AsFd, seals: SealFlag) -> Result<()> {
+    fcntl(memfd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(Error::from_errno("fcntl(F_ADD_SEALS)"))
+}
+
 /// A file in `directory` that no path leads to.
-fn unnamed_file(directory: &Path) -> io::Result<OwnedFd> {
+pub(super) fn unnamed_file(directory: &Path) -> io::Result<OwnedFd> {
     // O_EXCL: nobody can give it a name later, either.
     let file = private_file(libc::O_TMPFILE | libc::O_EXCL).open(directory);
     match file.as_ref().map_err(io::Error::raw_os_error) {
@@ -261,7 +275,7 @@ fn private_file(flags: i32) -> OpenOptions {
     options
 }
 
-fn failed(call: &str, len: u64, errno: Errno) -> Error {
+pub(super) fn failed(call: &str, len: u64, errno: Errno) -> Error {
     Error::io(format!("{call} of {len} bytes"), errno.into())
 }
 
@@ -371,8 +385,8 @@ mod tests {
     #[test]
     fn a_failed_allocation_leaves_a_hole() {
         // The true end of the file stands in for the end of memory: the third step meets it.
-        let Segment { fd, len } = Segment::create("test", 2 * ALLOCATION_STEP + PAGE).unwrap();
-        let segment = Segment { fd, len: len + ALLOCATION_STEP };
+        let Segment { fd, len, is_huge } = Segment::create("test", 2 * ALLOCATION_STEP + PAGE).unwrap();
+        let segment = Segment { fd, len: len + ALLOCATION_STEP, is_huge };
         segment.allocate(0..PAGE).unwrap();
         let error = segment.allocate(PAGE..segment.len).unwrap_err().to_string();
         assert!(error.contains(&(segment.len - PAGE).to_string()), "{error}");

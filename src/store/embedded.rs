@@ -7,16 +7,17 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::unistd::getuid;
 
 use crate::error::{Error, Result};
 use crate::shm::fork_token::ForkToken;
+use crate::store::external::{self, ExternalStore};
 use crate::store::options::StoreOptions;
 use crate::store::server::Server;
+use crate::store::threads::spawn_without_signals;
 use crate::transport::connect::{default_socket, private_directory};
 use crate::transport::fork_guard::Guarded;
 use crate::transport::listener::Listener;
@@ -42,8 +43,18 @@ impl Store {
     /// Starts a store. When this returns, clients can connect.
     ///
     /// # Errors
-    /// [`Error::AddressInUse`], [`Error::InvalidArgument`] for a capacity or path that cannot be, else [`Error::Io`].
+    /// [`Error::AddressInUse`], [`Error::InvalidArgument`] for a capacity, path or external store that cannot be, else
+    /// [`Error::Io`].
     pub fn start(options: &StoreOptions) -> Result<Self> {
+        let external = options.external_store.as_deref().map(external::open).transpose()?;
+        Self::start_before(options, external)
+    }
+
+    /// Starts a store with an external one of the caller's own behind it, if there is any, whatever `options` name.
+    ///
+    /// # Errors
+    /// As for [`Store::start`].
+    pub fn start_before(options: &StoreOptions, external: Option<Box<dyn ExternalStore>>) -> Result<Self> {
         let token = ForkToken::current()?;
         let socket = match &options.socket {
             Some(path) => path.clone(),
@@ -53,8 +64,8 @@ impl Store {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
             EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))
         })?);
-        let server = Server::new(options, Listener::bind(&socket, options.access)?, &stop)?;
-        let thread = spawn_without_signals(|| server.run())?;
+        let server = Server::new(options, Listener::bind(&socket, options.access)?, external, &stop)?;
+        let thread = spawn_without_signals("plasma-store", || server.run())?;
         Ok(Self { socket, running: Some(Running { stop, thread }), token })
     }
 
@@ -114,15 +125,6 @@ impl Stopper {
             log::error!("the store could not be told to stop: {errno}");
         }
     }
-}
-
-/// Starts the store's thread with all signals blocked: those of the host are for the host's own threads, which may have
-/// blocked them to wait for them. A new thread has the mask of the one that starts it, so there is no moment without.
-fn spawn_without_signals(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<JoinHandle<Result<()>>> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(Error::from_errno("sigprocmask"))?;
-    let thread = thread::Builder::new().name("plasma-store".into()).spawn(work);
-    before.thread_set_mask().map_err(Error::from_errno("sigprocmask"))?;
-    thread.map_err(|error| Error::io("start of the store's thread", error))
 }
 
 impl Running {

@@ -5,10 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod creation;
+mod external;
 mod figures;
+mod lifetimes;
 mod quotas;
 mod room;
 mod subscribers;
+mod waiting;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -20,10 +23,13 @@ use crate::protocol::native::ABILITY_REQUEST_NUMBERS;
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::store::engine::creation::{Growing, Sizes};
+use crate::store::engine::external::External;
+pub use crate::store::engine::external::{Job, Work};
 pub(in crate::store) use crate::store::engine::quotas::Quota;
 use crate::store::eviction::LeastRecentlyUsed;
-use crate::store::objects::Object;
+use crate::store::objects::{Object, Residence};
 use crate::store::peers::{Peer, PeerId};
+use crate::store::queue::Queue;
 use crate::store::space::{Pages, Space};
 pub use crate::store::waiters::Asker;
 use crate::store::waiters::{Load, Waiters, WaitingGet};
@@ -57,6 +63,8 @@ pub enum Effect {
         /// What.
         events: Vec<Event>,
     },
+    /// Give this to the external store, behind what it was given before. The end is told by [`Engine::job_done`].
+    External(Job),
     /// Close this connection: the peer broke the protocol in a way that has no answer.
     Close {
         /// Whose.
@@ -75,6 +83,16 @@ pub struct Engine<P> {
     peers: HashMap<PeerId, Peer>,
     waiters: Waiters,
     growing: VecDeque<Growing>,
+    queue: Queue,
+    /// Something has changed since the first in the queue was last tried, so that it may be served now, or never.
+    queue_may_move: bool,
+    /// Objects whose time runs, by when they end.
+    expiries: BTreeSet<(Instant, ObjectId)>,
+    /// Bytes of pinned objects.
+    pinned_bytes: u64,
+    /// When the log was last told that the store is full.
+    full_logged: Option<Instant>,
+    external: External,
     subscribers: BTreeSet<PeerId>,
     effects: Vec<Effect>,
     next_peer: PeerId,
@@ -93,6 +111,12 @@ impl<P: Pages> Engine<P> {
             peers: HashMap::new(),
             waiters: Waiters::default(),
             growing: VecDeque::new(),
+            queue: Queue::default(),
+            queue_may_move: false,
+            expiries: BTreeSet::new(),
+            pinned_bytes: 0,
+            full_logged: None,
+            external: External::default(),
             subscribers: BTreeSet::new(),
             effects: Vec::new(),
             next_peer: 0,
@@ -107,10 +131,20 @@ impl<P: Pages> Engine<P> {
         peer
     }
 
+    /// Says what people are told of a peer when it is in the way of others, such as `process 42 (trainer)`.
+    pub fn name_process(&mut self, peer: PeerId, process: String) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.process = process;
+        }
+    }
+
     /// A connection ended, however it did: takes back everything the peer held or left unfinished.
     pub fn disconnect(&mut self, peer: PeerId) {
         self.waiters.forget(peer);
-        self.growing.retain(|growing| growing.asker.peer != peer);
+        self.queue.forget(peer);
+        self.queue_may_move = true;
+        self.growing.retain(|growing| !growing.ends_with(peer));
+        self.leave_line(peer);
         self.subscribers.remove(&peer);
         self.end_quota(peer);
         let Some(left) = self.peers.remove(&peer) else { return };
@@ -129,26 +163,33 @@ impl<P: Pages> Engine<P> {
 
     /// When [`Engine::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiters.next_deadline()
+        let end = self.expiries.first().map(|(end, _)| *end);
+        [self.waiters.next_deadline(), self.queue.next_deadline(), end].into_iter().flatten().min()
     }
 
-    /// Answers the gets whose time is over.
+    /// Ends what has lasted its time: gets that wait, objects, and creates that wait, which are tried once more.
     pub fn expire(&mut self, now: Now) {
         while let Some(get) = self.waiters.expired(now.instant) {
             self.answer_get(get);
+        }
+        self.end_times(now.instant);
+        while let Some(create) = self.queue.expired(now.instant) {
+            self.queue_may_move = true;
+            self.create(create.asker, create.new, 0, now);
         }
     }
 
     /// Whether [`Engine::work`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.growing.is_empty()
+        !self.growing.is_empty() || self.queue_may_move && !self.queue.is_empty()
     }
 
-    /// Does one slice of long work, so that large creates delay nobody else for long.
-    pub fn work(&mut self) {
+    /// Does one slice of long work, so that large creates delay nobody else for long, and serves one create that waits.
+    pub fn work(&mut self, now: Now) {
         if let Some(growing) = self.growing.pop_front() {
             self.grow(growing);
         }
+        self.serve_first(now);
     }
 
     /// Serves one request.
@@ -159,18 +200,19 @@ impl<P: Pages> Engine<P> {
         match request {
             Request::Connect { abilities } => self.greet(asker, abilities),
             Request::Disconnect => self.close(asker.peer, "it said goodbye".into()),
-            Request::Create { id, data_size, metadata_size, evict_if_full, device_num } => {
+            Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms } => {
                 let sizes = Sizes { data: data_size, metadata: metadata_size, device_num };
-                self.create(asker, id, sizes, evict_if_full, now);
+                match sizes.of_object(id, evict_if_full, ttl_ms) {
+                    Ok(new) => self.create(asker, new, wait_ms, now),
+                    Err(refused) => self.answer_create(asker, id, Err(refused)),
+                }
             }
             Request::CreateAndSeal { id, evict_if_full, data, metadata, digest } => {
                 let object = InlineObject { id, data, metadata, digest };
-                let outcome = self.create_sealed(asker.peer, vec![object], evict_if_full, now);
-                self.reply(asker, Reply::CreateAndSeal { outcome });
+                self.create_whole(asker, vec![object], false, evict_if_full, now);
             }
             Request::CreateAndSealBatch { objects, evict_if_full } => {
-                let outcome = self.create_sealed(asker.peer, objects, evict_if_full, now);
-                self.reply(asker, Reply::CreateAndSealBatch { outcome });
+                self.create_whole(asker, objects, true, evict_if_full, now);
             }
             Request::Seal { id, digest } => {
                 let outcome = self.seal(asker.peer, id, digest, now);
@@ -196,6 +238,7 @@ impl<P: Pages> Engine<P> {
                     self.answer_get(get);
                 }
             }
+            Request::CancelCreate { number, id } => self.cancel_create(Asker { number, ..asker }, id),
             Request::Subscribe => self.subscribe(asker.peer),
             other => self.steer(asker, other),
         }
@@ -204,11 +247,12 @@ impl<P: Pages> Engine<P> {
     /// Serves the requests that steer the store rather than move objects.
     fn steer(&mut self, asker: Asker, request: Request) {
         let reply = match request {
-            Request::Evict { bytes } => Reply::Evict { bytes: self.evict(bytes) },
+            Request::Evict { bytes } => return self.evict_for(asker, bytes),
             Request::RefreshLru { ids } => {
                 ids.iter().for_each(|id| self.refresh(*id));
                 Reply::RefreshLru
             }
+            Request::Pin { ids, pinned } => Reply::Pin { outcomes: self.pin(&ids, pinned) },
             Request::GetDebugString => Reply::DebugString(self.describe()),
             Request::SetOptions { client_name, quota } => {
                 Reply::SetOptions { outcome: self.set_options(asker.peer, client_name, quota) }
@@ -241,7 +285,7 @@ impl<P: Pages> Engine<P> {
         if object.is_sealed() {
             return Err(Refusal::ObjectAlreadySealed);
         }
-        if object.creator != peer || !object.populated {
+        if object.created_by.peer != peer || !object.populated {
             return Err(Refusal::ObjectNotFound);
         }
         object.state = ObjectState::Sealed;
@@ -250,26 +294,30 @@ impl<P: Pages> Engine<P> {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.unsealed.remove(&id);
         }
+        self.start_time(id, now.instant);
         Ok(())
     }
 
     /// Tells subscribers of objects that were just sealed, and then those who wait for them.
     fn publish(&mut self, ids: &[ObjectId]) {
         let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
-        let (events, sealed): (Vec<_>, Vec<_>) =
-            found.map(|(id, object)| (object.sealed_event(id), (id, object.location()))).unzip();
+        let events = found.map(|(id, object)| object.sealed_event(id)).collect();
         self.announce(events);
-        for (id, location) in sealed {
-            let (holders, complete) = self.waiters.sealed(id, location);
-            holders.into_iter().for_each(|peer| self.hold(peer, id));
-            complete.into_iter().for_each(|get| self.answer_get(get));
-        }
+        ids.iter().for_each(|id| self.hand_out(*id));
+    }
+
+    /// Gives an object to those who wait for it.
+    fn hand_out(&mut self, id: ObjectId) {
+        let Some(location) = self.objects.get(&id).map(Object::location) else { return };
+        let (holders, complete) = self.waiters.sealed(id, location);
+        holders.into_iter().for_each(|peer| self.hold(peer, id));
+        complete.into_iter().for_each(|get| self.answer_get(get));
     }
 
     fn abort(&mut self, asker: Asker, id: ObjectId) {
         let outcome = match self.objects.get(&id) {
             Some(object) if object.is_sealed() => Err(Refusal::ObjectAlreadySealed),
-            Some(object) if object.creator == asker.peer && object.populated => Ok(()),
+            Some(object) if object.created_by.peer == asker.peer && object.populated => Ok(()),
             _ => Err(Refusal::ObjectNotFound),
         };
         let native = self.peers.get(&asker.peer).is_some_and(|peer| peer.native);
@@ -287,7 +335,7 @@ impl<P: Pages> Engine<P> {
         let mut missing = HashSet::new();
         for id in &ids {
             match (self.objects.get(id), found.entry(*id)) {
-                (Some(object), Entry::Vacant(entry)) if object.is_sealed() => {
+                (Some(object), Entry::Vacant(entry)) if object.is_at_hand() => {
                     entry.insert(object.location());
                     self.hold(asker.peer, *id);
                 }
@@ -295,7 +343,12 @@ impl<P: Pages> Engine<P> {
                 (_, Entry::Occupied(_)) => {}
             }
         }
-        if missing.is_empty() || !(timeout_ms == -1 || timeout_ms > 0) {
+        let waits = timeout_ms == -1 || timeout_ms > 0;
+        if !waits {
+            // What is in the external store is there, so it is waited for all the same.
+            missing.retain(|id| self.is_outside(*id));
+        }
+        if missing.is_empty() {
             let locations = ids.iter().map(|id| found.get(id).copied()).collect();
             return self.reply(asker, Reply::Get { ids, locations, segments: Vec::new() });
         }
@@ -305,10 +358,12 @@ impl<P: Pages> Engine<P> {
                 format!("it has {} gets waiting for {} ids, and one more for {}", load.gets, load.ids, ids.len());
             return self.close(asker.peer, text);
         }
-        let patience = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        let patience = u64::try_from(timeout_ms).ok().filter(|_| waits).map(Duration::from_millis);
         let deadline = patience.and_then(|patience| now.instant.checked_add(patience));
+        let outside: Vec<_> = ids.iter().copied().filter(|id| self.is_outside(*id)).collect();
         let missing: Vec<_> = missing.into_iter().collect();
         self.waiters.park(asker, ids, found, &missing, deadline);
+        outside.into_iter().for_each(|id| self.bring_back(asker, id));
     }
 
     fn answer_get(&mut self, get: WaitingGet) {
@@ -319,14 +374,15 @@ impl<P: Pages> Engine<P> {
     /// Releasing what is not held, or what is not sealed yet, changes nothing.
     fn release(&mut self, peer: PeerId, id: ObjectId) {
         let Some(peer) = self.peers.get_mut(&peer) else { return };
-        if !peer.unsealed.contains(&id) && peer.release(id) {
+        let size = self.objects.get(&id).map_or(0, Object::size);
+        if !peer.unsealed.contains(&id) && peer.release(id, size) {
             self.holder_left(id);
         }
     }
 
     fn delete(&mut self, id: ObjectId) -> Result<(), Refusal> {
         let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
-        object.doomed = object.holders > 0;
+        object.doomed = object.holders > 0 || object.residence == Residence::Returning;
         match (object.is_sealed(), object.doomed) {
             (_, false) => self.drop_object(id),
             (true, true) => return Err(Refusal::ObjectInUse),
@@ -344,7 +400,7 @@ impl<P: Pages> Engine<P> {
 
     fn hold(&mut self, peer: PeerId, id: ObjectId) {
         let (Some(peer), Some(object)) = (self.peers.get_mut(&peer), self.objects.get_mut(&id)) else { return };
-        if peer.hold(id) {
+        if peer.hold(id, object.size()) {
             object.holders += 1;
             if object.owner.is_none() {
                 self.unlist(id);
@@ -356,21 +412,24 @@ impl<P: Pages> Engine<P> {
     fn holder_left(&mut self, id: ObjectId) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         object.holders -= 1;
-        if object.holders > 0 {
-            return;
-        }
-        if object.doomed {
-            self.drop_object(id);
-        } else if object.is_sealed() && object.owner.is_none() {
-            self.list(id);
+        self.unheld(id);
+    }
+
+    /// What nobody holds goes if it is to go, else it may be evicted.
+    fn unheld(&mut self, id: ObjectId) {
+        let Some(object) = self.objects.get(&id).filter(|object| object.holders == 0) else { return };
+        match object.doomed {
+            true => self.drop_object(id),
+            false => self.list_if_idle(id),
         }
     }
 
     /// Undoes a create.
     fn forget_unsealed(&mut self, peer: PeerId, id: ObjectId) {
+        let size = self.objects.get(&id).map_or(0, Object::size);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.unsealed.remove(&id);
-            peer.held.remove(&id);
+            peer.end_hold(id, size);
         }
         self.drop_object(id);
     }
@@ -378,8 +437,17 @@ impl<P: Pages> Engine<P> {
     /// Removes an object and gives its memory back. Nobody holds it any more.
     fn drop_object(&mut self, id: ObjectId) {
         self.disown(id);
+        self.forget_time(id);
         let Some(object) = self.objects.remove(&id) else { return };
-        self.space.release(object.extent, object.size());
+        match object.residence {
+            Residence::Leaving(job) => self.orphan(job, object.extent),
+            _ => self.space.release(object.extent, object.size_here()),
+        }
+        if object.saved || matches!(object.residence, Residence::Leaving(_)) {
+            self.order(id, Work::Delete);
+        }
+        self.pinned_bytes -= if object.pinned { object.size() } else { 0 };
+        self.queue_may_move = true;
         if object.is_sealed() {
             self.announce(vec![Event::Deleted { id }]);
         }

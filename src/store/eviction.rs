@@ -1,4 +1,4 @@
-//! Which objects may go, and in what order: sealed and held by nobody, least recently released first.
+//! Which objects may go, and in what order: sealed, held by nobody and not pinned, least recently released first.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ pub type Age = u64;
 pub struct LeastRecentlyUsed {
     by_age: BTreeMap<Age, ObjectId>,
     next: Age,
+    bytes: u64,
     /// Objects evicted from it so far.
     pub evictions: u64,
     /// Their bytes.
@@ -20,10 +21,11 @@ pub struct LeastRecentlyUsed {
 }
 
 impl LeastRecentlyUsed {
-    /// Puts an object at the young end. The age it returns takes it out again.
-    pub fn insert(&mut self, id: ObjectId) -> Age {
+    /// Puts an object of `size` bytes at the young end. The age it returns takes it out again.
+    pub fn insert(&mut self, id: ObjectId, size: u64) -> Age {
         let age = self.next;
         self.next += 1;
+        self.bytes += size;
         self.by_age.insert(age, id);
         age
     }
@@ -34,9 +36,16 @@ impl LeastRecentlyUsed {
         self.bytes_evicted += bytes;
     }
 
-    /// Takes an object out: it is in use again, or gone.
-    pub fn remove(&mut self, age: Age) {
-        self.by_age.remove(&age);
+    /// Takes an object of `size` bytes out: it is in use again, or gone.
+    pub fn remove(&mut self, age: Age, size: u64) {
+        if self.by_age.remove(&age).is_some() {
+            self.bytes -= size;
+        }
+    }
+
+    /// Bytes of the objects in it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The objects in the order in which they would go.

@@ -1,10 +1,11 @@
 //! The daemon's core. `engine` holds the rules and knows no socket; `server` is the plumbing and knows no rule.
 //!
 //! - [`engine`]: (peer, request, now) -> effects.
-//! - [`objects`], [`peers`], [`waiters`], [`eviction`]: what the engine remembers: objects, who holds them, who waits for
-//!   them, which may go first.
+//! - [`objects`], [`peers`], [`waiters`], [`queue`], [`eviction`]: what the engine remembers: objects, who holds them, who waits
+//!   for them, who waits for room, which may go first.
 //! - [`space`]: the memory ledger and the segment that objects lie in.
 //! - [`server`]: the epoll loop, connections, descriptors; [`subscription`]: sockets that events are written to.
+//! - [`external`]: where evicted objects go, when there is such a place.
 //! - [`options`], [`available`]: what a store is to be, and how large it can be here.
 //! - [`embedded`]: a store with a thread of its own, in the daemon or in any process.
 
@@ -14,12 +15,15 @@ mod available;
 pub mod embedded;
 pub mod engine;
 mod eviction;
+pub mod external;
 mod objects;
 mod options;
 mod peers;
+mod queue;
 mod server;
 pub mod space;
 mod subscription;
+mod threads;
 mod waiters;
 
 pub use embedded::{Store, default_socket_directory};

@@ -17,6 +17,10 @@ pub struct StoreOptions {
     pub capacity: u64,
     /// Where the file lies that objects are in; `None` for memory without a directory (memfd).
     pub directory: Option<PathBuf>,
+    /// Huge pages for the objects; a directory must be a hugetlbfs then.
+    pub huge_pages: bool,
+    /// URL of the external store, which takes what is evicted and gives it back.
+    pub external_store: Option<String>,
     /// Who may connect.
     pub access: Access,
 }

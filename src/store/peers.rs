@@ -21,31 +21,48 @@ pub struct Peer {
     pub held: HashMap<ObjectId, u32>,
     /// Objects it created and has not sealed.
     pub unsealed: HashSet<ObjectId>,
+    /// Bytes of the objects that it holds.
+    pub held_bytes: u64,
     /// What it calls itself; shown in figures only.
     pub name: String,
+    /// Its process, as people are told of it; empty where that is not known.
+    pub process: String,
+    /// Bytes that its requests brought along and that wait for room.
+    pub carried: u64,
     /// Memory it reserved for what it creates.
     pub(in crate::store) quota: Option<Quota>,
 }
 
 impl Peer {
-    /// Adds a hold. Returns whether it is this peer's first on the object.
-    pub fn hold(&mut self, id: ObjectId) -> bool {
+    /// Adds a hold on an object of `size` bytes. Returns whether it is this peer's first on it.
+    pub fn hold(&mut self, id: ObjectId, size: u64) -> bool {
         let count = self.held.entry(id).or_insert(0);
         let first = *count == 0;
+        if first {
+            self.held_bytes += size;
+        }
         if first || self.native {
             *count = count.saturating_add(1);
         }
         first
     }
 
-    /// Drops a hold. Returns whether it was this peer's last on the object; a hold that is not there is no hold.
-    pub fn release(&mut self, id: ObjectId) -> bool {
+    /// Drops a hold on an object of `size` bytes. Returns whether it was this peer's last on it; a hold that is not there is no
+    /// hold.
+    pub fn release(&mut self, id: ObjectId, size: u64) -> bool {
         let Some(count) = self.held.get_mut(&id) else { return false };
         *count -= 1;
         let last = *count == 0;
         if last {
-            self.held.remove(&id);
+            self.end_hold(id, size);
         }
         last
+    }
+
+    /// Drops all holds on an object of `size` bytes.
+    pub fn end_hold(&mut self, id: ObjectId, size: u64) {
+        if self.held.remove(&id).is_some() {
+            self.held_bytes -= size;
+        }
     }
 }

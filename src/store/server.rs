@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::UnixCredentials;
 use nix::unistd::read;
 
@@ -23,10 +23,12 @@ use crate::protocol::notification::{self, Event};
 use crate::protocol::{Reply, Request, SegmentInfo};
 use crate::shm::segment::Segment;
 use crate::store::engine::{Asker, Effect, Engine, Now};
+use crate::store::external::ExternalStore;
+use crate::store::external::worker::Worker;
 use crate::store::objects::SEGMENT_KEY;
 use crate::store::options::StoreOptions;
 use crate::store::peers::PeerId;
-use crate::store::space::{Pages, segment_length};
+use crate::store::space::{Pages, fixed_segment_length, segment_length};
 use crate::store::subscription::{Subscription, subscriber_socket};
 use crate::transport::fd_passing::receive;
 use crate::transport::fork_guard::Guarded;
@@ -36,6 +38,8 @@ use crate::transport::stream::{Frame, Inbox, Outbox};
 /// Epoll's name for the descriptor that ends the loop, and for the listening socket; peers have the numbers below.
 const STOP: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
+/// The bell of the external store's thread.
+const EXTERNAL: u64 = u64::MAX - 2;
 /// Added to a peer's number: its subscription's socket.
 const SUBSCRIPTION: u64 = 1 << 62;
 /// Bytes read from one peer before the others have their turn.
@@ -67,6 +71,10 @@ impl Pages for SharedSegment {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.0.write_at(offset, bytes)
     }
+
+    fn fixed_length(&self) -> Option<u64> {
+        self.0.fixed_length()
+    }
 }
 
 /// One connection.
@@ -94,6 +102,7 @@ pub struct Server {
     segment: SharedSegment,
     listener: Listener,
     epoll: Guarded<EpollFd>,
+    external: Option<Worker>,
     connections: HashMap<PeerId, Connection>,
     scratch: Vec<u8>,
     /// Given up for a moment when no descriptor is left, to refuse a connection that would otherwise wait for ever.
@@ -113,18 +122,19 @@ impl AsFd for EpollFd {
 }
 
 impl Server {
-    /// A store behind `listener`, with the capacity and directory of `options`; it runs until `stop` is written to.
+    /// A store behind `listener`, with the capacity and directory of `options`; it runs until `stop` is written to. What it
+    /// evicts goes to `external`, if that is there.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a capacity that cannot be, or a directory that cannot hold its file, else
     /// [`Error::Io`].
-    pub fn new(options: &StoreOptions, listener: Listener, stop: &EventFd) -> Result<Self> {
-        let length = segment_length(options.capacity)?;
-        let segment = Guarded::open(|| match &options.directory {
-            Some(directory) => Segment::create_in(directory, length),
-            None => Segment::create("plasma_store", length),
-        })?;
-        let segment = SharedSegment(Arc::new(segment));
+    pub fn new(
+        options: &StoreOptions,
+        listener: Listener,
+        external: Option<Box<dyn ExternalStore>>,
+        stop: &EventFd,
+    ) -> Result<Self> {
+        let segment = SharedSegment(Arc::new(new_segment(options)?));
         let epoll = Guarded::open(|| {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::from_errno("epoll_create1"))?;
             Ok(EpollFd(epoll))
@@ -134,11 +144,17 @@ impl Server {
             .0
             .add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))
             .map_err(Error::from_errno("epoll_ctl"))?;
+        let mut engine = Engine::new(options.capacity, segment.clone())?;
+        let external = external.map(|store| start_worker(store, &segment, &epoll)).transpose()?;
+        if external.is_some() {
+            engine = engine.with_external_store();
+        }
         Ok(Self {
-            engine: Engine::new(options.capacity, segment.clone())?,
+            engine,
             segment,
             listener,
             epoll,
+            external,
             connections: HashMap::new(),
             scratch: vec![0; READ_SIZE],
             spare: spare_descriptor(),
@@ -162,14 +178,22 @@ impl Server {
                 match event.data() {
                     STOP => return Ok(()),
                     LISTENER => self.accept(),
+                    EXTERNAL => self.take_what_is_done(),
                     name if name & SUBSCRIPTION != 0 => self.serve_subscriber(name & !SUBSCRIPTION, event.events()),
                     peer => self.serve(peer, event.events()),
                 }
             }
-            self.engine.work();
-            self.engine.expire(now());
+            let now = now();
+            self.engine.work(now);
+            self.engine.expire(now);
             self.accept_again();
             self.apply_effects();
+        }
+    }
+
+    fn take_what_is_done(&mut self) {
+        for (number, outcome) in self.external.as_ref().map(Worker::done).unwrap_or_default() {
+            self.engine.job_done(number, outcome);
         }
     }
 
@@ -234,6 +258,7 @@ impl Server {
     fn welcome(&mut self, socket: Guarded<OwnedFd>) -> Result<()> {
         let credentials = self.listener.admit(socket.as_fd())?;
         let peer = self.engine.connect();
+        self.engine.name_process(peer, process_of(&credentials));
         let interest = EpollFlags::EPOLLIN;
         if let Err(errno) = self.epoll.0.add(&*socket, EpollEvent::new(interest, peer)) {
             self.engine.disconnect(peer);
@@ -391,6 +416,7 @@ impl Server {
                 match effect {
                     Effect::Reply { to, reply } => self.send(to, reply),
                     Effect::Notify { to, events } => self.notify(&to, &events),
+                    Effect::External(job) => self.external.iter().for_each(|worker| worker.give(job)),
                     Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
                 }
             }
@@ -475,9 +501,54 @@ fn attach_segments(reply: &mut Reply, info: SegmentInfo) -> bool {
     true
 }
 
+/// What people are told of a peer: `process 42 (trainer)`. Empty where the system does not tell, as across containers.
+fn process_of(credentials: &UnixCredentials) -> String {
+    let pid = credentials.pid();
+    if pid <= 0 {
+        return String::new();
+    }
+    let mut name = [0; 64];
+    let path = format!("/proc/{pid}/comm");
+    let length = open_guarded(&path).ok().and_then(|file| read(&*file, &mut name).ok()).unwrap_or(0);
+    let name = String::from_utf8_lossy(name.get(..length).unwrap_or_default());
+    // The process chose this name: nothing in it may end a line of the log or steer a terminal.
+    let plain = |letter: char| if letter.is_control() { '?' } else { letter };
+    format!("process {pid} ({})", name.trim_end_matches('\n').chars().map(plain).collect::<String>())
+}
+
+fn new_segment(options: &StoreOptions) -> Result<Guarded<Segment>> {
+    let directory = options.directory.as_deref();
+    if options.huge_pages {
+        let length = fixed_segment_length(options.capacity)?;
+        let segment = Guarded::open(|| Segment::create_huge("plasma_store", directory, length))?;
+        segment.allocate_huge()?;
+        return Ok(segment);
+    }
+    let length = segment_length(options.capacity)?;
+    Guarded::open(|| match directory {
+        Some(directory) => Segment::create_in(directory, length),
+        None => Segment::create("plasma_store", length),
+    })
+}
+
+/// Starts the thread of an external store, whose bell wakes the loop.
+fn start_worker(store: Box<dyn ExternalStore>, segment: &SharedSegment, epoll: &EpollFd) -> Result<Worker> {
+    let bell = Guarded::open(|| {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))
+    })?;
+    let worker = Worker::start(store, segment.0.clone(), Arc::new(bell))?;
+    let event = EpollEvent::new(EpollFlags::EPOLLIN, EXTERNAL);
+    epoll.0.add(worker.bell(), event).map_err(Error::from_errno("epoll_ctl"))?;
+    Ok(worker)
+}
+
 fn spare_descriptor() -> Option<Guarded<OwnedFd>> {
-    Guarded::open(|| File::open("/dev/null").map(OwnedFd::from).map_err(|error| Error::io("open /dev/null", error)))
-        .ok()
+    open_guarded("/dev/null").ok()
+}
+
+fn open_guarded(path: &str) -> Result<Guarded<OwnedFd>> {
+    Guarded::open(|| File::open(path).map(OwnedFd::from).map_err(|error| Error::io(path, error)))
 }
 
 fn understand(frame: Frame) -> Result<(u64, Request)> {

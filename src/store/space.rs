@@ -40,6 +40,11 @@ pub trait Pages {
     /// # Errors
     /// [`Error::Io`].
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Length of a segment that has all its memory from the start and keeps it.
+    fn fixed_length(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// How a call to [`Space::populate`] ended.
@@ -83,15 +88,29 @@ pub fn segment_length(limit: u64) -> Result<u64> {
     }
 }
 
+/// Length of a segment that has all its memory from the start: an eighth more than the limit, so that not every fragment is
+/// lost.
+///
+/// # Errors
+/// As for [`segment_length`].
+pub fn fixed_segment_length(limit: u64) -> Result<u64> {
+    segment_length(limit).map(|_| limit + limit / 8)
+}
+
 impl<P: Pages> Space<P> {
-    /// The ledger of an empty segment of [`segment_length`]`(limit)` bytes.
+    /// The ledger of an empty segment of [`segment_length`]`(limit)` bytes, unless its length is fixed.
     ///
     /// # Errors
     /// As for [`segment_length`]; [`Error::Io`] when the system does not tell the size of its pages.
     pub fn new(limit: u64, pages: P) -> Result<Self> {
-        let arena = Arena::new(segment_length(limit)?);
-        let physical_limit = limit + limit / 8 + SLACK_BYTES;
-        Ok(Self { limit, used: 0, physical_limit, arena, backing: Backing::new()?, pages })
+        let length = segment_length(limit)?;
+        let mut backing = Backing::new()?;
+        let (length, physical_limit) = match pages.fixed_length() {
+            Some(fixed) => (fixed, fixed),
+            None => (length, limit + limit / 8 + SLACK_BYTES),
+        };
+        backing.add(0..pages.fixed_length().unwrap_or(0));
+        Ok(Self { limit, used: 0, physical_limit, arena: Arena::new(length), backing, pages })
     }
 
     /// The limit in bytes of data and metadata.
@@ -109,13 +128,13 @@ impl<P: Pages> Space<P> {
         self.backing.bytes()
     }
 
-    /// Takes room for `size` bytes; `None` for an object of none. No memory is behind it yet.
+    /// Takes room for `size` bytes; `None` for an object of none. No memory is behind it yet. `kept` bytes stay free.
     ///
     /// # Errors
     /// Why there is no room.
-    pub fn reserve(&mut self, size: u64) -> Result<Option<Extent>, NoRoom> {
-        let over = size.saturating_sub(self.limit - self.used);
-        if over > 0 {
+    pub fn reserve(&mut self, size: u64, kept: u64) -> Result<Option<Extent>, NoRoom> {
+        let over = size.saturating_add(kept).saturating_sub(self.limit - self.used);
+        if over > 0 && size > 0 {
             return Err(NoRoom::OverLimit(over));
         }
         let extent = match size {
@@ -162,14 +181,9 @@ impl<P: Pages> Space<P> {
         }
     }
 
-    /// What a refused create is told: the figures that explain it.
-    pub fn describe(&self, asked: u64) -> String {
-        format!(
-            "an object of {asked} bytes does not fit: capacity {}, used {}, largest free extent {}",
-            self.limit,
-            self.used,
-            self.arena.largest_free()
-        )
+    /// Bytes of the longest free extent.
+    pub fn largest_free(&self) -> u64 {
+        self.arena.largest_free()
     }
 
     fn allocate_pages(&mut self, range: Range<u64>) -> Result<()> {

@@ -108,6 +108,17 @@ impl Waiters {
         (holders, complete)
     }
 
+    /// Whether anybody waits for this object.
+    pub fn is_awaited(&self, id: ObjectId) -> bool {
+        self.by_object.contains_key(&id)
+    }
+
+    /// Takes every get out that waits for this object, oldest first.
+    pub fn give_up(&mut self, id: ObjectId) -> Vec<WaitingGet> {
+        let tickets = self.by_object.get(&id).cloned().unwrap_or_default();
+        tickets.into_iter().filter_map(|ticket| self.take(ticket)).collect()
+    }
+
     /// When the next deadline is.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.by_deadline.first().map(|(deadline, _)| *deadline)

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::getuid;
 
 use crate::error::{Error, Result};
 use crate::transport::listener::address;
+use crate::transport::wait::wait;
 
 /// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(20);
@@ -36,10 +36,11 @@ pub fn private_directory() -> PathBuf {
 
 /// Connects to `path`, and while nobody listens there tries again until `patience` is over (`None`: for ever).
 ///
-/// The socket is non-blocking and close-on-exec. With `return_on_signal`, a signal handler that ran ends the attempts.
+/// The socket is non-blocking and close-on-exec. The thread's wake descriptor ends the attempts; with `return_on_signal`, a signal
+/// handler that ran does, too.
 ///
 /// # Errors
-/// [`Error::ConnectFailed`] with the last reason and the number of attempts; [`Error::Interrupted`] after a signal.
+/// [`Error::ConnectFailed`] with the last reason and the number of attempts; [`Error::Interrupted`].
 pub fn connect_to(path: &Path, patience: Option<Duration>, return_on_signal: bool) -> Result<OwnedFd> {
     let address = address(path)?;
     let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
@@ -56,8 +57,8 @@ pub fn connect_to(path: &Path, patience: Option<Duration>, return_on_signal: boo
             let reason = format!("{}, after {attempts} attempt(s)", errno.desc());
             return Err(Error::ConnectFailed { path: path.display().to_string(), reason });
         }
-        let pause = PollTimeout::try_from(RETRY.min(left)).unwrap_or(PollTimeout::ZERO);
-        if poll(&mut [], pause) == Err(Errno::EINTR) && return_on_signal {
+        let interruption = wait([], Some(Instant::now() + RETRY.min(left)), true).interruption;
+        if interruption.is_some_and(|what| what.ends(return_on_signal)) {
             return Err(Error::Interrupted);
         }
     }

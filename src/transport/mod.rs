@@ -6,3 +6,4 @@ pub mod fd_passing;
 pub mod fork_guard;
 pub mod listener;
 pub mod stream;
+pub mod wait;

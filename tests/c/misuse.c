@@ -4,6 +4,7 @@
  * usage: misuse DIRECTORY     an empty directory with a short path, for sockets */
 #define _GNU_SOURCE
 #include <limits.h>
+#include <stddef.h>
 #include <sys/stat.h>
 
 #include "check.h"
@@ -138,6 +139,9 @@ static void null_arguments(plasma_client *client) {
   plasma_object_list_free(NULL);
   plasma_client_free(NULL);
   plasma_interrupt(NULL);
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_set_wake_fd(12345), "12345");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_set_wake_fd(-2), "-2");
+  OK(plasma_set_wake_fd(-1));
   CHECK(buffer == NULL && list == NULL);
 }
 
@@ -150,10 +154,17 @@ static void creating(plasma_client *client) {
   EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, UINT64_MAX, NULL, 0, NULL, &buffer), "18446744073709551615");
   EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, INT64_MAX, &byte, 1, NULL, &buffer), "9223372036854775808");
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_create(client, &id, 1, &byte, UINT64_MAX, NULL, &buffer), "metadata");
-  plasma_create_options options = {sizeof options, 0xf0};
+  plasma_create_options options = {sizeof options, 0xf0, 0, 0};
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_create(client, &id, 1, NULL, 0, &options, &buffer), "0xf0");
   options.struct_size = 0;
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_create(client, &id, 1, NULL, 0, &options, &buffer), "struct_size is 0");
+  options.struct_size = sizeof options, options.flags = 0, options.ttl_ms = -3;
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_create(client, &id, 1, NULL, 0, &options, &buffer), "ttl_ms is 0 or positive, not -3");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put(client, &id, &byte, 1, NULL, 0, &options), "not -3");
+  options.ttl_ms = 0, options.wait_ms = -2;
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_create(client, &id, 1, NULL, 0, &options, &buffer), "wait_ms is -1, 0 or positive, not -2");
+  options.wait_ms = -1;
+  EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, CAPACITY + 1, NULL, 0, &options, &buffer), "1048577");
   CHECK(buffer == NULL);
 
   EXPECT(PLASMA_OBJECT_NOT_FOUND, plasma_seal(client, &id), "0202");
@@ -187,6 +198,73 @@ static void creating_with_two(plasma_client *client, const char *socket) {
   plasma_buffer_release(buffer);
   OK(plasma_abort(other, &id));
   plasma_client_free(other);
+}
+
+/* The two fields behind `flags` came later: what lies there in an older struct is not the library's to read. */
+static void older_options(plasma_client *client) {
+  plasma_object_id id = id_of(20), other = id_of(21);
+  plasma_create_options create = {offsetof(plasma_create_options, ttl_ms), PLASMA_CREATE_NO_EVICT, -3, -3};
+  tensor_write_options tensor = {offsetof(tensor_write_options, ttl_ms), PLASMA_CREATE_NO_EVICT, NULL, 0, -3, -3};
+  uint8_t byte = 0;
+  float number = 1;
+  DLTensor scalar = {&number, {kDLCPU, 0}, 0, {kDLFloat, 32, 1}, NULL, NULL, 0};
+  OK(plasma_put(client, &id, &byte, 1, NULL, 0, &create));
+  OK(tensor_write(client, &other, &scalar, &tensor));
+  OK(plasma_delete(client, &id, 1, NULL));
+  OK(plasma_delete(client, &other, 1, NULL));
+  tensor.struct_size = sizeof tensor;
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_write(client, &other, &scalar, &tensor), "wait_ms");
+}
+
+static void pinning(plasma_client *client) {
+  plasma_object_id ids[2] = {id_of(16), id_of(17)};
+  plasma_object_list *list = NULL;
+  plasma_object_info info = {.struct_size = sizeof info};
+  uint64_t evicted = 1;
+  plasma_buffer *buffer = NULL;
+
+  NULL_REFUSED(plasma_pin(NULL, ids, 1), "client");
+  NULL_REFUSED(plasma_pin(client, NULL, 1), "object_ids");
+  NULL_REFUSED(plasma_unpin(NULL, ids, 1), "client");
+  NULL_REFUSED(plasma_unpin(client, NULL, 1), "object_ids");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_pin(client, ids, SIZE_MAX), "object_ids");
+  OK(plasma_pin(client, NULL, 0));
+  put(client, &ids[0], 10, 16);
+  EXPECT(PLASMA_OBJECT_NOT_FOUND, plasma_pin(client, ids, 2), "1111");
+  EXPECT(PLASMA_OBJECT_NOT_FOUND, plasma_unpin(client, ids, 2), "1111");
+  OK(plasma_create(client, &ids[1], 1, NULL, 0, NULL, &buffer));
+  EXPECT(PLASMA_OBJECT_NOT_SEALED, plasma_pin(client, ids, 2), "1111");
+  plasma_buffer_release(buffer);
+  OK(plasma_abort(client, &ids[1]));
+
+  OK(plasma_pin(client, ids, 1));
+  OK(plasma_list(client, &list));
+  OK(plasma_object_list_get(list, 0, &info));
+  CHECK(info.pinned);
+  plasma_object_list_free(list);
+  OK(plasma_evict(client, UINT64_MAX, &evicted));
+  CHECK(evicted == 0);
+  OK(plasma_unpin(client, ids, 1));
+  OK(plasma_evict(client, UINT64_MAX, &evicted));
+  CHECK(evicted == 10);
+}
+
+/* An object that lives for a millisecond is gone when another one gets its room. */
+static void times(plasma_client *client) {
+  plasma_object_id id = id_of(18), next = id_of(19);
+  plasma_create_options options = {sizeof options, PLASMA_CREATE_NO_EVICT, 1, -1};
+  plasma_buffer *buffer = NULL;
+  bool contained = true;
+  OK(plasma_create(client, &id, CAPACITY, NULL, 0, &options, &buffer));
+  OK(plasma_seal(client, &id));
+  plasma_buffer_release(buffer);
+  OK(plasma_create(client, &next, CAPACITY, NULL, 0, &options, &buffer));
+  OK(plasma_contains(client, &id, &contained));
+  CHECK(!contained);
+  options.wait_ms = 1;
+  EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, 1, NULL, 0, &options, &buffer), "holds most: 1048576 bytes");
+  plasma_buffer_release(buffer);
+  OK(plasma_abort(client, &next));
 }
 
 static void empty_object(plasma_client *client) {
@@ -383,6 +461,9 @@ int main(int argc, char **argv) {
   null_arguments(client);
   creating(client);
   creating_with_two(client, socket);
+  older_options(client);
+  pinning(client);
+  times(client);
   empty_object(client);
   getting(client);
   deleting(client);

@@ -63,11 +63,11 @@ static void null_arguments(plasma_client *client) {
   NULL_REFUSED(tensor_read_versioned(client, &id, 0, 0, NULL), "out");
   NULL_REFUSED(tensor_from_buffer(NULL, &legacy), "buffer");
   NULL_REFUSED(tensor_from_buffer_versioned(NULL, &versioned), "buffer");
-  tensor_write_options options = {sizeof options, 0, NULL, 5};
+  tensor_write_options options = {.struct_size = sizeof options, .metadata_size = 5};
   NULL_REFUSED(tensor_write(client, &id, &tensor, &options), "metadata");
   options.struct_size = 0;
   EXPECT(PLASMA_INVALID_ARGUMENT, tensor_write(client, &id, &tensor, &options), "struct_size is 0");
-  options = (tensor_write_options){sizeof options, 0x100, NULL, 0};
+  options = (tensor_write_options){.struct_size = sizeof options, .flags = 0x100};
   EXPECT(PLASMA_INVALID_ARGUMENT, tensor_create(client, &id, FLOAT32, 3, shape, &options, &legacy), "0x100");
   CHECK(legacy == NULL && versioned == NULL && buffer == NULL);
 }

@@ -139,6 +139,37 @@ static void ended_by_a_signal(const char *socket) {
   plasma_client_free(client);
 }
 
+/* Keeps the thread that waits awake: it hands out the answers to these calls. */
+static void *ask(void *id) {
+  bool contained = false;
+  while (!finished) {
+    OK(plasma_contains(shared, id, &contained));
+  }
+  return NULL;
+}
+
+static void *wait_and_watch(void *pipe) {
+  OK(plasma_set_wake_fd(*(int *)pipe));
+  return wait_in_vain(shared);
+}
+
+/* One byte in a pipe ends the wait, whatever the thread does at that moment and although nobody sends it twice. */
+static void ended_by_a_byte_in_a_pipe(void) {
+  plasma_object_id other = id_of(60);
+  for (int i = 0; i < 40; i++) {
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    finished = 0;
+    pthread_t waiting = start(wait_and_watch, &ends[0]);
+    pthread_t asking[2] = {start(ask, &other), start(ask, &other)};
+    sleep_ms(i % 4 * 2);
+    CHECK(write(ends[1], "", 1) == 1);
+    CHECK(pthread_join(waiting, NULL) == 0);
+    CHECK(pthread_join(asking[0], NULL) == 0 && pthread_join(asking[1], NULL) == 0);
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+  }
+}
+
 /* On any other connection, it does not. */
 static void not_ended_by_a_signal(void) {
   plasma_object_id awaited = id_of(52);
@@ -218,6 +249,7 @@ int main(int argc, char **argv) {
   many_threads_on_one_handle();
   interrupted_from_a_signal_handler();
   ended_by_a_signal(argv[1]);
+  ended_by_a_byte_in_a_pipe();
   not_ended_by_a_signal();
   timeouts_are_kept();
   buffers_outlive_everything();

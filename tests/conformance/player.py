@@ -6,6 +6,7 @@ A step that would end the old daemon or the old client whatever ours does is lef
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import select
@@ -90,12 +91,12 @@ class Player:
             reply = self.attempt(operation, number, arguments)
         else:
             return {"reply": "left out: not connected"}
-        seen = self.look(number)
+        seen = self.look()
         return {"reply": reply, **(self.make_alike(seen) if self.why_evict else seen)}
 
-    def look(self, number: Optional[int] = None) -> Dict[str, Reply]:
-        """The store as it is once it has dealt with all that this client sent."""
-        self.settle(number)
+    def look(self) -> Dict[str, Reply]:
+        """The store as it is once it has dealt with all that was sent."""
+        self.settle()
         return {"objects": self.objects(), "figures": self.figures(), "events": self.events()}
 
     def attempt(self, operation: str, number: int, arguments: List[Any]) -> Reply:
@@ -119,14 +120,15 @@ class Player:
             after["events"][number] = sorted(seen["events"][number] + events)
         return {"why evict": self.why_evict, "before": {**seen, "events": None}, **after}
 
-    def settle(self, number: Optional[int]) -> None:
+    def settle(self) -> None:
         """Returns when the store has dealt with what was sent without waiting for an answer.
 
-        That is a release, for which the same connection asks, and the end of a connection, for which another asks twice:
-        the second time the store has been through all sockets since.
+        That is a release, a subscription and its socket, for which the same connection asks, and the end of a connection,
+        for which another asks twice: the second time the store has been through all sockets since. What happens in one
+        connection at the wish of another, such as an event, has happened before the store answers that other one.
         """
-        if number in self.clients:
-            self.clients[number].plasma.contains(self.id(NOWHERE))
+        for client in self.clients.values():
+            client.plasma.contains(self.id(NOWHERE))
         for _ in range(2):
             self.watcher.contains(self.id(NOWHERE))
 
@@ -225,6 +227,9 @@ class Player:
         return self.objects(client.plasma)
 
     def delete(self, client: Client, numbers: List[int]) -> Reply:
+        held = {number for other in self.clients.values() for number in other.held()}
+        if held & set(numbers) and any(other.quota for other in self.clients.values()):
+            return "left out: the old store would go on counting it in the quota of its maker"
         client.plasma.delete([self.id(number) for number in numbers])
         for other in self.clients.values():
             if other is not client:
@@ -264,7 +269,7 @@ class Player:
             return "left out: a second subscription ends the old store"
         client.plasma.subscribe()
         client.events = client.plasma.get_notification_socket().detach()
-        self.settle(None)
+        self.settle()
         return sorted(self.events_of(client))
 
     def fill(self, client: Client, first: int, count: int, size: int) -> Reply:
@@ -277,7 +282,7 @@ class Player:
         if other is client or self.id(number) in self.watcher.list():
             return "left out: there is nothing to wait for"
         waiting = Waiting(client, self.id(number))
-        for _ in range(2):
+        for _ in range(2):  # as in `settle`: the store has read the request
             self.watcher.contains(self.id(NOWHERE))
         if inline:
             made = self.attempt("create_and_seal", other_number, [number, size, 1])
@@ -320,5 +325,6 @@ class Waiting:
 
 def play(path: str, script: Script) -> List[Dict[str, Reply]]:
     """Plays it all; one entry for each step."""
+    gc.disable()  # a buffer lives until the script lets go of it, and not until the collector happens to come by
     player = Player(path)
     return [player.play(step) for step in script.steps]

@@ -106,6 +106,8 @@ fn requests() -> Vec<Request> {
         Request::CreateAndSealBatch { objects: vec![inline(ID), inline(OTHER)], evict_if_full: true },
         Request::RefreshLru { ids: vec![ID, OTHER] },
         Request::Cancel { number: 7 },
+        Request::Pin { ids: vec![ID, OTHER], pinned: true },
+        Request::CancelCreate { number: 7, id: ID },
     ]
 }
 
@@ -120,6 +122,7 @@ fn replies() -> Vec<Reply> {
         create_time: 1_700_000_000,
         construct_duration,
         digest,
+        pinned: state == ObjectState::Sealed,
     };
     vec![
         Reply::Abort { id: ID, outcome: Err(Refusal::ObjectAlreadySealed) },
@@ -132,6 +135,7 @@ fn replies() -> Vec<Reply> {
         Reply::DebugString("figures".into()),
         Reply::CreateAndSealBatch { outcome: Err(Refusal::OutOfMemory) },
         Reply::RefreshLru,
+        Reply::Pin { outcomes: vec![Ok(()), Err(Refusal::ObjectNotSealed)] },
     ]
 }
 
@@ -175,7 +179,8 @@ fn file_name(case: &str) -> String {
 }
 
 /// Games of the engine, in the bytes that `fuzz/src/engine.rs` reads: the limit, then steps. A request is step 9, the peer,
-/// the number, the kind and its fields; a create's fields are id, size, how the size is meant, metadata, evict, device.
+/// the number, the kind and its fields; a create's fields are id, size, how the size is meant, metadata, evict, device. Kind 3 is
+/// a create with a time to live and a time to wait in front of them.
 fn games() -> Vec<Seed> {
     const OLD: &[u8] = &[0];
     const NATIVE: &[u8] = &[1];
@@ -184,7 +189,14 @@ fn games() -> Vec<Seed> {
     let release = |peer, name| vec![9, peer, 3, 10, name];
     let get = |peer, names: [u8; 2], timeout| vec![9, peer, 4, 8, 2, names[0], names[1], timeout];
     let put = |peer, name, size| [create(peer, name, size), seal(peer, name), release(peer, name)].concat();
+    // Of nearly the whole store; the last is which of the times to wait.
+    let wait = |peer, name, time| vec![9, peer, 6, 3, 0, time, name, 150, 2, 3, 1, 0];
+    let timed = [&[9, 0, 1, 3, 2, 1, 1, 9, 2, 3, 1, 0][..], &seal(0, 1), &release(0, 1)].concat();
+    let pin = |name| vec![9, 0, 1, 24, 1, name, 1];
     let game = |limit: u8, steps: &[&[u8]]| [&[limit][..], &steps.concat()].concat();
+    let delete = [9, 0, 1, 13, 1, 1];
+    let spill = [put(0, 1, 70), put(0, 2, 70), create(1, 3, 70)].concat();
+    let back = [get(0, [1, 2], 0), get(1, [1, 1], 1)].concat();
     let big = [9, 0, 1, 0, 3, 60, 5, 0, 1, 0];
     vec![
         ("put_and_get".into(), game(1, &[OLD, NATIVE, &put(0, 1, 9), &get(1, [1, 1], 0), &release(1, 1)])),
@@ -198,6 +210,24 @@ fn games() -> Vec<Seed> {
         ("abort".into(), game(2, &[NATIVE, &create(0, 1, 5), &[9, 0, 1, 12, 1], &[9, 0, 1, 12, 1]])),
         ("inline".into(), game(1, &[OLD, &[9, 0, 1, 19, 4, 1, 2, 1], &[9, 0, 1, 20, 2, 4, 1, 3, 5, 2, 4, 1]])),
         ("subscribe_and_quota".into(), game(1, &[OLD, &[9, 0, 1, 22, 0], &[9, 0, 1, 21, 1, 9, 4], &put(0, 1, 9)])),
+        (
+            "waits_for_room".into(),
+            game(
+                0,
+                &[NATIVE, NATIVE, &create(0, 1, 150), &wait(1, 2, 0), &wait(1, 3, 3), &[3, 60], &[9, 0, 1, 12, 1, 5]],
+            ),
+        ),
+        ("create_cancelled".into(), game(0, &[NATIVE, &create(0, 1, 150), &wait(0, 2, 0), &[9, 0, 6, 25, 6, 2]])),
+        ("pinned_and_timed".into(), game(0, &[NATIVE, &timed, &pin(1), &put(0, 2, 150), &put(0, 3, 150), &[3, 60]])),
+        (
+            "external".into(),
+            game(128, &[OLD, NATIVE, &spill, &[8, 1], &seal(1, 3), &release(1, 3), &back, &[8, 1, 8, 1]]),
+        ),
+        (
+            "external_fails".into(),
+            game(129, &[OLD, NATIVE, &spill, &[8, 0], &[9, 1, 1, 16, 90, 4], &back, &[8, 1, 8, 0]]),
+        ),
+        ("external_meanwhile".into(), game(128, &[NATIVE, NATIVE, &spill, &back, &delete, &[2, 1], &[8, 1, 8, 1]])),
         ("wire".into(), game(1, &[OLD, &[6, 0, 0, 19, 0, 0, 6, 0, 0, 17, 0, 0]])),
     ]
 }

@@ -76,9 +76,9 @@ def test_the_flags_are_those_of_the_daemon() -> None:
     assert real == set(re.findall(r"^\| (?:`-\w`, )?`(--[a-z]+)", README, flags=re.MULTILINE)), told.stdout
 
 
-@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "python-ctypes/README.md", "docs/architecture.md", "docs/compatibility.md",
-                                  "docs/dependencies.md", "docs/formats.md", "docs/native-path.md",
-                                  "docs/testing.md", "docs/wire-protocol.md"])
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "python-ctypes/README.md", "docs/architecture.md", "docs/benchmarks.md", "docs/compatibility.md",
+                                  "docs/dependencies.md", "docs/formats.md", "docs/native-path.md", "docs/testing.md",
+                                  "docs/wire-protocol.md"])
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
@@ -101,11 +101,11 @@ def test_the_compiler_is_the_one_that_cargo_asks_for() -> None:
 
 def dependencies() -> set[str]:
     """Every crate and PyPI package that the project names as its own need."""
-    manifest = (ROOT / "Cargo.toml").read_text("utf-8")
+    manifest = "".join((ROOT / path).read_text("utf-8") for path in ("Cargo.toml", "bench/iceoryx2/Cargo.toml"))
     heading = r"^\[(?:target\.'.*'\.)?(?:dev-|build-)?dependencies\]\n"
     sections = re.findall(heading + r"(.*?)(?=^\[|\Z)", manifest, re.DOTALL | re.MULTILINE)
     crates = {name for section in sections for name in re.findall(r"^([\w-]+) =", section, re.MULTILINE)}
-    lists = [ROOT / "demo" / "requirements.txt", ROOT / "tests" / "requirements.txt"]
+    lists = [ROOT / directory / "requirements.txt" for directory in ("demo", "tests", "bench")]
     packages = {name for path in lists for name in re.findall(r"^([\w-]+)", path.read_text("utf-8"), re.MULTILINE)}
     assert len(crates) > 10 and len(packages) > 4
     return crates | packages

@@ -1,16 +1,18 @@
-//! What the tests of store and client share: a watchdog, a daemon of one's own, a peer that speaks the bare wire, and
-//! random numbers.
+//! What the tests of store and client share: a watchdog, a daemon of one's own, a peer that speaks the bare wire, random
+//! numbers, and how much is played.
 // Each test crate takes what it needs.
 #![allow(dead_code, unused_imports)]
 
 mod daemon;
 mod random;
 mod raw_peer;
+mod soak;
 mod watchdog;
 
 pub use daemon::{Daemon, process};
 pub use random::Random;
 pub use raw_peer::RawPeer;
+pub use soak::{is_soaking, progress, report, times};
 pub use watchdog::{Watchdog, eventually};
 
 use plasma_store::client::{Client, ConnectOptions};

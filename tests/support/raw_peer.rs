@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use plasma_store::object::{Location, ObjectId};
+use plasma_store::object::{Location, ObjectId, ObjectState};
 use plasma_store::protocol::frame::{Dialect, encode};
 use plasma_store::protocol::{Refusal, Refused, Reply, Request};
 use plasma_store::transport::fd_passing::receive;
@@ -120,7 +120,15 @@ impl RawPeer {
     }
 
     pub fn create(&mut self, id: ObjectId, data_size: i64) -> Result<Location, Refused> {
-        self.create_with(&Request::Create { id, data_size, metadata_size: 0, evict_if_full: true, device_num: 0 })
+        self.create_with(&Request::Create {
+            id,
+            data_size,
+            metadata_size: 0,
+            evict_if_full: true,
+            device_num: 0,
+            ttl_ms: 0,
+            wait_ms: 0,
+        })
     }
 
     pub fn seal(&mut self, id: ObjectId) -> Result<(), Refusal> {
@@ -161,5 +169,17 @@ impl RawPeer {
         let Reply::DebugString(text) = self.ask(&Request::GetDebugString) else { panic!("no debug string") };
         let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim_start_matches(": ").trim_end_matches('%').parse().unwrap()
+    }
+
+    /// Bytes used must be those of the sealed objects, of which nobody holds any, and nothing else may be there. Returns them.
+    pub fn check_rest(&mut self) -> u64 {
+        let Reply::List { objects } = self.ask(&Request::List) else { panic!("no list") };
+        assert!(
+            objects.iter().all(|object| object.state == ObjectState::Sealed && object.ref_count == 0),
+            "{objects:?}"
+        );
+        let sealed: u64 = objects.iter().map(|object| object.data_size + object.metadata_size).sum();
+        assert_eq!((self.figure("allocated bytes"), self.figure("pinned bytes")), (sealed, 0));
+        sealed
     }
 }

@@ -86,8 +86,13 @@ impl Workshop {
 
     /// Starts the daemon, with a socket and memory of its own.
     pub fn daemon(&self, capacity: u32) -> Daemon {
+        self.daemon_of(Path::new(env!("CARGO_BIN_EXE_plasma-store-server")), capacity)
+    }
+
+    /// The same with another program that takes these flags, at the same socket: one after the other.
+    pub fn daemon_of(&self, program: &Path, capacity: u32) -> Daemon {
         let socket = self.path("daemon.sock");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plasma-store-server"));
+        let mut command = Command::new(program);
         command.arg("-s").arg(&socket).arg("-m").arg(capacity.to_string()).stdin(Stdio::null());
         let daemon = Daemon { process: command.spawn().unwrap(), socket };
         let begin = Instant::now();

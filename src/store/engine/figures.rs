@@ -1,11 +1,20 @@
-//! The figures that old Plasma's debug string has, in its words and order; old programs search it.
+//! Figures for people: old Plasma's debug string, in its words and order, since old programs search it; and why the store is
+//! full.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
+use std::time::Duration;
 
-use crate::store::engine::Engine;
+use crate::protocol::Refused;
+use crate::store::engine::creation::out_of_memory;
+use crate::store::engine::{Engine, Now};
 use crate::store::eviction::LeastRecentlyUsed;
 use crate::store::objects::Object;
+use crate::store::peers::PeerId;
 use crate::store::space::Pages;
+
+/// The log says at most this often that the store is full: whoever is refused may try again at once.
+const FULL_LOG_PAUSE: Duration = Duration::from_secs(1);
 
 impl<P: Pages> Engine<P> {
     pub(super) fn describe(&self) -> String {
@@ -29,6 +38,41 @@ impl<P: Pages> Engine<P> {
             }
         }
         text
+    }
+
+    /// What a create that finds no room is told, and the log with it.
+    pub(super) fn full(&mut self, peer: PeerId, size: u64, now: Now) -> Refused {
+        let text = self.describe_full(size);
+        if self.full_logged.is_none_or(|last| now.instant.saturating_duration_since(last) >= FULL_LOG_PAUSE) {
+            self.full_logged = Some(now.instant);
+            log::warn!("store full for {}: {text}", self.describe_peer(peer));
+        }
+        out_of_memory(text)
+    }
+
+    pub(super) fn describe_full(&self, size: u64) -> String {
+        let mut text = format!(
+            "an object of {size} bytes does not fit: capacity {}, used {}, of which {} cannot be evicted ({} are pinned), \
+             largest free extent {}",
+            self.space.limit(),
+            self.space.used(),
+            self.space.used() - self.evictable.bytes(),
+            self.pinned_bytes,
+            self.space.largest_free(),
+        );
+        let most = self.peers.iter().max_by_key(|(peer, state)| (state.held_bytes, Reverse(**peer)));
+        if let Some((peer, state)) = most.filter(|(_, state)| state.held_bytes > 0) {
+            text += &format!(", {} holds most: {} bytes", self.describe_peer(*peer), state.held_bytes);
+        }
+        if !self.queue.is_empty() {
+            text += &format!(", creates that wait for room: {}", self.queue.len());
+        }
+        text + &self.why_no_room()
+    }
+
+    fn describe_peer(&self, peer: PeerId) -> String {
+        let process = self.peers.get(&peer).map_or("", |state| &state.process);
+        if process.is_empty() { format!("client {peer}") } else { process.to_owned() }
     }
 
     /// `capacity` is what the list began with, and what is left of that after quotas were granted.

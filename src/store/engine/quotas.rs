@@ -1,8 +1,8 @@
 //! Quotas: memory that a client reserves for what it creates.
 //!
 //! Objects that a client with a quota creates are its own: they wait in its list, also while in use, and nobody else's create
-//! evicts them. What does not fit its quota takes from its own oldest: those in use are demoted to the objects of all, the
-//! others evicted. When the client leaves, all are.
+//! evicts them. What does not fit its quota takes from its own oldest: those in use, or pinned, are demoted to the
+//! objects of all, the others evicted. When the client leaves, all are.
 
 use crate::object::ObjectId;
 use crate::protocol::Refusal;
@@ -50,12 +50,15 @@ impl<P: Pages> Engine<P> {
         self.peers.values().filter_map(|peer| peer.quota.as_ref()).map(|quota| quota.limit).sum()
     }
 
+    /// The client's quota, when no object of `size` bytes fits into it.
+    pub(super) fn quota_below(&self, peer: PeerId, size: u64) -> Option<u64> {
+        let quota = self.peers.get(&peer)?.quota.as_ref()?;
+        (size > quota.limit).then_some(quota.limit)
+    }
+
     /// Makes room for `size` bytes among the client's own objects, if it has a quota.
-    pub(super) fn make_room_in_quota(&mut self, peer: PeerId, size: u64) -> Result<(), String> {
-        let Some(quota) = self.peers.get(&peer).and_then(|peer| peer.quota.as_ref()) else { return Ok(()) };
-        if size > quota.limit {
-            return Err(format!("an object of {size} bytes is larger than the client's quota of {}", quota.limit));
-        }
+    pub(super) fn make_room_in_quota(&mut self, peer: PeerId, size: u64) {
+        let Some(quota) = self.peers.get(&peer).and_then(|peer| peer.quota.as_ref()) else { return };
         let mut missing = (quota.used + size).saturating_sub(quota.limit);
         let mut victims = Vec::new();
         for id in quota.objects.oldest_first() {
@@ -66,18 +69,17 @@ impl<P: Pages> Engine<P> {
             victims.push(id);
         }
         victims.into_iter().for_each(|id| self.demote_or_evict(id));
-        Ok(())
     }
 
     fn demote_or_evict(&mut self, id: ObjectId) {
         match self.objects.get(&id) {
             // Counted like an eviction, as old Plasma counts it.
-            Some(object) if object.holders > 0 => {
+            Some(object) if object.holders > 0 || object.pinned => {
                 let (owner, size) = (object.owner, object.size());
                 self.list_of(owner).count_eviction(size);
                 self.disown(id);
             }
-            _ => self.evict_one(id),
+            _ => drop(self.evict_one(id)),
         }
     }
 
@@ -106,9 +108,7 @@ impl<P: Pages> Engine<P> {
         let objects: Vec<_> = quota.objects.oldest_first().collect();
         for id in objects {
             self.disown(id);
-            if self.objects.get(&id).is_some_and(|object| object.is_sealed() && object.holders == 0) {
-                self.list(id);
-            }
+            self.list_if_idle(id);
         }
     }
 }

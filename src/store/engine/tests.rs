@@ -3,13 +3,16 @@
 
 mod create;
 mod delete;
+mod external;
 mod get;
 mod inline;
+mod lifetimes;
 mod model;
 mod pages;
 mod peers;
 mod quotas;
 mod subscribers;
+mod waiting;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -29,6 +32,8 @@ struct Ledger {
     calls: u64,
     /// `allocate` fails from the call with this number on, this many times.
     failures: Range<u64>,
+    /// The segment has all its memory from the start, and is so long.
+    fixed_length: Option<u64>,
     /// Bytes that came with requests, and where they went.
     written: Vec<(u64, Vec<u8>)>,
 }
@@ -56,6 +61,10 @@ impl Pages for FakePages {
         self.0.borrow_mut().written.push((offset, bytes.to_vec()));
         Ok(())
     }
+
+    fn fixed_length(&self) -> Option<u64> {
+        self.0.borrow().fixed_length
+    }
 }
 
 /// An engine, what its pages were asked for, and a clock that stands still until it is moved.
@@ -82,7 +91,15 @@ fn ids(names: &[u8]) -> Vec<ObjectId> {
 }
 
 fn create_of(name: u8, data_size: i64, metadata_size: i64) -> Request {
-    Request::Create { id: id(name), data_size, metadata_size, evict_if_full: true, device_num: 0 }
+    Request::Create {
+        id: id(name),
+        data_size,
+        metadata_size,
+        evict_if_full: true,
+        device_num: 0,
+        ttl_ms: 0,
+        wait_ms: 0,
+    }
 }
 
 impl Lab {
@@ -139,7 +156,7 @@ impl Lab {
 
     fn work(&mut self) {
         while self.engine.has_work() {
-            self.engine.work();
+            self.engine.work(self.now);
         }
     }
 
@@ -227,34 +244,56 @@ impl Lab {
     /// What must be true between any two requests.
     fn check(&self) {
         let engine = &self.engine;
-        let live: u64 = engine.objects.values().map(Object::size).sum();
-        assert_eq!(live, engine.space.used(), "bytes used are those of the objects");
+        let live: u64 = engine.objects.values().map(Object::size_here).sum();
+        let moves = &engine.external.moves;
+        let orphans: u64 = moves.values().filter(|moved| moved.orphan.is_some()).map(|moved| moved.leaving).sum();
+        assert_eq!(live + orphans, engine.space.used(), "bytes used are those of the objects");
+        assert_eq!(moves.values().map(|moved| moved.leaving).sum::<u64>(), engine.external.leaving);
+        assert!(engine.external.line.is_empty() || engine.external.leaving > 0, "somebody waits for nothing");
         assert!(engine.space.used() <= engine.space.limit());
         assert!(engine.space.backed() == self.pages.0.borrow().backed, "the books of pages are right");
-        let mut extents: Vec<_> = engine.objects.values().filter_map(|object| object.extent).collect();
+        let orphans = moves.values().filter_map(|moved| moved.orphan);
+        let mut extents: Vec<_> = engine.objects.values().filter_map(|object| object.extent).chain(orphans).collect();
         extents.sort_by_key(|extent| extent.offset);
         assert!(extents.windows(2).all(|two| two[0].offset + two[0].len <= two[1].offset), "objects overlap");
         for (id, object) in &engine.objects {
             let held_by = engine.peers.values().filter(|peer| peer.held.contains_key(id)).count();
             assert_eq!(object.holders as usize, held_by, "holders of {id}");
-            let listed = object.owner.is_some() || object.is_sealed() && held_by == 0;
+            let listed = match object.residence {
+                Residence::Here => object.owner.is_some() || object.is_sealed() && held_by == 0 && !object.pinned,
+                Residence::Leaving(_) => false,
+                Residence::Away | Residence::Returning => {
+                    assert!(object.is_sealed() && object.saved && held_by == 0, "{id} is away");
+                    false
+                }
+            };
             assert_eq!(object.age.is_some(), listed, "{id} is in the order of eviction, or not");
-            assert!(!(object.doomed && held_by == 0), "{id} should be gone");
+            let is_returning = object.residence == Residence::Returning;
+            assert!(!object.doomed || held_by > 0 || is_returning, "{id} should be gone");
             let unsealed_of = engine.peers.iter().filter(|(_, peer)| peer.unsealed.contains(id)).map(|(peer, _)| *peer);
-            let expected = (!object.is_sealed()).then_some(object.creator);
+            let expected = (!object.is_sealed()).then_some(object.created_by.peer);
             assert!(unsealed_of.eq(expected), "whose unsealed object {id} is");
         }
         let held = engine.peers.values().flat_map(|peer| peer.held.iter());
         assert!(held.clone().all(|(id, _)| engine.objects.contains_key(id)), "a hold on nothing");
         assert!(held.clone().all(|(_, count)| *count > 0));
+        for peer in engine.peers.values() {
+            let bytes = peer.held.keys().map(|id| engine.objects[id].size()).sum::<u64>();
+            assert_eq!(peer.held_bytes, bytes, "bytes that a peer holds");
+        }
+        let pinned = engine.objects.values().filter(|object| object.pinned);
+        assert_eq!(engine.pinned_bytes, pinned.map(Object::size).sum::<u64>());
+        let ends = engine.objects.iter().filter_map(|(id, object)| Some((object.expires?, *id)));
+        assert_eq!(engine.expiries, ends.collect());
         let listed = |owner| {
             let mut ids: Vec<_> = engine.objects.iter().filter(|(_, object)| object.owner == owner).collect();
             ids.retain(|(_, object)| object.age.is_some());
             (ids.len(), ids.iter().map(|(_, object)| object.size()).sum::<u64>())
         };
-        assert_eq!(engine.evictable.oldest_first().count(), listed(None).0);
+        assert_eq!((engine.evictable.oldest_first().count(), engine.evictable.bytes()), listed(None));
         for (peer, quota) in engine.peers.iter().filter_map(|(peer, state)| Some((peer, state.quota.as_ref()?))) {
             assert_eq!((quota.objects.oldest_first().count(), quota.used), listed(Some(*peer)), "quota of peer {peer}");
+            assert_eq!(quota.objects.bytes(), quota.used);
         }
         let owners: HashSet<_> = engine.objects.values().filter_map(|object| object.owner).collect();
         assert!(owners.iter().all(|owner| engine.peers[owner].quota.is_some()), "an owner without a quota");
@@ -265,7 +304,9 @@ impl Lab {
         assert_eq!(self.effects().len(), 0);
         assert_eq!((self.used(), self.engine.objects.len()), (0, 0));
         assert_eq!((self.figure("allocated bytes"), self.figure("pinned bytes")), (0, 0));
-        assert!(self.engine.waiters.is_empty() && self.engine.growing.is_empty());
+        assert!(self.engine.waiters.is_empty() && self.engine.growing.is_empty() && self.engine.queue.is_clean());
+        assert!(self.engine.external.moves.is_empty() && self.engine.external.line.is_empty());
+        assert_eq!(self.engine.external.promised, 0);
         assert_eq!(self.engine.next_deadline(), None);
     }
 }

@@ -43,7 +43,15 @@ fn sizes_that_cannot_be_are_refused_with_their_numbers() {
     }
     let most = lab.create_with(peer, create_of(1, i64::MAX, i64::MAX)).unwrap_err();
     assert!(most.detail.contains("18446744073709551614"), "{}", most.detail);
-    let device = Request::Create { id: id(1), data_size: 1, metadata_size: 0, evict_if_full: true, device_num: 3 };
+    let device = Request::Create {
+        id: id(1),
+        data_size: 1,
+        metadata_size: 0,
+        evict_if_full: true,
+        device_num: 3,
+        ttl_ms: 0,
+        wait_ms: 0,
+    };
     assert!(lab.create_with(peer, device).unwrap_err().detail.contains('3'));
     assert_eq!(lab.names(), [9], "nothing went for an object that cannot be");
 }
@@ -169,8 +177,15 @@ fn nobody_goes_for_a_create_that_fails_anyway() {
     // Half of the store is held: what is left would not do.
     assert!(lab.get(native, &[5, 6, 7, 8, 9], 0).is_some());
     assert!(lab.create(native, 10, 600_000).is_err());
-    let polite =
-        Request::Create { id: id(10), data_size: 99_000, metadata_size: 0, evict_if_full: false, device_num: 0 };
+    let polite = Request::Create {
+        id: id(10),
+        data_size: 99_000,
+        metadata_size: 0,
+        evict_if_full: false,
+        device_num: 0,
+        ttl_ms: 0,
+        wait_ms: 0,
+    };
     assert!(lab.create_with(native, polite).is_err());
     assert_eq!(lab.names(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }

@@ -20,7 +20,8 @@ enum Answer {
     Get(Asker, Vec<u8>, Vec<Option<u64>>),
     Delete(Asker, Vec<Option<Refusal>>),
     Contains(Asker, bool),
-    List(Asker, BTreeMap<u8, (bool, u64, u32)>),
+    List(Asker, BTreeMap<u8, (bool, u64, u32, bool)>),
+    Pin(Asker, Vec<Option<Refusal>>),
     Evict(Asker, u64),
     Refreshed(Asker),
     Closed(PeerId),
@@ -29,9 +30,12 @@ enum Answer {
 #[derive(Debug)]
 struct Thing {
     size: u64,
-    creator: PeerId,
+    created_by: Asker,
     sealed: bool,
     doomed: bool,
+    pinned: bool,
+    ttl: u64,
+    end: Option<u64>,
     holds: BTreeMap<PeerId, u32>,
 }
 
@@ -43,6 +47,17 @@ struct Wait {
     deadline: Option<u64>,
 }
 
+/// A create, as far as it matters here.
+#[derive(Clone, Debug)]
+struct Wish {
+    asker: Asker,
+    name: u8,
+    size: u64,
+    evict: bool,
+    ttl: u64,
+    deadline: Option<u64>,
+}
+
 #[derive(Debug, Default)]
 struct Model {
     native: BTreeMap<PeerId, bool>,
@@ -50,6 +65,10 @@ struct Model {
     /// Names that may be evicted, oldest first.
     order: Vec<u8>,
     waits: Vec<Wait>,
+    /// Creates that wait for room, in the order of asking.
+    queue: Vec<Wish>,
+    /// Bytes that others took since the first in the queue became the first.
+    passed: u64,
     clock: u64,
     answers: Vec<Answer>,
 }
@@ -74,7 +93,7 @@ impl Model {
             thing.holds.remove(&peer);
             if thing.holds.is_empty() && thing.doomed {
                 self.things.remove(&name);
-            } else if thing.holds.is_empty() {
+            } else if thing.holds.is_empty() && !thing.pinned {
                 self.order.push(name);
             }
         }
@@ -88,34 +107,102 @@ impl Model {
         freed
     }
 
-    fn create(
-        &mut self,
-        asker: Asker,
-        name: u8,
-        data: i64,
-        metadata: i64,
-        evict: bool,
-        device: i32,
-    ) -> Option<Refusal> {
-        if self.things.contains_key(&name) {
-            return Some(Refusal::ObjectExists);
-        }
-        if device != 0 || data < 0 || metadata < 0 {
-            return Some(Refusal::OutOfMemory);
-        }
-        let size = data as u64 + metadata as u64;
-        let missing = (self.used() + size).saturating_sub(LIMIT);
+    /// Makes the object if there is room for it.
+    fn make(&mut self, wish: &Wish) -> bool {
+        let missing = (self.used() + wish.size).saturating_sub(LIMIT);
         if missing > 0 {
             let evictable: u64 = self.order.iter().map(|name| self.things[name].size).sum();
-            if !evict || evictable < missing {
-                return Some(Refusal::OutOfMemory);
+            if !wish.evict || evictable < missing {
+                return false;
             }
-            self.evict(if self.native[&asker.peer] { missing } else { missing.max(LIMIT / 5) });
+            self.evict(if self.native[&wish.asker.peer] { missing } else { missing.max(LIMIT / 5) });
         }
-        let thing = Thing { size, creator: asker.peer, sealed: false, doomed: false, holds: BTreeMap::new() };
-        self.things.insert(name, thing);
-        self.hold(name, asker.peer);
-        None
+        let (size, created_by, ttl) = (wish.size, wish.asker, wish.ttl);
+        let thing = Thing {
+            size,
+            created_by,
+            ttl,
+            sealed: false,
+            doomed: false,
+            pinned: false,
+            end: None,
+            holds: BTreeMap::new(),
+        };
+        self.things.insert(wish.name, thing);
+        self.hold(wish.name, wish.asker.peer);
+        true
+    }
+
+    /// Why nothing can ever come of it.
+    fn hopeless(&self, wish: &Wish) -> Option<Refusal> {
+        match self.things.contains_key(&wish.name) {
+            true => Some(Refusal::ObjectExists),
+            false => (wish.size > LIMIT).then_some(Refusal::OutOfMemory),
+        }
+    }
+
+    fn create(&mut self, wish: Wish, waits: bool) {
+        if let Some(refusal) = self.hopeless(&wish) {
+            return self.answers.push(Answer::Create(wish.asker, wish.name, Some(refusal)));
+        }
+        let pinned: u64 = self.things.values().filter(|thing| thing.pinned).map(|thing| thing.size).sum();
+        let kept = self
+            .queue
+            .first()
+            .is_some_and(|first| wish.size > 0 && first.size + pinned <= LIMIT && self.passed + wish.size > LIMIT);
+        if (self.queue.is_empty() || !waits) && !kept && self.make(&wish) {
+            self.passed += if self.queue.is_empty() { 0 } else { wish.size };
+            self.answers.push(Answer::Create(wish.asker, wish.name, None));
+        } else if waits {
+            self.queue.push(wish);
+        } else {
+            self.answers.push(Answer::Create(wish.asker, wish.name, Some(Refusal::OutOfMemory)));
+        }
+    }
+
+    /// Takes a create out of the queue.
+    fn unqueue(&mut self, at: usize) -> Wish {
+        self.passed = if at == 0 { 0 } else { self.passed };
+        self.queue.remove(at)
+    }
+
+    /// Serves those who wait for room, while the first one can be.
+    fn serve(&mut self) {
+        while let Some(first) = self.queue.first().cloned() {
+            let refusal = self.hopeless(&first);
+            if refusal.is_none() && !self.make(&first) {
+                return;
+            }
+            self.unqueue(0);
+            self.answers.push(Answer::Create(first.asker, first.name, refusal));
+        }
+    }
+
+    fn cancel_create(&mut self, asker: Asker, name: u8) {
+        if let Some(at) = self.queue.iter().position(|wish| wish.asker == asker) {
+            let wish = self.unqueue(at);
+            self.answers.push(Answer::Create(asker, wish.name, Some(Refusal::OutOfMemory)));
+        } else if self.things.get(&name).is_some_and(|thing| !thing.sealed && thing.created_by == asker) {
+            self.things.remove(&name);
+        }
+    }
+
+    fn pin(&mut self, names: &[u8], pinned: bool) -> Vec<Option<Refusal>> {
+        let refusal = |name: &u8| match self.things.get(name) {
+            None => Some(Refusal::ObjectNotFound),
+            Some(thing) => (!thing.sealed).then_some(Refusal::ObjectNotSealed),
+        };
+        let refusals: Vec<_> = names.iter().map(refusal).collect();
+        for name in names.iter().filter(|_| refusals.iter().all(Option::is_none)) {
+            let thing = self.things.get_mut(name).unwrap();
+            if pinned {
+                self.order.retain(|other| other != name);
+            } else if thing.pinned && thing.holds.is_empty() {
+                self.order.push(*name);
+            }
+            thing.pinned = pinned;
+        }
+        refusals
     }
 
     fn seal(&mut self, asker: Asker, name: u8) -> Option<Refusal> {
@@ -123,10 +210,11 @@ impl Model {
         if thing.sealed {
             return Some(Refusal::ObjectAlreadySealed);
         }
-        if thing.creator != asker.peer {
+        if thing.created_by.peer != asker.peer {
             return Some(Refusal::ObjectNotFound);
         }
         thing.sealed = true;
+        thing.end = (thing.ttl > 0).then(|| self.clock.saturating_add(thing.ttl));
         let size = thing.size;
         for at in 0..self.waits.len() {
             // A peer that gave back what it was not told of yet is told where it was, and does not hold it.
@@ -178,8 +266,11 @@ impl Model {
 
     fn disconnect(&mut self, peer: PeerId) {
         self.native.remove(&peer);
+        while let Some(at) = self.queue.iter().position(|wish| wish.asker.peer == peer) {
+            self.unqueue(at);
+        }
         self.waits.retain(|wait| wait.asker.peer != peer);
-        self.things.retain(|_, thing| thing.sealed || thing.creator != peer);
+        self.things.retain(|_, thing| thing.sealed || thing.created_by.peer != peer);
         let held: Vec<u8> = self.things.iter().filter(|(_, t)| t.holds.contains_key(&peer)).map(|(n, _)| *n).collect();
         held.into_iter().for_each(|name| self.unhold(name, peer, true));
     }
@@ -187,15 +278,27 @@ impl Model {
     fn handle(&mut self, asker: Asker, request: &Request) {
         let name = |id: &ObjectId| id.as_bytes()[0];
         let answer = match request {
-            Request::Create { id, data_size, metadata_size, evict_if_full, device_num } => {
-                let refusal = self.create(asker, name(id), *data_size, *metadata_size, *evict_if_full, *device_num);
-                Answer::Create(asker, name(id), refusal)
+            Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms } => {
+                if *device_num != 0 || *data_size < 0 || *metadata_size < 0 {
+                    return self.answers.push(Answer::Create(asker, name(id), Some(Refusal::OutOfMemory)));
+                }
+                let size = *data_size as u64 + *metadata_size as u64;
+                let deadline = (*wait_ms >= 0).then(|| self.clock + *wait_ms as u64);
+                let waits = self.native[&asker.peer] && (*wait_ms == -1 || *wait_ms > 0);
+                let wish = Wish { asker, name: name(id), size, evict: *evict_if_full, ttl: *ttl_ms, deadline };
+                return self.create(wish, waits);
+            }
+            Request::CancelCreate { number, id } => {
+                return self.cancel_create(Asker { number: *number, ..asker }, name(id));
+            }
+            Request::Pin { ids, pinned } => {
+                Answer::Pin(asker, self.pin(&ids.iter().map(name).collect::<Vec<_>>(), *pinned))
             }
             Request::Seal { id, .. } => Answer::Seal(asker, name(id), self.seal(asker, name(id))),
             Request::Abort { id } => {
                 let refusal = match self.things.get(&name(id)) {
                     Some(thing) if thing.sealed => Some(Refusal::ObjectAlreadySealed),
-                    Some(thing) if thing.creator == asker.peer => None,
+                    Some(thing) if thing.created_by.peer == asker.peer => None,
                     _ => Some(Refusal::ObjectNotFound),
                 };
                 if refusal.is_none() {
@@ -217,7 +320,9 @@ impl Model {
                 Answer::Contains(asker, self.things.get(&name(id)).is_some_and(|thing| thing.sealed))
             }
             Request::List => {
-                let info = |(name, thing): (&u8, &Thing)| (*name, (thing.sealed, thing.size, thing.holds.len() as u32));
+                let info = |(name, thing): (&u8, &Thing)| {
+                    (*name, (thing.sealed, thing.size, thing.holds.len() as u32, thing.pinned))
+                };
                 Answer::List(asker, self.things.iter().map(info).collect())
             }
             Request::Evict { bytes } => Answer::Evict(asker, self.evict(*bytes)),
@@ -246,6 +351,20 @@ impl Model {
         self.waits.sort_by_key(|wait| wait.deadline.unwrap_or(u64::MAX));
         self.answer_waits(|wait| wait.deadline.is_some_and(|deadline| deadline <= now));
         self.waits.sort_by_key(|wait| wait.asker.number);
+        let is_over = |thing: &Thing| thing.end.is_some_and(|end| end <= now);
+        let over: Vec<u8> = self.things.iter().filter(|(_, thing)| is_over(thing)).map(|(name, _)| *name).collect();
+        for name in over {
+            self.things.get_mut(&name).unwrap().end = None;
+            self.delete(name);
+        }
+        let deadline = |wish: &Wish| wish.deadline.unwrap_or(u64::MAX);
+        while let Some(wish) = self.queue.iter().min_by_key(|wish| (deadline(wish), wish.asker.number)).cloned() {
+            if deadline(&wish) > now {
+                return;
+            }
+            self.unqueue(self.queue.iter().position(|other| other.asker == wish.asker).unwrap());
+            self.create(wish, false);
+        }
     }
 }
 
@@ -268,12 +387,14 @@ fn simplify(effect: Effect) -> Answer {
         Reply::Contains { present, .. } => Answer::Contains(to, present),
         Reply::List { objects } => {
             let state = |info: &ObjectInfo| info.state == ObjectState::Sealed;
-            let info =
-                |info: ObjectInfo| (name(info.id), (state(&info), info.data_size + info.metadata_size, info.ref_count));
+            let info = |info: ObjectInfo| {
+                (name(info.id), (state(&info), info.data_size + info.metadata_size, info.ref_count, info.pinned))
+            };
             Answer::List(to, objects.into_iter().map(info).collect())
         }
         Reply::Evict { bytes } => Answer::Evict(to, bytes),
         Reply::RefreshLru => Answer::Refreshed(to),
+        Reply::Pin { outcomes } => Answer::Pin(to, outcomes.into_iter().map(Result::err).collect()),
         other => panic!("{other:?}"),
     }
 }
@@ -314,6 +435,8 @@ impl Random {
                 metadata_size: if self.below(4) == 0 { self.size() } else { 0 },
                 evict_if_full: self.below(4) > 0,
                 device_num: i32::from(self.below(50) == 0),
+                ttl_ms: [0, 0, 0, 1, 30, u64::MAX][self.below(6) as usize],
+                wait_ms: [0, 0, 0, -1, -3, 1, 40, 200][self.below(8) as usize],
             },
             25..45 => Request::Seal { id: self.name(), digest: [0; 8] },
             45..60 => {
@@ -321,7 +444,9 @@ impl Random {
                 Request::Get { ids: self.names(4), timeout_ms }
             }
             60..80 => Request::Release { id: self.name() },
-            80..86 => Request::Delete { ids: self.names(2) },
+            80..84 => Request::Delete { ids: self.names(2) },
+            84 => Request::Pin { ids: self.names(1), pinned: self.below(3) == 0 },
+            85 => Request::CancelCreate { number: last_number.saturating_sub(self.below(6)), id: self.name() },
             86..89 => Request::Abort { id: self.name() },
             89..92 => Request::Contains { id: self.name() },
             92..94 => Request::List,
@@ -380,6 +505,13 @@ impl Match {
                 self.model.handle(asker, &request);
             }
         }
+        self.serve();
+    }
+
+    /// Lets those who wait for room have what there is.
+    fn serve(&mut self) {
+        self.lab.work();
+        self.model.serve();
     }
 
     /// Compares everything. A peer that was cut off is gone on both sides.
@@ -390,6 +522,8 @@ impl Match {
         for answer in answers {
             if let Answer::Closed(peer) = answer {
                 self.disconnect(peer);
+                self.serve();
+                self.compare();
             }
         }
     }
@@ -411,8 +545,10 @@ fn play(seed: u64, steps: u64) {
             std::panic::resume_unwind(panic);
         }
     }
-    for peer in std::mem::take(&mut game.peers) {
-        game.lab.engine.disconnect(peer);
+    while let Some(peer) = game.peers.last().copied() {
+        game.disconnect(peer);
+        game.serve();
+        game.compare();
     }
     let last = game.lab.native();
     game.lab.ask(last, Request::Evict { bytes: u64::MAX });

@@ -17,7 +17,7 @@ fn a_large_object_is_answered_when_all_its_pages_are_there_and_others_are_served
     let mut answered = Vec::new();
     while lab.engine.has_work() {
         let before = lab.pages.0.borrow().backed;
-        lab.engine.work();
+        lab.engine.work(lab.now);
         assert!(lab.pages.0.borrow().backed - before <= 8 << 20, "one slice a turn");
         answered.extend(lab.effects());
     }
@@ -64,7 +64,7 @@ fn a_peer_that_leaves_while_its_object_grows_leaves_nothing() {
     let (leaver, stayer) = (lab.native(), lab.native());
     lab.send(leaver, create_of(1, LARGE, 0));
     lab.send(leaver, create_of(2, LARGE, 0));
-    lab.engine.work();
+    lab.engine.work(lab.now);
     lab.engine.disconnect(leaver);
     assert!(!lab.engine.has_work());
     lab.check_empty();
@@ -152,4 +152,27 @@ fn memory_stays_below_its_bound_under_churn() {
         most = most.max(lab.pages.0.borrow().backed);
     }
     assert!(most <= limit + limit / 8 + (1 << 20), "{most} bytes backed");
+}
+
+#[test]
+fn a_segment_of_fixed_length_is_neither_allocated_nor_given_back() {
+    let limit = 64 << 20;
+    let pages = FakePages::default();
+    pages.0.borrow_mut().fixed_length = Some(72 << 20);
+    pages.0.borrow_mut().backed = 72 << 20;
+    let engine = Engine::new(limit, pages.clone()).unwrap();
+    let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
+    let mut lab = Lab { engine, pages, now, next_number: 1 };
+    let peer = lab.native();
+    for name in 0..20 {
+        let place = lab.create(peer, name, 5 << 20).unwrap();
+        assert!(place.offset + place.data_size <= 72 << 20);
+        lab.seal(peer, name).unwrap();
+        lab.release(peer, name);
+    }
+    // Where free room lies in pieces, more goes than the bytes alone would ask for.
+    lab.create(peer, 100, limit as i64).unwrap();
+    assert_eq!(lab.names(), [100]);
+    let ledger = lab.pages.0.borrow();
+    assert_eq!((ledger.calls, ledger.backed), (0, 72 << 20));
 }

@@ -97,7 +97,15 @@ fn without_leave_to_evict_the_quota_is_counted_and_not_enforced() {
     let mut lab = lab(1000);
     let owner = lab.old();
     lab.set_quota(owner, 100).unwrap();
-    let request = Request::Create { id: id(1), data_size: 300, metadata_size: 0, evict_if_full: false, device_num: 0 };
+    let request = Request::Create {
+        id: id(1),
+        data_size: 300,
+        metadata_size: 0,
+        evict_if_full: false,
+        device_num: 0,
+        ttl_ms: 0,
+        wait_ms: 0,
+    };
     lab.create_with(owner, request).unwrap();
     assert_eq!(lab.used(), 300);
 }

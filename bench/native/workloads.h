@@ -1,0 +1,39 @@
+/* The work items W1 to W6 and the eviction, for any store. A peer includes this as its last line, after it has defined
+ *
+ *   peer, held                                          a connection; what a create or a get gave
+ *   peer *peer_connect(const options *)                 where=PATH says where
+ *   void peer_disconnect(peer *)
+ *   uint8_t *peer_create(peer *, const object_id *, uint64_t size, held *)
+ *   void peer_copy(uint8_t *to, const uint8_t *from, uint64_t size)
+ *   void peer_seal(peer *, const object_id *, held *)
+ *   void peer_get(peer *, const object_id *, size_t count, held *)      waits until all are sealed
+ *   const uint8_t *peer_data(const held *)
+ *   void peer_release(peer *, const object_id *, held *)
+ *   void peer_delete(peer *, const object_id *)
+ *   uint64_t peer_evict(peer *, uint64_t bytes)         with PEER_CAN_EVICT
+ *   void peer_put(peer *, const object_id *, const uint8_t *, uint64_t size)    with PEER_CAN_PUT: all in one call
+ */
+#include "put.h"
+#include "get.h"
+#include "handoff.h"
+#include "cycles.h"
+#include "first_read.h"
+#include "evict.h"
+
+int main(int count, char **words) {
+  const options o = read_options(count, words);
+  if (strcmp(o.work, "put") == 0) work_put(&o);
+  else if (strcmp(o.work, "put_in_one_call") == 0) work_put_in_one_call(&o);
+  else if (strcmp(o.work, "put_ring") == 0) work_put_ring(&o);
+  else if (strcmp(o.work, "get") == 0) work_get(&o);
+  else if (strcmp(o.work, "get_random") == 0) work_get_random(&o);
+  else if (strcmp(o.work, "batch") == 0) work_batch(&o);
+  else if (strcmp(o.work, "handoff") == 0) work_handoff(&o);
+  else if (strcmp(o.work, "cycles") == 0) work_cycles(&o);
+  else if (strcmp(o.work, "first_read") == 0) work_first_read(&o);
+#ifdef PEER_CAN_EVICT
+  else if (strcmp(o.work, "evict") == 0) work_evict(&o);
+#endif
+  else die("no such work: %s", o.work);
+  return 0;
+}
