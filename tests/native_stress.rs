@@ -9,6 +9,7 @@
 mod support;
 
 use std::env;
+use std::hint::black_box;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::parent_id;
 use std::process::{Child, Command, Stdio};
@@ -30,14 +31,18 @@ use plasma_store::shm::words::Words;
 use support::{Random, Watchdog, eventually, id};
 
 /// Objects that the index can name, and places for their bytes.
-const CAPACITY: usize = 64;
+const CAPACITY: usize = 16;
 /// Ids that come and go; those below [`PERMANENT`] only come.
-const IDS: u64 = 160;
-const PERMANENT: u64 = 8;
+const IDS: u64 = 40;
+const PERMANENT: u64 = 4;
 const OBJECT: u64 = 1024;
 const READERS: usize = 3;
 /// How many pins a reader holds at once.
-const HOLDS: usize = 4;
+const HOLDS: usize = 2;
+/// What a reader writes elsewhere before each get, in this much memory of its own. A processor lets its reads overtake
+/// writes that wait for slow memory, unless there is a barrier; this keeps many waiting, so that a missing one shows.
+const WRITES: u64 = 24;
+const ELSEWHERE: usize = 64 << 20;
 
 /// How much is played.
 struct Goals {
@@ -132,6 +137,7 @@ fn read(number: usize, descriptors: &[OwnedFd]) {
     eventually(|| report.of(number, GO).load(Ordering::Acquire) == 1);
     let mut random = Random(std::process::id().into());
     let mut held: [Option<(u64, Pin)>; HOLDS] = Default::default();
+    let mut elsewhere = vec![0u64; ELSEWHERE / 8];
     let parent = parent_id();
     for turn in 0u64.. {
         // Should the test program be killed, its readers end too.
@@ -150,7 +156,9 @@ fn read(number: usize, descriptors: &[OwnedFd]) {
             }
             peer.release(pin);
         }
-        match peer.get(&id(wanted)) {
+        let wanted_id = id(wanted);
+        (0..WRITES).for_each(|n| elsewhere[random.below(ELSEWHERE as u64 / 8) as usize] = black_box(n));
+        match peer.get(&wanted_id) {
             Lookup::Found(pin) => {
                 count(if is_intact(&data, wanted, &pin) { FOUND } else { VIOLATIONS });
                 *place = Some((wanted, pin));
@@ -292,7 +300,7 @@ impl Store {
 
     fn recycle(&mut self, place: u64) {
         self.recycled += 1;
-        self.free_places.insert(0, place);
+        self.free_places.push(place);
     }
 
     /// Ends the readers, who give back what they hold, and then takes everything out of the index.
@@ -329,7 +337,10 @@ fn readers_see_whole_objects_and_nothing_is_lost() {
             store.kill_reader(number);
             kills += 1;
         }
-        if (gets >= goals.gets && store.recycled >= goals.recycled && kills >= goals.kills) || is_noticed(&store) {
+        let is_over = gets >= goals.gets && store.recycled >= goals.recycled && kills >= goals.kills;
+        // With the barrier left out a whole game lasts until that is noticed.
+        let is_noticed = cfg!(plasma_mutant) && store.report.0.sum(VIOLATIONS) > 0;
+        if is_noticed || (is_over && !(cfg!(plasma_mutant) && is_whole())) {
             break;
         }
     }
@@ -347,14 +358,7 @@ fn readers_see_whole_objects_and_nothing_is_lost() {
     assert!(sum(FOUND) > 0);
     if !cfg!(plasma_mutant) {
         assert_eq!(sum(VIOLATIONS), 0);
-    } else if is_whole() {
-        assert!(sum(VIOLATIONS) > 0, "nobody noticed that the barrier of a get was left out");
     }
-}
-
-/// With the barrier left out one violation is all that the game is for.
-fn is_noticed(store: &Store) -> bool {
-    cfg!(plasma_mutant) && store.report.0.sum(VIOLATIONS) > 0
 }
 
 #[test]

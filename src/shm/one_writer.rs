@@ -13,7 +13,7 @@ use nix::fcntl::SealFlag;
 use nix::sys::stat::{Mode, fchmod};
 
 use super::mapping::Mapping;
-use super::segment::Segment;
+use super::segment::{Segment, add_seals};
 use crate::error::{Error, Result};
 
 /// A file before its one writer has mapped it. Its memory is there and its length is fixed.
@@ -29,7 +29,7 @@ impl OneWriter {
     /// As for [`Segment::create`], and [`Error::Io`] when there is not as much memory.
     pub fn create(name: &str, len: u64) -> Result<Self> {
         let segment = Segment::create_unsealed(name, len)?;
-        segment.seal(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
+        add_seals(&segment, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
         segment.allocate(0..segment.len())?;
         Ok(Self { segment })
     }
@@ -62,7 +62,7 @@ impl OneWriter {
     /// # Errors
     /// [`Error::Io`] when a call fails, or a page is gone and there is no memory for another.
     pub fn written_by_peer(&self) -> Result<OwnedFd> {
-        self.segment.seal(SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL)?;
+        add_seals(&self.segment, SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL)?;
         self.segment.fill(0..self.len())?;
         // Everybody gets this one, so that there is no writable description to inherit or to open again.
         let path = format!("/proc/self/fd/{}", self.segment.as_fd().as_raw_fd());

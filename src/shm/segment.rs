@@ -55,11 +55,6 @@ impl Segment {
         Self::with_length(len, || new_memfd(name, MFdFlags::empty()))
     }
 
-    /// Adds seals for good.
-    pub(super) fn seal(&self, seals: SealFlag) -> Result<()> {
-        fcntl(&self.fd, FcntlArg::F_ADD_SEALS(seals)).map_err(Error::from_errno("fcntl(F_ADD_SEALS)")).map(drop)
-    }
-
     /// Makes a segment in `directory`: a file without a name, with mode 0600, that ends with its last descriptor. `len`
     /// as for [`create`](Self::create).
     ///
@@ -247,6 +242,11 @@ pub(super) fn new_memfd(name: &str, more: MFdFlags) -> Result<OwnedFd> {
 pub(super) fn seal_length(memfd: &OwnedFd) -> Result<()> {
     // F_SEAL_SEAL last and in the same call: later nobody, not even we, can add a seal that keeps others from writing.
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    add_seals(memfd, seals)
+}
+
+/// Adds seals for good.
+pub(super) fn add_seals(memfd: impl AsFd, seals: SealFlag) -> Result<()> {
     fcntl(memfd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(Error::from_errno("fcntl(F_ADD_SEALS)"))
 }
 

@@ -110,6 +110,7 @@ fn beginning_in(slot: u64, slots: u64) -> impl Iterator<Item = ObjectId> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "ten thousand ids take minutes")]
 fn a_search_has_an_end() {
     let (mut writer, reader, _) = index(128);
     let ids: Vec<_> = beginning_in(0, 256).take(PROBE_LIMIT + 1).collect();
@@ -128,6 +129,7 @@ fn a_search_has_an_end() {
 
 /// A new table is filled in another order than the old one was, and then the chain of one id may be full.
 #[test]
+#[cfg_attr(miri, ignore = "ten thousand ids take minutes")]
 fn what_finds_no_slot_in_a_new_table_is_not_missing() {
     let (mut writer, reader, _) = index(256);
     let in_the_first: Vec<_> = beginning_in(0, 512).take(2).collect();

@@ -31,7 +31,7 @@ fn a_last_release_wakes_the_store() {
 
 #[test]
 fn the_last_of_two_releases_wakes_the_store() {
-    assert!(runs(|| delete_and_sleep(2), None));
+    check_three(|| delete_and_sleep(2));
 }
 
 /// A get that finds another object, or the doomed one, pins it for a moment; that must not keep it for good.
@@ -50,5 +50,5 @@ fn a_get_that_comes_to_nothing_wakes_the_store() {
         thread.join().unwrap();
         assert!(!asleep || kicked.load(std::sync::atomic::Ordering::Relaxed));
     };
-    assert!(runs(model, None));
+    check(model, &[]);
 }

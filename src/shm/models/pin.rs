@@ -55,7 +55,7 @@ fn one_peer_that_gets_while_the_store_evicts() {
 
 #[test]
 fn two_peers_that_get_while_the_store_evicts() {
-    assert!(runs(|| pin_and_reclaim(2, 1), None));
+    check_three(|| pin_and_reclaim(2, 1));
 }
 
 /// Two threads of one process, with one row of pins.
@@ -77,5 +77,5 @@ fn two_threads_of_a_peer_that_get_while_the_store_evicts() {
         thread.join().unwrap();
         other.join().unwrap();
     };
-    assert!(runs(model, None));
+    check_three(model);
 }
