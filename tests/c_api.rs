@@ -188,6 +188,14 @@ fn threads_share_a_client_and_calls_are_interrupted() {
 }
 
 #[test]
+fn sealed_objects_are_got_without_a_system_call() {
+    let workshop = Workshop::new();
+    let program = build(&workshop, "no_syscall", &["-O2"]);
+    let daemon = workshop.daemon(1 << 20);
+    assert_eq!(succeed(Command::new(program).arg(&daemon.socket).arg("200000")), "no_syscall: ok\n");
+}
+
+#[test]
 fn children_read_on_and_connect_anew() {
     let workshop = Workshop::new();
     let program = build(&workshop, "fork", &SANITIZED);
