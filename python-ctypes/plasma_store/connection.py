@@ -28,7 +28,9 @@ class _Handle:
         self.pointer = ctypes.POINTER(_abi.plasma_client)()
 
     def __del__(self, free: Any = lib.plasma_client_free) -> None:
-        free(self.pointer)
+        # Not so when Ctrl-C came before `__init__` did anything.
+        if hasattr(self, "pointer"):
+            free(self.pointer)
 
 
 class Connection:

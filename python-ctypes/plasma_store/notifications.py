@@ -30,7 +30,8 @@ class _Subscription:
 
     # In a forked child the library does nothing here but close its copy of the descriptor.
     def __del__(self, free: Any = lib.plasma_subscription_free) -> None:
-        free(self.pointer)
+        if hasattr(self, "pointer"):
+            free(self.pointer)
 
 
 class NotificationSocket(socket.socket):
