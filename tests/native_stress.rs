@@ -58,7 +58,7 @@ fn is_whole() -> bool {
 fn goals() -> Goals {
     match is_whole() {
         true => Goals { gets: 100_000_000, recycled: 1_000_000, kills: 1_000 },
-        false => Goals { gets: 200_000, recycled: 5_000, kills: 10 },
+        false => Goals { gets: 100_000, recycled: 5_000, kills: 10 },
     }
 }
 
