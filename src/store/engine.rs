@@ -423,7 +423,10 @@ impl<P: Pages> Engine<P> {
         object.doomed = object.holders > 0 || object.residence == Residence::Returning;
         match (object.is_sealed(), object.doomed) {
             (_, false) if self.drop_unread(id) => {}
-            (true, _) => return Err(Refusal::ObjectInUse),
+            (true, _) => {
+                self.mark_doomed(id);
+                return Err(Refusal::ObjectInUse);
+            }
             (false, _) => return Err(Refusal::ObjectNotSealed),
         }
         Ok(())

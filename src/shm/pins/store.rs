@@ -95,6 +95,11 @@ impl SharedIndex {
         }
     }
 
+    /// Tells peers that an object was deleted, which goes later for reasons of the caller's.
+    pub fn doom(&mut self, descriptor: &Descriptor) {
+        self.index.restore(descriptor, Stage::Doomed);
+    }
+
     /// Deleted objects that are still held.
     pub fn doomed(&self) -> usize {
         self.doomed.len()

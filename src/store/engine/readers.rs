@@ -129,6 +129,14 @@ impl<P: Pages> Engine<P> {
         self.index.as_ref().is_some_and(|index| index.peers() > 0)
     }
 
+    /// An object was deleted and goes when whoever holds it by the socket lets go: who sees it in the index has to ask.
+    pub(super) fn mark_doomed(&mut self, id: ObjectId) {
+        let entry = self.objects.get(&id).map(|object| &object.entry);
+        if let (Some(index), Some(Indexed::Here(descriptor))) = (&mut self.index, entry) {
+            index.doom(descriptor);
+        }
+    }
+
     /// How many peers read an object.
     pub(super) fn readers(&self, object: &Object) -> u32 {
         match (&self.index, &object.entry) {
