@@ -71,7 +71,8 @@ class Work:
 
 NATIVE = ("ours-c", "ours-cpp", "plasma11-cpp", "floor")
 PYTHON = ("ours-python", "plasma11-python", "shared-memory", "np-load", "floor-python")
-ALL = ("ours-c", "ours-cpp", "ours-python", "plasma11-cpp", "plasma11-python", "shared-memory", "np-load", "floor", "floor-python")
+ALL = ("ours-c", "ours-cpp", "ours-python", "plasma11-cpp", "plasma11-python", "shared-memory", "np-load", "floor",
+       "floor-python")
 RANDOM = ("ours-c", "plasma11-cpp", "floor")
 
 WORKS: List[Work] = [

@@ -17,8 +17,9 @@ PANELS: List[Tuple[str, str, str]] = [
     ("W4", "1000 objects", "get and release"), ("W5", "1 client", "cycles"), ("W6", "64 MiB", "sum"), ("W7", "1 M", "tensor"),
     ("EVICT", "64 others connected", "evict"), ("OLD", "64 B", "get"),
 ]
-TITLES = {"W1": "put", "W2": "get, first byte, release", "W3": "handoff to a sleeper", "W4": "get and release", "W5": "whole lives",
-          "W6": "fresh process, sum of", "W7": "tensor to numpy, elements:", "EVICT": "evict one,", "OLD": "get by old clients"}
+TITLES = {"W1": "put", "W2": "get, first byte, release", "W3": "handoff to a sleeper", "W4": "get and release", 
+          "W5": "whole lives", "W6": "fresh process, sum of", "W7": "tensor to numpy, elements:",
+          "EVICT": "evict one,", "OLD": "get by old clients"}
 OURS, OTHERS, FLOOR = "#c0392b", "#34495e", "#7f8c8d"
 COLUMNS = 2
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Set
 
 START_LIMIT_S = 60
 SHM = Path("/dev/shm")
@@ -24,6 +24,43 @@ _libc = ctypes.CDLL(None)
 
 class Failed(Exception):
     """Why a program gave no result."""
+
+
+class Interrupts:
+    """Ctrl-C and its like end what runs at once; `check` tells the rest of the program.
+
+    The handler does not raise, as an exception that comes while Python runs a destructor is printed and forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+        self._running: Set[Running] = set()
+
+    def watch(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._handle)
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if one has come."""
+        if self._came:
+            raise KeyboardInterrupt
+
+    def add(self, program: Running) -> None:
+        self._running.add(program)
+        if self._came:
+            program.kill()
+
+    def discard(self, program: Running) -> None:
+        self._running.discard(program)
+
+    def _handle(self, *_: Any) -> None:
+        self._came = True
+        for program in tuple(self._running):
+            program.kill()
+
+
+interrupts = Interrupts()
+"""Those of this process."""
 
 
 def _end_with_parent() -> None:
@@ -68,21 +105,25 @@ class Running:
                                             preexec_fn=_end_with_parent, text=True)
 
     def __enter__(self) -> Running:
+        interrupts.add(self)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._kill()
+        self.kill()
         self.process.wait()
+        interrupts.discard(self)
         if self.process.stdout:
             self.process.stdout.close()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """Ends the whole group, at once."""
         if self.process.returncode is None:  # as long as it was not waited for, its number is nobody else's
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def _kill_late(self) -> None:
         self.late = True
-        self._kill()
+        self.kill()
 
     def output(self, limit_s: float) -> str:
         """What it and its children print until all have ended; at the limit they are ended, and `late` is set."""
@@ -95,7 +136,7 @@ class Running:
         finally:
             timer.cancel()
             timer.join()
-        self._kill()
+        self.kill()
         self.process.wait()
         return text
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, List, Set, Union
 
+from processes import interrupts
+
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 NATIVE = BENCH / "native"
@@ -35,7 +37,8 @@ class Paths:
         """The directory of the package pyarrow 11, which has headers, libraries and the old daemon in it."""
         if not self.python_plasma11.exists():
             raise Unavailable("there is no build/venv-pyarrow11: pyarrow 11 needs a Python from 3.9 to 3.11")
-        return Path(_output([str(self.python_plasma11), "-c", "import os, pyarrow; print(os.path.dirname(pyarrow.__file__))"]).strip())
+        script = "import os, pyarrow; print(os.path.dirname(pyarrow.__file__))"
+        return Path(_output([str(self.python_plasma11), "-c", script]).strip())
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Programs:
     variables: Dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, build: Callable[[], List[str]]) -> None:
+        interrupts.check()
         print(f"building {name}", flush=True)
         try:
             self.commands[name] = build()
@@ -136,7 +140,7 @@ def iceoryx2() -> List[str]:
         raise Unavailable("there is no cargo")
     target = ROOT / "build" / "bench" / "iceoryx2"
     manifest = BENCH / "iceoryx2" / "Cargo.toml"
-    _output(["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", str(manifest), "--target-dir", str(target)])
+    _output(["cargo", "build", "--quiet", "--release", "--locked", f"--manifest-path={manifest}", f"--target-dir={target}"])
     return [str(target / "release" / "bench-iceoryx2")]
 
 
@@ -153,8 +157,9 @@ def _output(command: List[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(str(error)) from None
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no reason given"]
-        raise Unavailable(f"{Path(command[0]).name}: {lines[0].strip()}")
+        said = done.stderr.splitlines() or ["no reason given"]
+        errors = [line for line in said if "error" in line] or said
+        raise Unavailable(f"{Path(command[0]).name}: {errors[0].strip()}")
     return done.stdout
 
 
@@ -172,5 +177,6 @@ def versions(paths: Paths) -> Dict[str, str]:
         "C++ compiler": first_line(os.environ.get("CXX", "c++"), "--version"),
         "rustc": first_line("rustc", "--version"),
         "numpy": first_line(str(paths.python), "-c", "import numpy; print(numpy.__version__)"),
-        "Plasma": first_line(str(paths.python_plasma11), "-c", "import pyarrow, numpy; print(f'{pyarrow.__version__}, numpy {numpy.__version__}')"),
+        "Plasma": first_line(str(paths.python_plasma11), "-c", "import pyarrow; print(pyarrow.__version__)"),
+        "numpy beside Plasma": first_line(str(paths.python_plasma11), "-c", "import numpy; print(numpy.__version__)"),
     }

@@ -36,10 +36,11 @@ def _state(run: Dict[str, Any]) -> str:
     if state is None:
         return "**Nothing was measured.**"
     said = (f"other programs had {state['others']:.0%} of the processors, other guests of the host {state['steal']:.0%} "
-            f"(medians over the measurements; the worst one {state['worst']['others']:.0%} and {state['worst']['steal']:.0%}); load "
-            f"{state['load'][0]:.1f} to {state['load'][1]:.1f}")
+            f"(medians over the measurements; the worst one {state['worst']['others']:.0%} and {state['worst']['steal']:.0%}); "
+            f"load {state['load'][0]:.1f} to {state['load'][1]:.1f}")
     if lines := state["cache_line_ns"]:
-        said += f"; a cache line took {figure(lines[0], 'ns')} to {figure(lines[2], 'ns')} there and back, median {figure(lines[1], 'ns')}"
+        least, middle, most = (figure(line, "ns") for line in lines)
+        said += f"; a cache line took {least} to {most} there and back, median {middle}"
     if state["busy"]:
         return f"**The machine was busy, so these figures must not be quoted**: {said}."
     few = "" if run["about"]["size"] == "full" else f" This was a {run['about']['size']} run, with few repetitions."
@@ -130,7 +131,8 @@ def _failures(run: Dict[str, Any]) -> str:
     """What could not be measured, each reason once."""
     where: Dict[Tuple[str, str], List[str]] = {}
     for one in run["failures"]:
-        times = "" if one["times"] == run["about"]["repetitions"] else f" ({one['times']} of {run['about']['repetitions']} times)"
+        all_of = run["about"]["repetitions"]
+        times = "" if one["times"] == all_of else f" ({one['times']} of {all_of} times)"
         where.setdefault((one["peer"], one["reason"]), []).append(f"{one['work']} {one['case']}{times}")
     if not where:
         return ""

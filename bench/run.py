@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -33,7 +32,6 @@ from results import Results
 
 LIMIT_S = 300  # for one program; filling the store with a million objects may take two minutes of it
 FILL_S = 120
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Bench:
@@ -53,6 +51,7 @@ class Bench:
                 first = repetition % len(group)
                 for one in group[first:] + group[:first]:
                     said = self._measure(one)
+                    processes.interrupts.check()
                     done += 1
                     left = (time.monotonic() - begin) / done * (total - done)
                     print(f"[{done}/{total}, {left / 60:4.1f} min left] {one.work.key:6} {one.case.name}, "
@@ -75,8 +74,8 @@ class Bench:
         peer = plan.PEERS[one.peer]
         command = self._programs.command(peer.program)
         work = peer.instead[1] if one.case.work == peer.instead[0] else one.case.work
-        options = {"budget_ms": self._size.budget_ms, "capacity": self.capacity, "fill_s": FILL_S, "scratch": self._scratch.prefix,
-                   "count": plan.count_of(one.case, self._size), **one.case.options}
+        options = {"budget_ms": self._size.budget_ms, "capacity": self.capacity, "fill_s": FILL_S,
+                   "scratch": self._scratch.prefix, "count": plan.count_of(one.case, self._size), **one.case.options}
         try:
             with contextlib.ExitStack() as stack:
                 where = str(self._scratch.tmpfs / "store")
@@ -118,16 +117,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="work items, such as W2,W7")
     parser.add_argument("--peers", default="", help="names as in plan.py")
     parser.add_argument("--repetitions", type=int, help="instead of those of the size")
-    parser.add_argument("--out", type=Path, default=programs.ROOT / "build" / "bench", help="where results.json and the programs go")
+    parser.add_argument("--out", type=Path, default=programs.ROOT / "build" / "bench", help="where results and programs go")
     parser.add_argument("--page", type=Path, help="a page whose results are to be replaced; its plot is put beside it")
     parser.add_argument("--library", type=Path, default=target / "libplasma_store.so")
     parser.add_argument("--server", type=Path, default=target / "plasma-store-server")
     parser.add_argument("--python-plasma11", type=Path, default=programs.ROOT / "build" / "venv-pyarrow11" / "bin" / "python")
     return parser.parse_args()
-
-
-def interrupt(number: int, _: Any) -> None:
-    raise KeyboardInterrupt(f"signal {number}")
 
 
 def main() -> int:
@@ -140,8 +135,7 @@ def main() -> int:
     groups = plan.measurements(size, works, peers)
     paths = programs.Paths(parsed.library.resolve(), parsed.server.resolve(), parsed.out.resolve() / "programs",
                            python_plasma11=parsed.python_plasma11)
-    for number in INTERRUPTS:
-        signal.signal(number, interrupt)
+    processes.interrupts.watch()
     try:
         run = measured(groups, paths, size)
     except KeyboardInterrupt:
@@ -161,8 +155,6 @@ def measured(groups: List[List[Measurement]], paths: programs.Paths, size: Size)
     try:
         bench.run(groups)
     finally:
-        for number in INTERRUPTS:
-            signal.signal(number, signal.SIG_IGN)  # a second one must not stop the cleaning
         scratch.remove()
     about = {"repetitions": size.repetitions, "capacity": bench.capacity, **machine.describe(), **programs.versions(paths)}
     return bench.results.as_json(groups, about)

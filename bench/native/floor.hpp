@@ -157,7 +157,8 @@ class Store {
     if (header_->used == 0) header_->used = 64;  // offset 0 ends a list of free blocks
     const std::uint64_t offset = header_->used;
     header_->used += std::uint64_t{1} << power;
-    if (heap_ + header_->used > reinterpret_cast<std::uint8_t*>(header_) + bytes_) throw std::runtime_error("the floor is full");
+    const std::uint8_t* end = reinterpret_cast<std::uint8_t*>(header_) + bytes_;
+    if (heap_ + header_->used > end) throw std::runtime_error("the floor is full");
     return offset;
   }
 

@@ -6,7 +6,9 @@ using floor_store::Store;
 
 extern "C" {
 
-Store* floor_open(const char* path, std::uint64_t capacity, std::uint64_t objects) { return new Store(path, capacity, objects); }
+Store* floor_open(const char* path, std::uint64_t capacity, std::uint64_t objects) {
+  return new Store(path, capacity, objects);
+}
 
 void floor_put(Store* store, const std::uint8_t* id, const std::uint8_t* data, std::uint64_t size) {
   Slot* slot = store->create(id, size);

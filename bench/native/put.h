@@ -68,7 +68,6 @@ static void work_put_ring(const options *o) {
   peer_disconnect(b.client);
 }
 
-
 static void work_put_in_one_call(const options *o) {
 #ifdef PEER_CAN_PUT
   bench b = new_bench(o, 64);

@@ -188,7 +188,9 @@ def test_every_mark_is_of_something_that_is_measured() -> None:
     assert all(mark.cell[:3] in cases and (mark.of is None or mark.of[:3] in cases) for mark in plan.MARKS)
 
 
-@pytest.mark.parametrize(("value", "unit", "text"), [(4.037, "ns", "4.04 ns"), (999.4, "ns", "999 ns"), (47_350, "ns", "47.4 µs"),
-                                                     (2.5e9, "ns", "2.5 s"), (12345.6, "/s", "12,346/s")])
+@pytest.mark.parametrize(("value", "unit", "text"), [
+    (4.037, "ns", "4.04 ns"), (999.4, "ns", "999 ns"), (47_350, "ns", "47.4 µs"), (2.5e9, "ns", "2.5 s"),
+    (12345.6, "/s", "12,346/s"),
+])
 def test_figures_have_three_digits(value: float, unit: str, text: str) -> None:
     assert report.figure(value, unit) == text
