@@ -8,8 +8,20 @@ use std::fs;
 use std::path::Path;
 
 /// The files of the C ABI, in the order in which a C reader should see them.
-const HEADER_SOURCES: [&str; 9] =
-    ["status", "version", "object_id", "client", "buffer", "object_list", "control", "tensor", "store"];
+const HEADER_SOURCES: [&str; 12] = [
+    "status",
+    "version",
+    "object_id",
+    "client",
+    "put_batch",
+    "buffer",
+    "object_list",
+    "control",
+    "stats",
+    "subscription",
+    "tensor",
+    "store",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = env::var("CARGO_MANIFEST_DIR")?;

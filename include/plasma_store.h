@@ -63,8 +63,8 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 #define PLASMA_ABI_VERSION 1
 
 /**
- * A signal handler that ran in a thread which sleeps in a get, in a create that waits for room or in `plasma_connect`, ends that
- * call with `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
+ * A signal handler that ran in a thread which sleeps in a get, in a create that waits for room, in a wait for an event or in
+ * `plasma_connect`, ends that call with `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
  * `plasma_interrupt`, or see `plasma_set_wake_fd`.
  */
 #define PLASMA_CONNECT_RETURN_ON_SIGNAL 1
@@ -88,6 +88,21 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
  * The object is sealed.
  */
 #define PLASMA_STATE_SEALED 2
+
+/**
+ * Do not begin with the objects that are sealed already.
+ */
+#define PLASMA_SUBSCRIBE_SKIP_EXISTING 1
+
+/**
+ * The object was sealed, or was there when the subscription began.
+ */
+#define PLASMA_EVENT_SEALED 1
+
+/**
+ * The object was deleted or evicted.
+ */
+#define PLASMA_EVENT_DELETED 2
 
 /**
  * An object's memory in this process. It keeps what it needs alive: it stays readable after the client was freed, the
@@ -119,6 +134,15 @@ typedef struct plasma_object_list plasma_object_list;
  * and returns `PLASMA_FORKED`.
  */
 typedef struct plasma_store plasma_store;
+
+/**
+ * A stream of events. May be used from many threads at once; each event is given to one of them. It keeps the client's connection
+ * open, also after `plasma_client_free`; only the client can interrupt it.
+ *
+ * A child made by `fork` must not use it: calls return `PLASMA_FORKED`, and freeing it there ends nothing. A client has at most 64
+ * subscriptions, of which 64 threads may wait at a time.
+ */
+typedef struct plasma_subscription plasma_subscription;
 
 /**
  * Outcome of a call: `PLASMA_OK`, or one of the numbers below. New numbers may be added; none is ever changed.
@@ -190,6 +214,32 @@ typedef struct plasma_get_options {
 } plasma_get_options;
 
 /**
+ * An object of a batch.
+ */
+typedef struct plasma_put_item {
+    /**
+     * Its id.
+     */
+    struct plasma_object_id id;
+    /**
+     * Its data. NULL is fine when `data_size` is 0.
+     */
+    const uint8_t *data;
+    /**
+     * Bytes of data.
+     */
+    uint64_t data_size;
+    /**
+     * Its metadata. NULL is fine when `metadata_size` is 0.
+     */
+    const uint8_t *metadata;
+    /**
+     * Bytes of metadata.
+     */
+    uint64_t metadata_size;
+} plasma_put_item;
+
+/**
  * What is known of one object. Set `struct_size` before it is filled.
  */
 typedef struct plasma_object_info {
@@ -230,6 +280,132 @@ typedef struct plasma_object_info {
      */
     bool pinned;
 } plasma_object_info;
+
+/**
+ * What a store counts; figures without "so far" are of the moment. Set `struct_size` before it is filled.
+ */
+typedef struct plasma_store_stats {
+    /**
+     * `sizeof(plasma_store_stats)`.
+     */
+    size_t struct_size;
+    /**
+     * Bytes of data and metadata that the store holds at most.
+     */
+    uint64_t capacity;
+    /**
+     * Bytes of data and metadata of the objects in its memory.
+     */
+    uint64_t used_bytes;
+    /**
+     * Of these, bytes of objects that a client holds, those being created included: they cannot be evicted.
+     */
+    uint64_t held_bytes;
+    /**
+     * Bytes of memory, or of the file, that are allocated, with what was freed and is kept for the next objects.
+     */
+    uint64_t allocated_bytes;
+    /**
+     * Bytes of the longest run of free addresses, which are more than the capacity.
+     */
+    uint64_t largest_free_extent;
+    /**
+     * Objects, sealed or not, those in the external store included.
+     */
+    uint64_t objects;
+    /**
+     * Sealed objects.
+     */
+    uint64_t sealed_objects;
+    /**
+     * Objects that a client holds.
+     */
+    uint64_t held_objects;
+    /**
+     * Connections, the asker's included.
+     */
+    uint64_t clients;
+    /**
+     * Subscriptions of all clients.
+     */
+    uint64_t subscriptions;
+    /**
+     * Gets that wait for objects.
+     */
+    uint64_t waiting_gets;
+    /**
+     * Objects created so far, also those that were aborted later.
+     */
+    uint64_t creates;
+    /**
+     * Get requests so far.
+     */
+    uint64_t gets;
+    /**
+     * Of the objects that these named, each once a request: those that were there at once.
+     */
+    uint64_t hits;
+    /**
+     * Those that were not, whether they came later or not.
+     */
+    uint64_t misses;
+    /**
+     * Objects evicted so far, also to the external store.
+     */
+    uint64_t evictions;
+    /**
+     * Their bytes.
+     */
+    uint64_t evicted_bytes;
+    /**
+     * Bytes of pinned objects.
+     */
+    uint64_t pinned_bytes;
+    /**
+     * Creates that wait for room.
+     */
+    uint64_t waiting_creates;
+} plasma_store_stats;
+
+/**
+ * How to subscribe. Set `struct_size` to the size of the struct; zero is the default of everything else.
+ */
+typedef struct plasma_subscribe_options {
+    /**
+     * `sizeof(plasma_subscribe_options)`.
+     */
+    size_t struct_size;
+    /**
+     * `PLASMA_SUBSCRIBE_*`, or-ed.
+     */
+    uint32_t flags;
+} plasma_subscribe_options;
+
+/**
+ * What happened to an object. Set `struct_size` before it is filled.
+ */
+typedef struct plasma_event {
+    /**
+     * `sizeof(plasma_event)`.
+     */
+    size_t struct_size;
+    /**
+     * `PLASMA_EVENT_*`. There may be others one day: leave alone what you do not know.
+     */
+    uint32_t kind;
+    /**
+     * Id of the object.
+     */
+    struct plasma_object_id id;
+    /**
+     * Bytes of data of a sealed object, else 0.
+     */
+    uint64_t data_size;
+    /**
+     * Bytes of metadata of a sealed object, with what this library appends for tensors, else 0.
+     */
+    uint64_t metadata_size;
+} plasma_event;
 
 /**
  * How to store a tensor. Set `struct_size` to the size of the struct; zero is the default of everything else.
@@ -464,7 +640,8 @@ plasma_status plasma_connect(const char *socket_path,
 void plasma_client_free(struct plasma_client *client);
 
 /**
- * Makes every get, and every create, that waits on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
+ * Makes every get, every create and every wait for an event that waits on this client, in any thread, return
+ * `PLASMA_INTERRUPTED`. NULL is fine.
  *
  * May be called from a signal handler. Calls that begin later are not affected.
  */
@@ -579,6 +756,19 @@ plasma_status plasma_delete(struct plasma_client *client,
 plasma_status plasma_list(struct plasma_client *client, struct plasma_object_list **out);
 
 /**
+ * Stores copies of `count` objects as sealed ones, with one request: all of them, or none. Meant for many small ones.
+ *
+ * `options` may be NULL. A batch is one message, which has at most 64 MiB: the bytes of all objects, and some 100 bytes for each.
+ *
+ * Errors: `PLASMA_OBJECT_EXISTS`, also for an id that comes twice; `PLASMA_STORE_FULL`; `PLASMA_INVALID_ARGUMENT` for a batch that
+ * is too long; `PLASMA_UNSUPPORTED` for options with a `ttl_ms` or `wait_ms`, which a batch does not have.
+ */
+plasma_status plasma_put_batch(struct plasma_client *client,
+                               const struct plasma_put_item *items,
+                               size_t count,
+                               const struct plasma_create_options *options);
+
+/**
  * First byte of the data, 64-byte aligned, readable for `plasma_buffer_size` bytes until the release. NULL for NULL.
  */
 const uint8_t *plasma_buffer_data(const struct plasma_buffer *buffer);
@@ -688,6 +878,64 @@ plasma_status plasma_set_options(struct plasma_client *client,
  * `*length` gets the length of the whole text without its NUL. `out` may be NULL when `size` is 0.
  */
 plasma_status plasma_debug_string(struct plasma_client *client, char *out, size_t size, size_t *length);
+
+/**
+ * Fills `*out`, whose `struct_size` must be set, with the store's figures. What an older store does not count is 0.
+ */
+plasma_status plasma_stats(struct plasma_client *client, struct plasma_store_stats *out);
+
+/**
+ * Begins a stream of events: first one for each object that is sealed now, in no order, then one whenever an object is sealed or
+ * goes, in the order in which that happens.
+ *
+ * `options` may be NULL. On success `*out` is to be freed with `plasma_subscription_free`. Of a subscriber that does not read, the
+ * store keeps events up to 64 MiB, some 500000 of them, and drops the subscription then.
+ *
+ * Errors: `PLASMA_BUSY` when this client has 64 subscriptions, or the store no descriptor left.
+ */
+plasma_status plasma_subscribe(struct plasma_client *client,
+                               const struct plasma_subscribe_options *options,
+                               struct plasma_subscription **out);
+
+/**
+ * Takes the next event, waiting for it at most `timeout_ms`: -1 waits without limit, 0 does not wait.
+ *
+ * Errors: `PLASMA_TIMEOUT`; `PLASMA_INTERRUPTED`; `PLASMA_DISCONNECTED`, now and ever after, when the store has ended, or has
+ * dropped a subscriber that did not read: the message says which, and a new subscription begins with what is there.
+ * `PLASMA_BUSY` when 64 threads wait for events of this client already.
+ */
+plasma_status plasma_subscription_next(struct plasma_subscription *subscription,
+                                       int64_t timeout_ms,
+                                       struct plasma_event *out);
+
+/**
+ * A descriptor to poll: it can be read when `plasma_subscription_next` has something at once, an event or the end.
+ *
+ * It is a blocking Unix stream socket, and belongs to the subscription: do not close it, duplicate it if you need it for longer. Who
+ * reads from it takes events away: frames of an int64_t length, little-endian, and that many bytes for `plasma_decode_events`. A
+ * `shutdown` of it, or of a duplicate, ends the subscription. -1 for NULL, and in a child made by `fork`.
+ */
+int plasma_subscription_fd(const struct plasma_subscription *subscription);
+
+/**
+ * Ends a subscription and frees it. NULL is fine. The store forgets it. No other thread may be in a call on it.
+ */
+void plasma_subscription_free(struct plasma_subscription *subscription);
+
+/**
+ * Decodes one frame that was read from a subscription's descriptor, its length taken off: `size` bytes at `frame`.
+ *
+ * Fills at most `capacity` entries of `out`, each of which must have its `struct_size` set, all to the same; `*count` gets the number
+ * of events in the frame. The frames of a subscription have one event each, and none in the last one of a subscription that the
+ * store drops.
+ *
+ * Errors: `PLASMA_PROTOCOL_ERROR` for bytes that are no such frame.
+ */
+plasma_status plasma_decode_events(const uint8_t *frame,
+                                   uint64_t size,
+                                   struct plasma_event *out,
+                                   size_t capacity,
+                                   size_t *count);
 
 /**
  * Tells how many bytes of data an object needs for a tensor: what `tensor_write` will take of the store, metadata apart.

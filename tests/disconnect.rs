@@ -254,7 +254,7 @@ fn a_killed_host_takes_its_store_along_although_its_child_lives() {
     held[0].as_ref().unwrap().read(0, &mut bytes).unwrap();
     assert_eq!(&bytes, b"kept");
     let next = Client::connect(Some(Path::new(socket)), Default::default());
-    assert!(matches!(next, Err(Error::ConnectFailed { .. })), "the child listens to nobody");
+    assert!(matches!(next, Err(Error::ConnectFailed { .. })), "the child listens to nobody: {next:?}");
     kill(grandchild, Signal::SIGKILL).unwrap();
     let _ = std::fs::remove_file(socket);
 }

@@ -227,7 +227,8 @@ fn defect_7_the_segments_key_stays_and_its_descriptor_comes_once_to_each() {
     let mut keys = BTreeSet::new();
     for round in 0..20 {
         let mut peer = RawPeer::old(&daemon.socket());
-        // Each time all memory is given back, and descriptors of other numbers are in use.
+        // Each time all memory is given back, once the store has noticed that the one before is gone.
+        eventually(|| peer.figure("pinned bytes") == 0);
         peer.ask(&Request::Evict { bytes: u64::MAX });
         for n in 0..3 {
             let name = id(10 * round + n);

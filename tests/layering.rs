@@ -114,3 +114,36 @@ fn every_file_says_what_room_it_is() {
         assert!(text.starts_with("//!") || name.ends_with(GENERATED), "src/{name} does not open with //!");
     }
 }
+
+/// All text of the Rust and Python tests, and of the code with the tests in it.
+fn tests_and_code() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = ["src", "tests", "python-ctypes/tests"].map(|folder| root.join(folder)).to_vec();
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.extension().and_then(|ending| ending.to_str()) {
+                Some("rs" | "py") => text += &fs::read_to_string(path).unwrap(),
+                _ if path.is_dir() => folders.push(path),
+                _ => {}
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_is_named_for_a_defect_of_old_plasma_exists() {
+    let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/testing.md")).unwrap();
+    let rows: Vec<_> =
+        document.lines().filter(|line| line.starts_with("| ") && line[2..].starts_with(char::is_numeric)).collect();
+    assert_eq!(rows.len(), 30);
+    let text = tests_and_code();
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let names = tests.split('`').skip(1).step_by(2).filter(|name| !name.ends_with(".py"));
+        for name in names {
+            assert!(text.contains(&format!("fn {name}(")) || text.contains(&format!("def {name}(")), "{name} of {row}");
+        }
+    }
+}

@@ -7,7 +7,7 @@
 
 use plasma_store::error::Error;
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
-use plasma_store::protocol::notification::{self, Event};
+use plasma_store::protocol::notification::{self, Event, Notification};
 use plasma_store::protocol::{
     Dialect, Header, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, digest, frame,
 };
@@ -117,7 +117,8 @@ fn captured_notifications() {
         let mut frame = length.to_le_bytes().to_vec();
         frame.extend(body);
         for frame in [&frame, &notification::encode(&[event])] {
-            assert_eq!(notification::decode(frame).unwrap(), Some((vec![event], frame.len())), "{name}");
+            let told = Notification { events: vec![event], end: None };
+            assert_eq!(notification::decode(frame).unwrap(), Some((told, frame.len())), "{name}");
             assert!((0..frame.len()).all(|short| notification::decode(&frame[..short]).unwrap().is_none()), "{name}");
         }
     }
@@ -125,7 +126,8 @@ fn captured_notifications() {
     let mut stream = notification::encode(&both);
     let length = stream.len();
     stream.extend(notification::encode(&[sealed]));
-    assert_eq!(notification::decode(&stream).unwrap(), Some((both.to_vec(), length)));
+    let told = Notification { events: both.to_vec(), end: None };
+    assert_eq!(notification::decode(&stream).unwrap(), Some((told, length)));
 }
 
 #[test]

@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
-use plasma_store::protocol::notification::{self, Event};
-use plasma_store::protocol::{Dialect, Header, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, frame};
+use plasma_store::protocol::notification::{self, Event, Notification};
+use plasma_store::protocol::{
+    Dialect, Header, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, Stats, frame,
+};
 
 const BODIES: u64 = 100_000;
 
@@ -121,7 +123,7 @@ impl Random {
     }
 
     fn request(&mut self) -> Request {
-        match self.below(20) {
+        match self.below(22) {
             0 => Request::Connect { abilities: self.number() },
             1 => Request::Disconnect,
             2 => Request::Create {
@@ -155,16 +157,18 @@ impl Random {
             16 => Request::RefreshLru { ids: self.ids() },
             17 => Request::Pin { ids: self.ids(), pinned: self.flag() },
             18 => Request::CancelCreate { number: self.number(), id: self.id() },
+            19 => Request::NativeSubscribe { skip_existing: self.flag() },
+            20 => Request::Stats,
             _ => Request::Cancel { number: self.number() },
         }
     }
 
     fn reply(&mut self) -> Reply {
-        match self.below(15) {
+        match self.below(17) {
             0 => Reply::Connect { capacity: self.number() as i64, abilities: self.number() },
             1 => self.create_reply(),
             2 => Reply::CreateAndSeal { outcome: self.outcome() },
-            3 => Reply::CreateAndSealBatch { outcome: self.outcome() },
+            3 => self.batch_reply(),
             4 => Reply::Seal { id: self.id(), outcome: self.outcome() },
             5 => Reply::Abort { id: self.id(), outcome: self.outcome() },
             6 => self.get_reply(),
@@ -179,7 +183,49 @@ impl Random {
             11 => Reply::SetOptions { outcome: self.outcome() },
             12 => Reply::DebugString(self.text()),
             13 => Reply::Pin { outcomes: self.several(Self::outcome) },
+            14 => Reply::NativeSubscribe { outcome: if self.flag() { Ok(()) } else { Err(self.text()) } },
+            15 => Reply::Stats(self.stats()),
             _ => Reply::RefreshLru,
+        }
+    }
+
+    fn stats(&mut self) -> Stats {
+        Stats {
+            capacity: self.number(),
+            used_bytes: self.number(),
+            held_bytes: self.number(),
+            allocated_bytes: self.number(),
+            largest_free_extent: self.number(),
+            objects: self.number(),
+            sealed_objects: self.number(),
+            held_objects: self.number(),
+            clients: self.number(),
+            subscriptions: self.number(),
+            waiting_gets: self.number(),
+            creates: self.number(),
+            gets: self.number(),
+            hits: self.number(),
+            misses: self.number(),
+            evictions: self.number(),
+            evicted_bytes: self.number(),
+            pinned_bytes: self.number(),
+            waiting_creates: self.number(),
+        }
+    }
+
+    fn batch_reply(&mut self) -> Reply {
+        if self.flag() {
+            return Reply::CreateAndSealBatch { outcome: Ok(()), id: None };
+        }
+        let refused = Refused { refusal: self.refusal(), detail: self.text() };
+        Reply::CreateAndSealBatch { outcome: Err(refused), id: self.flag().then(|| self.id()) }
+    }
+
+    /// A frame of a subscriber's stream.
+    fn notification(&mut self) -> Vec<u8> {
+        match self.below(5) {
+            0 => notification::encode_end(&self.text()),
+            _ => notification::encode(&self.several(Self::event)),
         }
     }
 
@@ -272,12 +318,18 @@ fn no_body_makes_a_reply_panic() {
 fn no_stream_makes_a_notification_panic() {
     for seed in 0..BODIES {
         let mut random = Random(seed);
-        let mut stream = notification::encode(&random.several(Random::event));
+        let mut stream = random.notification();
         random.damage(&mut stream);
-        if let Ok(Some((events, length))) = notification::decode(&stream) {
-            assert!(length <= stream.len(), "seed {seed}");
-            let again = notification::encode(&events);
-            assert_eq!(notification::decode(&again).unwrap(), Some((events, again.len())), "seed {seed}");
+        let missing = notification::missing(&stream);
+        match notification::decode(&stream) {
+            Ok(Some((told, length))) => {
+                assert!(length <= stream.len() && matches!(missing, Ok(0)), "seed {seed}");
+                let again = notification::encode(&told.events);
+                let told = Notification { end: None, ..told };
+                assert_eq!(notification::decode(&again).unwrap(), Some((told, again.len())), "seed {seed}");
+            }
+            Ok(None) => assert!(missing.unwrap() > 0, "seed {seed}"),
+            Err(_) => assert!(matches!(missing, Ok(0) | Err(_)), "seed {seed}"),
         }
     }
 }
@@ -294,7 +346,12 @@ fn every_message_comes_back_as_it_was() {
         assert_eq!(Reply::decode(message_type, &body).unwrap(), reply, "seed {seed}");
         let events = random.several(Random::event);
         let stream = notification::encode(&events);
-        assert_eq!(notification::decode(&stream).unwrap(), Some((events, stream.len())), "seed {seed}");
+        let told = Notification { events, end: None };
+        assert_eq!(notification::decode(&stream).unwrap(), Some((told, stream.len())), "seed {seed}");
+        let reason = random.text();
+        let stream = notification::encode_end(&reason);
+        let told = Notification { events: vec![], end: Some(reason) };
+        assert_eq!(notification::decode(&stream).unwrap(), Some((told, stream.len())), "seed {seed}");
     }
 }
 

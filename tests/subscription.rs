@@ -38,7 +38,7 @@ fn next_frame(socket: &mut UnixStream) -> Vec<Event> {
     let length = u64::from_le_bytes(frame[..8].try_into().unwrap());
     frame.resize(8 + length as usize, 0);
     socket.read_exact(&mut frame[8..]).unwrap();
-    notification::decode(&frame).unwrap().unwrap().0
+    notification::decode(&frame).unwrap().unwrap().0.events
 }
 
 fn put_inline(peer: &mut RawPeer, name: u64) {
@@ -172,7 +172,8 @@ fn hung_up(socket: &UnixStream) -> bool {
 
 #[test]
 fn a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped() {
-    let _watchdog = Watchdog::new("a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped");
+    let name = "a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped";
+    let _watchdog = Watchdog::lasting(name, std::time::Duration::from_secs(600));
     let daemon = Daemon::start(1 << 20);
     let (mut subscriber, mut maker) = (RawPeer::old(&daemon.socket()), RawPeer::old(&daemon.socket()));
     let (mut ours, theirs) = UnixStream::pair().unwrap();
@@ -193,7 +194,7 @@ fn a_subscriber_that_reads_nothing_costs_a_bound_and_is_dropped() {
             break;
         }
         let (create, delete) = batch(round);
-        assert!(matches!(maker.ask(&create), Reply::CreateAndSealBatch { outcome: Ok(()) }));
+        assert!(matches!(maker.ask(&create), Reply::CreateAndSealBatch { outcome: Ok(()), .. }));
         assert!(matches!(maker.ask(&delete), Reply::Delete { .. }));
     }
     let mut rest = Vec::new();

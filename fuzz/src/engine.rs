@@ -15,8 +15,8 @@ use plasma_store::error::{Error, Result};
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::native::ABILITY_REQUEST_NUMBERS;
 use plasma_store::protocol::notification::Event;
-use plasma_store::protocol::{Dialect, InlineObject, Reply, Request};
-use plasma_store::store::engine::{Asker, Effect, Engine, Job, Now, Work};
+use plasma_store::protocol::{Dialect, InlineObject, Reply, Request, Stats};
+use plasma_store::store::engine::{Asker, Effect, Engine, Job, Now, SubscriptionId, Work};
 use plasma_store::store::space::{Pages, segment_length};
 
 /// What a store may hold: so little that everything evicts, what tests use, and more than one slice of pages.
@@ -28,6 +28,8 @@ const MOST_SLICES: u32 = 100_000;
 /// Message types of the two answers that may come late.
 const CREATE_REPLY: i64 = 2;
 const GET_REPLY: i64 = 10;
+/// The answer that the plumbing gives.
+const SUBSCRIBE_REPLY: i64 = 1021;
 
 /// The input, read byte by byte; zeros behind its end.
 struct Script<'a>(&'a [u8]);
@@ -79,7 +81,7 @@ impl Script<'_> {
     }
 
     fn request(&mut self) -> Request {
-        match self.byte() % 26 {
+        match self.byte() % 28 {
             0..3 => self.create(0, 0),
             3..5 => {
                 let ttl_ms = self.pick(&[0, 1, 50, u64::MAX]);
@@ -108,7 +110,9 @@ impl Script<'_> {
             22 => self.pick(&[Self::SUBSCRIBE, Self::DEBUG, Self::GOODBYE])(),
             23 => Request::Connect { abilities: self.byte().into() },
             24 => Request::Pin { ids: self.ids(), pinned: self.flag() },
-            _ => Request::CancelCreate { number: self.number(), id: self.id() },
+            25 => Request::CancelCreate { number: self.number(), id: self.id() },
+            26 => Request::NativeSubscribe { skip_existing: self.flag() },
+            _ => Request::Stats,
         }
     }
 
@@ -205,8 +209,10 @@ struct Game {
     jobs: VecDeque<Job>,
     jobs_seen: usize,
     stored: BTreeMap<ObjectId, u64>,
-    /// By subscriber: the objects that it knows of.
-    told: BTreeMap<u64, BTreeSet<ObjectId>>,
+    /// By subscription: whose it is, and the objects that it knows of.
+    told: BTreeMap<SubscriptionId, (u64, BTreeSet<ObjectId>)>,
+    /// Objects that a subscription knows of which begins without being told.
+    skipped: BTreeSet<ObjectId>,
     answers: u64,
 }
 
@@ -220,7 +226,7 @@ impl Game {
         }
         let observer = engine.connect();
         let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
-        let (peers, open, places, sealed, told, jobs, stored) = Default::default();
+        let (peers, open, places, sealed, told, skipped, jobs, stored) = Default::default();
         let answers = 0;
         Self {
             engine,
@@ -237,6 +243,7 @@ impl Game {
             jobs_seen: 0,
             stored,
             told,
+            skipped,
             answers,
         }
     }
@@ -258,9 +265,10 @@ impl Game {
                 asker.zip(script.wire_request()).into_iter().for_each(|(asker, request)| self.ask(asker, request));
             }
             7 => {
-                if let Some(peer) = self.peer(script) {
-                    self.engine.unsubscribe(peer);
-                    self.told.remove(&peer);
+                let index = usize::from(script.byte()) % self.told.len().max(1);
+                if let Some(id) = self.told.keys().nth(index).copied() {
+                    self.engine.unsubscribe(id);
+                    self.told.remove(&id);
                 }
             }
             8 => self.end_job(!script.byte().is_multiple_of(4)),
@@ -293,13 +301,15 @@ impl Game {
             // The type of an answer follows that of its request.
             *self.open.entry((asker, request.encode().0 + 1)).or_default() += 1;
         }
+        self.skipped = match request {
+            // Each step begins when all is told, and what is sealed is known.
+            Request::NativeSubscribe { skip_existing: true } => self.sealed.clone(),
+            _ => BTreeSet::new(),
+        };
         if let Request::CreateAndSealBatch { objects, .. } = &request {
             // The first of them may evict a sealed object, whose name the next one takes.
             let names = objects.iter().map(|object| object.id).filter(|id| self.sealed.contains(id));
             names.for_each(|id| _ = self.places.remove(&id));
-        }
-        if request == Request::Subscribe {
-            self.told.entry(asker.peer).or_default();
         }
         self.engine.handle(asker, request, self.now);
     }
@@ -307,7 +317,7 @@ impl Game {
     fn disconnect(&mut self, peer: u64) {
         self.peers.retain(|other| *other != peer);
         self.open.retain(|(asker, _), _| asker.peer != peer);
-        self.told.remove(&peer);
+        self.told.retain(|_, (subscriber, _)| *subscriber != peer);
         self.engine.disconnect(peer);
     }
 
@@ -326,6 +336,7 @@ impl Game {
                 match effect {
                     Effect::Reply { to, reply } if to.peer == self.observer => observed.push(reply.clone()),
                     Effect::Reply { to, reply } => self.answered(*to, reply),
+                    Effect::Subscribe { asker, id } => self.subscribed(*asker, *id),
                     Effect::Notify { to, events } => self.notified(to, events),
                     Effect::External(job) => self.ordered(*job),
                     Effect::Close { .. } => {}
@@ -339,6 +350,15 @@ impl Game {
             }
         }
         observed
+    }
+
+    /// The plumbing answers native subscribers; to old ones there is no answer.
+    fn subscribed(&mut self, asker: Asker, id: SubscriptionId) {
+        let before = self.told.insert(id, (asker.peer, std::mem::take(&mut self.skipped)));
+        assert!(before.is_none(), "subscription {id} has begun twice");
+        if self.open.contains_key(&(asker, SUBSCRIBE_REPLY)) {
+            self.answered(asker, &Reply::NativeSubscribe { outcome: Ok(()) });
+        }
     }
 
     fn answered(&mut self, to: Asker, reply: &Reply) {
@@ -387,9 +407,9 @@ impl Game {
         self.engine.job_done(job.number, if succeeds { Ok(()) } else { Err(failure()) });
     }
 
-    fn notified(&mut self, to: &[u64], events: &[Event]) {
+    fn notified(&mut self, to: &[SubscriptionId], events: &[Event]) {
         for subscriber in to {
-            let told = self.told.get_mut(subscriber).expect("a subscriber is told");
+            let (_, told) = self.told.get_mut(subscriber).expect("a subscriber is told");
             for event in events {
                 let news = match event {
                     Event::Sealed { id, .. } => told.insert(*id),
@@ -411,12 +431,16 @@ impl Game {
         let asker = Asker { peer: self.observer, number: 0 };
         self.engine.handle(asker, Request::List, self.now);
         self.engine.handle(asker, Request::GetDebugString, self.now);
+        self.engine.handle(asker, Request::Stats, self.now);
         let observed = self.settle();
-        let [Reply::List { objects }, Reply::DebugString(text)] = &observed[..] else { panic!("{observed:?}") };
+        let [Reply::List { objects }, Reply::DebugString(text), Reply::Stats(stats)] = &observed[..] else {
+            panic!("{observed:?}")
+        };
         let sizes: BTreeMap<_, _> = objects.iter().map(|info| (info.id, info.data_size + info.metadata_size)).collect();
         assert_eq!(sizes.len(), objects.len(), "an object is listed twice");
         let used = figure(text, "allocated bytes: ");
         assert!(self.has_external || used == sizes.values().sum::<u64>(), "bytes used are those of the objects");
+        self.check_stats(stats, objects, used);
         assert!(used <= self.limit, "{used} bytes in a store of {}", self.limit);
         // With an external store, only what is held is surely where it was said to be.
         let has_place = |info: &&ObjectInfo| !self.has_external || info.ref_count > 0;
@@ -444,12 +468,30 @@ impl Game {
         self.jobs_seen = self.jobs.len();
         // What came whole with its request, and was refused, left nothing behind.
         let is_new = |info: &&ObjectInfo| info.state == ObjectState::Created && !self.places.contains_key(&info.id);
-        let creates = self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY).map(|(_, count)| *count as usize);
-        assert!(objects.iter().filter(is_new).count() <= creates.sum(), "nobody creates one of {objects:?}");
+        assert!(objects.iter().filter(is_new).count() as u64 <= self.creating(), "nobody creates one of {objects:?}");
         let sealed = objects.iter().filter(|info| info.state == ObjectState::Sealed).map(|info| info.id);
         self.sealed = sealed.collect();
         let (told, sealed) = (&self.told, &self.sealed);
-        assert!(told.values().all(|told| told == sealed), "{told:?} were told instead of {sealed:?}");
+        assert!(told.values().all(|(_, told)| told == sealed), "{told:?} were told instead of {sealed:?}");
+    }
+
+    /// The figures are those of the objects, and agree with what was seen from outside.
+    fn check_stats(&self, stats: &Stats, objects: &[ObjectInfo], used: u64) {
+        let size = |info: &ObjectInfo| info.data_size + info.metadata_size;
+        let held = || objects.iter().filter(|info| info.ref_count > 0);
+        let sealed = objects.iter().filter(|info| info.state == ObjectState::Sealed);
+        assert_eq!((stats.capacity, stats.used_bytes), (self.limit, used));
+        assert_eq!((stats.held_objects, stats.held_bytes), (held().count() as u64, held().map(size).sum()));
+        assert_eq!((stats.objects, stats.sealed_objects), (objects.len() as u64, sealed.count() as u64));
+        let pinned = objects.iter().filter(|info| info.pinned).map(size).sum();
+        assert_eq!((stats.pinned_bytes, stats.subscriptions), (pinned, self.told.len() as u64));
+        // The observer is connected, too.
+        assert_eq!(stats.clients, self.peers.len() as u64 + 1);
+    }
+
+    /// Creates that are not answered yet.
+    fn creating(&self) -> u64 {
+        self.open.iter().filter(|((_, kind), _)| *kind == CREATE_REPLY).map(|(_, count)| u64::from(*count)).sum()
     }
 
     /// Lets everything come to its end.

@@ -1,6 +1,6 @@
 //! Message bodies. What is accepted means the same after it was encoded and decoded again.
 
-use plasma_store::protocol::notification;
+use plasma_store::protocol::notification::{self, Notification};
 use plasma_store::protocol::{Dialect, Reply, Request};
 
 /// A message type in two bytes, little-endian, and a body.
@@ -31,12 +31,20 @@ pub fn reply(data: &[u8]) -> bool {
 
 /// The stream of a subscriber.
 pub fn notification(data: &[u8]) -> bool {
-    let Ok(Some((events, taken))) = notification::decode(data) else { return false };
+    let Ok(Some((told, taken))) = notification::decode(data) else { return false };
     let (frame, _) = data.split_at(taken);
-    assert_eq!(notification::decode(frame).unwrap(), Some((events.clone(), taken)), "bytes behind it mattered");
+    assert_eq!(notification::decode(frame).unwrap(), Some((told.clone(), taken)), "bytes behind it mattered");
     assert!(notification::decode(&frame[..taken - 1]).unwrap().is_none(), "one byte too few is no frame");
-    let encoded = notification::encode(&events);
-    assert_eq!(notification::decode(&encoded).expect("we wrote it"), Some((events, encoded.len())));
+    // A reader that takes what is missing, and no more, gets the frame and no more.
+    let length = size_of::<i64>() + notification::missing(&frame[..size_of::<i64>()]).unwrap();
+    assert_eq!((length, notification::missing(frame).unwrap()), (taken, 0));
+    let encoded = match &told.end {
+        Some(reason) if told.events.is_empty() => notification::encode_end(reason),
+        _ => notification::encode(&told.events),
+    };
+    let end = told.end.clone().filter(|_| told.events.is_empty());
+    let expected = Notification { events: told.events, end };
+    assert_eq!(notification::decode(&encoded).expect("we wrote it"), Some((expected, encoded.len())));
     true
 }
 

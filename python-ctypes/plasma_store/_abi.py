@@ -55,6 +55,9 @@ PLASMA_CREATE_NO_EVICT = 1
 PLASMA_GET_PRIVATE = 1
 PLASMA_STATE_CREATED = 1
 PLASMA_STATE_SEALED = 2
+PLASMA_SUBSCRIBE_SKIP_EXISTING = 1
+PLASMA_EVENT_SEALED = 1
+PLASMA_EVENT_DELETED = 2
 
 plasma_status = c_int32
 
@@ -75,6 +78,10 @@ class plasma_buffer(Structure):
 
 class plasma_object_list(Structure):
     """Opaque: what `plasma_list` found."""
+
+
+class plasma_subscription(Structure):
+    """Opaque: a stream of events."""
 
 
 class plasma_store(Structure):
@@ -131,6 +138,63 @@ class plasma_object_info(Structure):
         ("construct_duration", c_int64),
         ("ref_count", c_uint32),
         ("pinned", c_bool),
+    ]
+
+
+class plasma_put_item(Structure):
+    """An object of a batch. `data` and `metadata` keep the bytes assigned to them alive."""
+
+    _fields_ = [
+        ("id", plasma_object_id),
+        ("data", c_char_p),
+        ("data_size", c_uint64),
+        ("metadata", c_char_p),
+        ("metadata_size", c_uint64),
+    ]
+
+
+class plasma_store_stats(Structure):
+    """What a store counts."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("capacity", c_uint64),
+        ("used_bytes", c_uint64),
+        ("held_bytes", c_uint64),
+        ("allocated_bytes", c_uint64),
+        ("largest_free_extent", c_uint64),
+        ("objects", c_uint64),
+        ("sealed_objects", c_uint64),
+        ("held_objects", c_uint64),
+        ("clients", c_uint64),
+        ("subscriptions", c_uint64),
+        ("waiting_gets", c_uint64),
+        ("creates", c_uint64),
+        ("gets", c_uint64),
+        ("hits", c_uint64),
+        ("misses", c_uint64),
+        ("evictions", c_uint64),
+        ("evicted_bytes", c_uint64),
+        ("pinned_bytes", c_uint64),
+        ("waiting_creates", c_uint64),
+    ]
+
+
+class plasma_subscribe_options(Structure):
+    """How to subscribe."""
+
+    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32)]
+
+
+class plasma_event(Structure):
+    """What happened to an object."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("kind", c_uint32),
+        ("id", plasma_object_id),
+        ("data_size", c_uint64),
+        ("metadata_size", c_uint64),
     ]
 
 
@@ -200,6 +264,7 @@ DLManagedTensorVersioned._fields_ = [
 _client = POINTER(plasma_client)
 _buffer = POINTER(plasma_buffer)
 _list = POINTER(plasma_object_list)
+_subscription = POINTER(plasma_subscription)
 _store = POINTER(plasma_store)
 _id = POINTER(plasma_object_id)
 _write_options = POINTER(tensor_write_options)
@@ -247,6 +312,22 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "plasma_hash": (plasma_status, [_client, _id, c_void_p]),
     "plasma_set_options": (plasma_status, [_client, c_char_p, c_int64]),
     "plasma_debug_string": (plasma_status, [_client, c_char_p, c_size_t, POINTER(c_size_t)]),
+    "plasma_put_batch": (
+        plasma_status,
+        [_client, POINTER(plasma_put_item), c_size_t, POINTER(plasma_create_options)],
+    ),
+    "plasma_stats": (plasma_status, [_client, POINTER(plasma_store_stats)]),
+    "plasma_subscribe": (
+        plasma_status,
+        [_client, POINTER(plasma_subscribe_options), POINTER(_subscription)],
+    ),
+    "plasma_subscription_next": (plasma_status, [_subscription, c_int64, POINTER(plasma_event)]),
+    "plasma_subscription_fd": (c_int, [_subscription]),
+    "plasma_subscription_free": (None, [_subscription]),
+    "plasma_decode_events": (
+        plasma_status,
+        [c_char_p, c_uint64, POINTER(plasma_event), c_size_t, POINTER(c_size_t)],
+    ),
     "plasma_buffer_data": (c_void_p, [_buffer]),
     "plasma_buffer_mutable_data": (c_void_p, [_buffer]),
     "plasma_buffer_size": (c_uint64, [_buffer]),

@@ -56,12 +56,14 @@ class Hold:
     __slots__ = ("_index", "_slots")
 
     def __init__(self, slots: Any, index: int = 0) -> None:
-        self._slots = slots
         self._index = index
+        self._slots = slots
 
     # Bound as a default because globals may be gone when the interpreter ends. In a forked child the library does nothing here.
     def __del__(self, release: Any = lib.plasma_buffer_release) -> None:
-        release(self._slots[self._index])
+        # Ctrl-C may have come before `__init__` did anything.
+        if hasattr(self, "_slots"):
+            release(self._slots[self._index])
 
     @property
     def pointer(self) -> Any:
@@ -103,7 +105,8 @@ class Source:
 
     # Nothing was got while `obj` is NULL, and then nothing is released.
     def __del__(self, release: Any = buffer_release) -> None:
-        release(self._view)
+        if hasattr(self, "_view"):
+            release(self._view)
 
     def __len__(self) -> int:
         size: int = self._view.len

@@ -24,10 +24,10 @@ from typing import (
 from . import _abi, values
 from ._lib import lib
 from .buffer import Buffer, Hold, Source, new_hold, wrap
-from .connection import Connection
 from .dlpack import DTYPES, dtype_name
 from .dlpack import Source as TensorSource
 from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaTimeout, check
+from .notifications import Notifications
 from .object_id import ObjectID, c_id, c_ids, c_text, whole
 from .tensor import Tensor
 from .waiting import milliseconds
@@ -93,7 +93,7 @@ def connect(
     return PlasmaClient(store_socket_name, num_retries)
 
 
-class PlasmaClient(Connection):
+class PlasmaClient(Notifications):
     """A connection to a store. Any number of threads may use one; a get that waits in one keeps no other waiting.
 
     As a context manager it disconnects at the end. Buffers and tensors outlive it. A child made by `fork` must connect anew:
@@ -167,6 +167,21 @@ class PlasmaClient(Connection):
         object_id = ObjectID.from_random() if object_id is None else object_id
         self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms)
         return object_id
+
+    def put_batch(self, objects: Iterable[Tuple[Any, ...]]) -> None:
+        """Stores copies of many small objects with one request, as sealed ones: all of them, or none.
+
+        Each is a tuple of an ObjectID, of data and, if there are any, of metadata, which are anything bytes-like. Together they
+        may have 64 MiB, less some 100 bytes for each. Raises PlasmaObjectExists, also for an id that comes twice; PlasmaStoreFull;
+        PlasmaInvalidArgument when they are too many.
+        """
+        contents = [_batched(*given) for given in objects]
+        items = (_abi.plasma_put_item * len(contents))()
+        for item, (object_id, data, metadata) in zip(items, contents):
+            item.id, item.data, item.data_size = object_id, data.pointer, len(data)
+            item.metadata, item.metadata_size = metadata.pointer, len(metadata)
+        handle = self._live()
+        check(lib.plasma_put_batch(handle.pointer, items, len(items), None))
 
     def put(
         self,
@@ -407,6 +422,13 @@ class PlasmaClient(Connection):
                 return out.value.decode("utf-8", "replace")
             size = length.value + 1
 
+    def stats(self) -> Dict[str, int]:
+        """The store's figures, by the names of `plasma_store_stats` in plasma_store.h, where they are explained."""
+        out = _abi.plasma_store_stats(struct_size=ctypes.sizeof(_abi.plasma_store_stats))
+        handle = self._live()
+        check(lib.plasma_stats(handle.pointer, out))
+        return {field[0]: getattr(out, field[0]) for field in out._fields_[1:]}
+
     def store_capacity(self) -> int:
         """Bytes of data and metadata that the store holds at most."""
         out = ctypes.c_uint64()
@@ -438,6 +460,11 @@ def _size(given: int, name: str = "data_size") -> int:
 
 def _bytes(metadata: bytes) -> bytes:
     return metadata if isinstance(metadata, bytes) else bytes(memoryview(metadata))
+
+
+def _batched(object_id: ObjectID, data: Any, metadata: Any = b"") -> Tuple[_abi.plasma_object_id, Source, Source]:
+    """An object of a batch, with its bytes kept where they lie."""
+    return c_id(object_id), Source(data), Source(metadata)
 
 
 def _write_options(metadata: bytes) -> _abi.tensor_write_options:

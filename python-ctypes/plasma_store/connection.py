@@ -28,7 +28,9 @@ class _Handle:
         self.pointer = ctypes.POINTER(_abi.plasma_client)()
 
     def __del__(self, free: Any = lib.plasma_client_free) -> None:
-        free(self.pointer)
+        # Not so when Ctrl-C came before `__init__` did anything.
+        if hasattr(self, "pointer"):
+            free(self.pointer)
 
 
 class Connection:
@@ -57,7 +59,7 @@ class Connection:
         return self._socket
 
     def interrupt(self) -> None:
-        """Makes every get, and every create, that waits on this client, in any thread, raise PlasmaInterrupted. Fine in a signal handler."""
+        """Makes every call that waits on this client, in any thread, raise PlasmaInterrupted. Fine in a signal handler."""
         handle = self._handle
         if handle is not None:
             # Counted first: the call that wakes up looks whether it was this or a signal that woke it.
@@ -65,7 +67,7 @@ class Connection:
             lib.plasma_interrupt(handle.pointer)
 
     def disconnect(self) -> None:
-        """Closes the connection; a get that waits raises PlasmaInterrupted. May be repeated.
+        """Closes the connection; a call that waits raises PlasmaInterrupted. May be repeated.
 
         Objects created here and not sealed are aborted, those with a live buffer when that goes. Buffers and tensors stay
         readable.

@@ -3,10 +3,12 @@
 Runs in an interpreter with pyarrow 11, once for pyarrow.plasma and once for plasma_store, each at a store of its own.
 """
 
+import asyncio
 import importlib
 import inspect
 import json
 import re
+import struct
 import sys
 from types import ModuleType
 from typing import Any, Dict, List, Optional, Tuple
@@ -135,6 +137,33 @@ c.set_client_options("name", 1 << 40)
 c.set_client_options(client_name="name", limit_output_memory=1000.0)
 c.set_client_options(b"name", 1000)
 c.set_client_options("name", "1000")
+c.subscribe()
+(subscribed(), p(b"xy"), c.get_next_notification()[1:])[2]
+(subscribed(), c.put_raw_buffer(b"xy", metadata=b"m"), c.get_next_notification()[1:])[2]
+[type(part).__name__ for part in (subscribed(), p(b"xy"), c.get_next_notification())[2]]
+(lambda i: (subscribed(), c.delete([i]), c.get_next_notification()[1:])[2])(p(b"x"))
+(lambda i: (subscribed(), c.delete([i]), c.get_next_notification()[0] == i)[2])(p(b"x"))
+(lambda i: (subscribed(), c.create_and_seal(i, b"x"), c.get_next_notification()[0] == i)[2])(r())
+(lambda b: (subscribed(), c.seal(b[0]), c.get_next_notification()[1:])[2])(held())
+(subscribed(), p(b"xy"), c.decode_notifications(frame(c.get_notification_socket()))[1:])[2]
+(lambda i: (subscribed(), c.delete([i]), c.decode_notifications(frame(c.get_notification_socket())))[2] == ([i], [-1], [-1]))(p(b""))
+(subscribed(), p(b"xy"), c.decode_notifications(bytearray(frame(c.get_notification_socket())))[1:])[2]
+[type(part).__name__ for part in (subscribed(), p(b"xy"), c.decode_notifications(frame(c.get_notification_socket())))[2]]
+(lambda s: [isinstance(s, socket.socket), s.family.name, s.type.name, s.gettimeout(), s.getblocking()])(sock())
+(lambda s: select.select([s], [], [], 0)[0])(sock())
+(lambda s: (p(b"x"), select.select([s], [], [])[0] == [s], c.get_next_notification(), select.select([s], [], [], 0)[0])[1::2])(sock())
+(lambda s: (s.setblocking(False), s.recv(8)))(sock())
+(lambda s: (s.settimeout(0.01), s.recv(8)))(sock())
+(lambda s: (p(b"xy"), len(asyncio.run(received(s)))))(sock())[1] > 0
+(lambda s: (s.close(), c.get_next_notification()))(sock())
+(lambda s: (c.disconnect(), s.recv(8)))(sock())[1]
+(subscribed(), c.disconnect(), c.get_next_notification())
+c.get_notification_socket()
+c.get_next_notification()
+c.decode_notifications("text")
+c.decode_notifications(5)
+c.decode_notifications()
+(c.disconnect(), c.subscribe())
 type(c.to_capsule()).__name__
 c.other
 c.disconnect()
@@ -172,7 +201,7 @@ plasma.load_plasma_tensorflow_op()
 [str(warning.message) for warning in warned(lambda: plasma.connect(sys.argv[2]))]
 [str(warning.message) for warning in warned(lambda: c.put(5, None, 6, pa.lib.SerializationContext()))]
 """.strip().splitlines()
-_IMPORTS = "import copy, os, pickle, random, sys, warnings, weakref\nimport numpy as np\nimport pyarrow as pa"
+_IMPORTS = "import asyncio, copy, os, pickle, random, select, socket, sys, warnings, weakref\nimport numpy as np\nimport pyarrow as pa"
 
 
 def _parameters(function: Any) -> List[Tuple[str, Optional[str]]]:
@@ -220,7 +249,26 @@ def _outcome(expression: str) -> Dict[str, Any]:
             call()
         return caught
 
-    names.update(p=put, held=held, warned=warned)
+    def subscribed() -> None:
+        """From now on, events are those of what comes."""
+        sealed = sum(info["state"] == "sealed" for info in client.list().values())
+        client.subscribe()
+        for _ in range(sealed):
+            client.get_next_notification()
+
+    def sock() -> Any:
+        subscribed()
+        return client.get_notification_socket()
+
+    def frame(stream: Any) -> Any:
+        (length,) = struct.unpack("q", stream.recv(8))
+        return stream.recv(length)
+
+    async def received(stream: Any) -> Any:
+        stream.setblocking(False)
+        return await asyncio.get_running_loop().sock_recv(stream, 8)
+
+    names.update(p=put, held=held, warned=warned, subscribed=subscribed, sock=sock, frame=frame, received=received)
     try:
         value = eval(expression, names)
     except Exception as error:

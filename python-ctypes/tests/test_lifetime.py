@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import subprocess
-from typing import Any, Callable, Dict
+import sys
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -122,6 +123,21 @@ def test_what_is_left_at_the_end_of_the_interpreter_does_no_harm(child: Callable
     process = child(LEFT_OVER)
     output, _ = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "reached the end\n")
+
+
+def test_what_ctrl_c_kept_from_being_made_lets_go_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KeyboardInterrupt may come before the first line of any `__init__`; `__del__` is called all the same."""
+    from plasma_store import buffer, connection, notifications
+
+    ignored: List[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    modules = (buffer, connection, notifications)
+    owners = {kind for module in modules for kind in vars(module).values() if "__del__" in getattr(kind, "__dict__", {})}
+    assert len(owners) == 4
+    for owner in owners:
+        owner.__new__(owner)
+    gc.collect()
+    assert ignored == []
 
 
 def test_with_and_without_pyarrow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

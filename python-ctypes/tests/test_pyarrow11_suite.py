@@ -27,14 +27,10 @@ LEFT_OUT = {
     "test_plasma_tf_op": "pyarrow skips it everywhere; it needs the operator in C++ and TensorFlow 1",
     "test_use_huge_pages": "pyarrow expects it to fail; it needs huge pages set up at /mnt/hugepages",
 }
-NO_EVENTS = "the package has no notifications yet"
 # What must fail, and why. One that passes after all is a failure: then its line must go.
 FAILS: Dict[str, Dict[str, str]] = {
     "package": {
         "test_plasma_deprecated": "wants DeprecationWarnings; nothing here is deprecated",
-        "TestPlasmaClient::test_subscribe": NO_EVENTS,
-        "TestPlasmaClient::test_subscribe_socket": NO_EVENTS,
-        "TestPlasmaClient::test_subscribe_deletions": NO_EVENTS,
     },
     "daemon": {},
 }

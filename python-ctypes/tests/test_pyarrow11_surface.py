@@ -22,13 +22,8 @@ SCRIPT = Path(__file__).with_name("pyarrow11_surface.py")
 
 pytestmark = pytest.mark.skipif(not PYTHON, reason="$PLASMA_TEST_PYARROW11 is not set to a Python with pyarrow 11")
 
-NO_EVENTS = "the package has no notifications yet"
 ABSTRACT = "a class to ask isinstance with; the buffers are of the class pyarrow.Buffer, which has it"
 MISSING = {
-    "PlasmaClient.subscribe": NO_EVENTS,
-    "PlasmaClient.get_next_notification": NO_EVENTS,
-    "PlasmaClient.get_notification_socket": NO_EVENTS,
-    "PlasmaClient.decode_notifications": NO_EVENTS,
     **{
         f"PlasmaBuffer.{name}": ABSTRACT
         for name in ("address", "equals", "hex", "is_cpu", "is_mutable", "parent", "size", "slice", "to_pybytes")

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::client::bells::Bells;
 use crate::client::lock;
 use crate::client::mappings::Mappings;
 use crate::error::{Error, Result};
@@ -95,6 +96,8 @@ pub struct Connection {
     interrupts: AtomicU64,
     /// Wakes the leader: for an interrupt, or because somebody else has read what it waits for.
     leader_bell: EventFd,
+    /// Wake those who wait for something else than an answer.
+    bells: Bells,
     /// In a forked child this is never taken apart: other threads may have been changing it.
     wire: Arc<Wire>,
 }
@@ -115,6 +118,8 @@ struct Incoming {
     descriptors: VecDeque<OwnedFd>,
     /// An answer whose descriptors have not all arrived.
     half: Option<HalfAnswer>,
+    /// Descriptors that are for whoever made the call of this number.
+    handed_over: HashMap<u64, OwnedFd>,
     calls: HashMap<u64, Call>,
     has_leader: bool,
     /// Why nothing more will come.
@@ -126,7 +131,16 @@ struct Incoming {
 struct HalfAnswer {
     number: u64,
     reply: Reply,
-    missing: VecDeque<SegmentInfo>,
+    missing: VecDeque<Due>,
+}
+
+/// What a descriptor that follows an answer is for.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// A segment that is new to this connection.
+    Segment(SegmentInfo),
+    /// The caller.
+    Caller,
 }
 
 #[derive(Debug)]
@@ -156,6 +170,7 @@ impl Connection {
             inbox,
             descriptors: VecDeque::new(),
             half: None,
+            handed_over: HashMap::new(),
             calls: HashMap::new(),
             has_leader: false,
             ended: None,
@@ -170,6 +185,7 @@ impl Connection {
             next_number: AtomicU64::new(1),
             interrupts: AtomicU64::new(0),
             leader_bell: new_bell()?,
+            bells: Bells::new(),
             wire: Arc::new(wire),
         })
     }
@@ -189,11 +205,34 @@ impl Connection {
         &self.wire.mappings
     }
 
-    /// Ends all gets, and creates, that wait. Async-signal-safe: an atomic and a `write`.
+    /// Ends all calls that wait and can be interrupted. Async-signal-safe: atomics and `write`.
     pub fn interrupt(&self) {
         if self.is_usable() {
             self.interrupts.fetch_add(1, Ordering::SeqCst);
             ring(&self.leader_bell);
+            self.bells.ring_all();
+        }
+    }
+
+    /// How often [`Connection::interrupt`] was called.
+    pub fn interrupts(&self) -> u64 {
+        self.interrupts.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `descriptor` can be read, or the deadline has come, and now and then for nothing.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when that happens now, or has since `interrupts` were counted; [`Error::Busy`], [`Error::Io`].
+    pub fn wait_for(&self, descriptor: BorrowedFd<'_>, deadline: Option<Instant>, interrupts: u64) -> Result<()> {
+        let bell = self.bells.take()?;
+        if self.interrupts() != interrupts {
+            return Err(Error::Interrupted);
+        }
+        let bell = bell.descriptor().unwrap_or(descriptor);
+        let Waited { readable: [readable, _], interruption } = wait([descriptor, bell], deadline, true);
+        match interruption {
+            Some(what) if !readable && what.ends(self.return_on_signal) => Err(Error::Interrupted),
+            _ => Ok(()),
         }
     }
 
@@ -203,10 +242,24 @@ impl Connection {
     /// [`Error::Forked`], [`Error::Disconnected`], [`Error::Protocol`]; for gets, and creates that wait, also
     /// [`Error::Interrupted`] and [`Error::Timeout`].
     pub fn call(&self, request: &Request, patience: Patience) -> Result<Reply> {
+        self.ask(request, patience).map(|(_, reply)| reply)
+    }
+
+    /// The same, with the descriptor that came with the answer and is for the caller.
+    ///
+    /// # Errors
+    /// As for [`Connection::call`].
+    pub fn call_with_descriptor(&self, request: &Request, patience: Patience) -> Result<(Reply, Option<OwnedFd>)> {
+        let (number, reply) = self.ask(request, patience)?;
+        Ok((reply, self.lock().handed_over.remove(&number)))
+    }
+
+    /// Makes a call. Returns its number as well.
+    fn ask(&self, request: &Request, patience: Patience) -> Result<(u64, Reply)> {
         if !self.is_usable() {
             return Err(Error::Forked);
         }
-        let interrupts = self.interrupts.load(Ordering::SeqCst);
+        let interrupts = self.interrupts();
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         // Whatever can fail without the store's doing fails before the store is asked.
         let frame = frame_of(number, request)?;
@@ -217,7 +270,7 @@ impl Connection {
         }
         // Nobody rings it any more, since rings are given under the lock. Whoever takes it next silences it first.
         self.lock().spare_bells.push(bell);
-        outcome
+        outcome.map(|reply| (number, reply))
     }
 
     /// Sends a request whose answer, if there is one, interests nobody. Failure means that the store is gone, and with
@@ -303,7 +356,7 @@ impl Connection {
 
     fn check_patience(&self, patience: Patience, interrupts: u64) -> Result<()> {
         let Patience::Get { timeout_ms, deadline } = patience else { return Ok(()) };
-        if self.interrupts.load(Ordering::SeqCst) != interrupts {
+        if self.interrupts() != interrupts {
             return Err(Error::Interrupted);
         }
         match deadline {
@@ -386,15 +439,18 @@ impl Incoming {
     fn dispatch(&mut self, mappings: &Mappings) -> Result<Vec<ObjectId>> {
         let mut releases = Vec::new();
         while let Some(mut answer) = self.next_answer(mappings)? {
-            while let Some(info) = answer.missing.pop_front() {
+            while let Some(due) = answer.missing.pop_front() {
                 if !self.inbox.take_descriptor_byte() {
-                    answer.missing.push_front(info);
+                    answer.missing.push_front(due);
                     self.half = Some(answer);
                     return Ok(releases);
                 }
-                let descriptor = self.descriptors.pop_front();
-                let lost = || Error::Protocol(format!("the descriptor of segment {} did not come", info.key));
-                mappings.add(info, descriptor.ok_or_else(lost)?);
+                let lost = || Error::Protocol(format!("a descriptor did not come: {due:?}"));
+                let descriptor = self.descriptors.pop_front().ok_or_else(lost)?;
+                match due {
+                    Due::Segment(info) => mappings.add(info, descriptor),
+                    Due::Caller => drop(self.handed_over.insert(answer.number, descriptor)),
+                }
             }
             releases.extend(self.deliver(answer.number, answer.reply)?);
         }
@@ -409,7 +465,7 @@ impl Incoming {
         }
         let Some(frame) = self.inbox.next_frame()? else { return Ok(None) };
         let reply = Reply::decode(frame.message_type, &frame.body)?;
-        let missing = segments_of(&reply).iter().filter(|info| !mappings.knows(info.key)).copied().collect();
+        let missing = descriptors_of(&reply, mappings);
         Ok(Some(HalfAnswer { number: frame.number, reply, missing }))
     }
 
@@ -492,13 +548,15 @@ impl Incoming {
     }
 }
 
-/// The segments that an answer names.
-fn segments_of(reply: &Reply) -> &[SegmentInfo] {
-    match reply {
+/// The descriptors that follow an answer.
+fn descriptors_of(reply: &Reply, mappings: &Mappings) -> VecDeque<Due> {
+    let segments = match reply {
         Reply::Create { segment, .. } => segment.as_slice(),
         Reply::Get { segments, .. } => segments,
+        Reply::NativeSubscribe { outcome: Ok(()) } => return [Due::Caller].into(),
         _ => &[],
-    }
+    };
+    segments.iter().filter(|info| !mappings.knows(info.key)).copied().map(Due::Segment).collect()
 }
 
 /// Objects that an answer nobody waited for made this connection hold.
@@ -519,12 +577,14 @@ fn frame_of(number: u64, request: &Request) -> Result<Vec<u8>> {
     Ok(encode(Dialect::Native, message_type, number, &body))
 }
 
-fn new_bell() -> Result<EventFd> {
+/// A bell that was not rung.
+pub(super) fn new_bell() -> Result<EventFd> {
     EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(Error::from_errno("eventfd"))
 }
 
-fn ring(bell: &EventFd) {
-    // Fails only when the bell has been rung 2^64 times and is therefore ringing. Async-signal-safe.
+/// Async-signal-safe.
+pub(super) fn ring(bell: &EventFd) {
+    // Fails only when the bell has been rung 2^64 times and is therefore ringing.
     let _ = bell.write(1);
 }
 

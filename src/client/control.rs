@@ -5,7 +5,7 @@ use crate::client::connection::Patience;
 use crate::client::{Client, GetOptions, refused, unexpected};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Reply, Request, Stats};
 
 impl Client {
     /// Evicts objects that nobody holds, least recently used first, until `bytes` are freed or none are left. Returns the bytes
@@ -68,6 +68,17 @@ impl Client {
                 "a quota of {quota} bytes: it can be set once, and three tenths of {} stay for all",
                 self.capacity()
             ))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The store's figures.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn stats(&self) -> Result<Stats> {
+        match self.connection.call(&Request::Stats, Patience::Unlimited)? {
+            Reply::Stats(stats) => Ok(stats),
             other => Err(unexpected(&other)),
         }
     }

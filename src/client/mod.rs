@@ -4,13 +4,16 @@
 //! - [`mappings`]: segments of the store, mapped on first use.
 //! - [`buffer`]: what a get or a create gives: memory and the hold on it.
 //! - [`tensor`]: objects that are tensors.
+//! - [`mod@subscription`]: streams of events, and what ends a wait for one.
 //! - `control`: what steers the store rather than moves objects.
 #![forbid(unsafe_code)]
 
+mod bells;
 pub mod buffer;
 mod connection;
 mod control;
 mod mappings;
+pub mod subscription;
 pub mod tensor;
 
 use std::collections::HashMap;
@@ -24,7 +27,8 @@ use crate::client::connection::{Connection, Patience};
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
 use crate::object::{Location, ObjectId, ObjectInfo};
-use crate::protocol::{Refusal, Refused, Reply, Request};
+pub use crate::protocol::Stats;
+use crate::protocol::{InlineObject, MAX_BODY, Refusal, Refused, Reply, Request};
 use crate::transport::connect::default_socket;
 
 /// How to connect.
@@ -61,6 +65,17 @@ pub struct GetOptions {
     pub private: bool,
 }
 
+/// An object of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct PutItem<'a> {
+    /// Its name.
+    pub id: ObjectId,
+    /// Its data.
+    pub data: &'a [u8],
+    /// The user's metadata.
+    pub metadata: &'a [u8],
+}
+
 /// A connection to a store. Any number of threads may use it at once; a get that waits in one keeps no other waiting.
 ///
 /// Dropping it aborts the objects it created and did not seal. Buffers stay readable.
@@ -88,7 +103,8 @@ impl Client {
         self.connection.capacity()
     }
 
-    /// Makes every get, and every create, that waits on this client return [`Error::Interrupted`]. Async-signal-safe.
+    /// Makes every call that waits on this client, a get, a create or a wait for an event, return [`Error::Interrupted`].
+    /// Async-signal-safe.
     pub fn interrupt(&self) {
         self.connection.interrupt();
     }
@@ -192,6 +208,44 @@ impl Client {
         let written = buffer.write(0, data);
         drop(buffer);
         written.and_then(|()| self.seal(id)).inspect_err(|_| drop(self.abort(id)))
+    }
+
+    /// Stores copies of several objects as sealed ones with one request: all of them, or none.
+    ///
+    /// # Errors
+    /// [`Error::ObjectExists`] also for an id that comes twice; [`Error::StoreFull`] with the figures;
+    /// [`Error::InvalidArgument`] for more than fits a request of 64 MiB, with some 100 bytes for each object beside its own;
+    /// [`Error::Unsupported`] for times, which a batch does not have.
+    pub fn put_batch(&self, items: &[PutItem<'_>], options: CreateOptions) -> Result<()> {
+        let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
+        if (ttl_ms, wait_ms) != (0, 0) {
+            return Err(Error::Unsupported(format!(
+                "a batch has no ttl_ms and no wait_ms, and not {ttl_ms} and {wait_ms}"
+            )));
+        }
+        let size: u64 = items.iter().map(|item| (item.data.len() + item.metadata.len()) as u64).sum();
+        let count = items.len();
+        if size > MAX_BODY {
+            let text =
+                format!("a batch of {count} objects with {size} bytes; {MAX_BODY} fit, less some for each object");
+            return Err(Error::InvalidArgument(text));
+        }
+        let inline = |item: &PutItem<'_>| InlineObject {
+            id: item.id,
+            data: item.data.to_vec(),
+            metadata: Trailer::default().append_to(item.metadata),
+            digest: [0; 8],
+        };
+        let objects = items.iter().map(inline).collect();
+        let request = Request::CreateAndSealBatch { objects, evict_if_full: !no_evict };
+        match self.connection.call(&request, Patience::Unlimited)? {
+            Reply::CreateAndSealBatch { outcome: Ok(()), .. } => Ok(()),
+            Reply::CreateAndSealBatch { outcome: Err(refused), id: Some(id) } => Err(create_error(id, refused)),
+            Reply::CreateAndSealBatch { outcome: Err(Refused { refusal: Refusal::OutOfMemory, detail }), id: None } => {
+                Err(Error::StoreFull(detail))
+            }
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Seals an object that this client created: from now on it is immutable and everyone can get it.

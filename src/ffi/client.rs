@@ -21,8 +21,8 @@ use crate::transport::wait::set_wake_descriptor;
 #[derive(Debug)]
 pub struct plasma_client(Client);
 
-/// A signal handler that ran in a thread which sleeps in a get, in a create that waits for room or in `plasma_connect`, ends that
-/// call with `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
+/// A signal handler that ran in a thread which sleeps in a get, in a create that waits for room, in a wait for an event or in
+/// `plasma_connect`, ends that call with `PLASMA_INTERRUPTED`. A thread that is awake at that moment goes on waiting: to be sure, have the handler call
 /// `plasma_interrupt`, or see `plasma_set_wake_fd`.
 pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
 /// Do not evict other objects to make room: fail with `PLASMA_STORE_FULL` instead.
@@ -92,7 +92,7 @@ pub(super) fn create_options(flags: u32, ttl_ms: i64, wait_ms: i64) -> Result<Cr
 ///
 /// # Safety
 /// `options` is NULL or as long as it says.
-unsafe fn given_options(options: *const plasma_create_options) -> Result<CreateOptions> {
+pub(super) unsafe fn given_options(options: *const plasma_create_options) -> Result<CreateOptions> {
     // SAFETY: as the caller promised.
     let options = unsafe { guard::options(options, "options")? };
     options.map_or(Ok(CreateOptions::default()), |options: plasma_create_options| {
@@ -158,7 +158,8 @@ pub unsafe extern "C" fn plasma_client_free(client: *mut plasma_client) {
     guard::value((), || drop(unsafe { guard::take(client) }));
 }
 
-/// Makes every get, and every create, that waits on this client, in any thread, return `PLASMA_INTERRUPTED`. NULL is fine.
+/// Makes every get, every create and every wait for an event that waits on this client, in any thread, return
+/// `PLASMA_INTERRUPTED`. NULL is fine.
 ///
 /// May be called from a signal handler. Calls that begin later are not affected.
 ///

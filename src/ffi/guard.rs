@@ -153,6 +153,49 @@ pub unsafe fn options<T: Options>(pointer: *const T, name: &str) -> Result<Optio
     }
 }
 
+/// A struct to be filled that begins with its size, which the caller has set: it may be that of an older or a newer header.
+#[derive(Debug)]
+pub struct Filled<T> {
+    out: *mut T,
+    size: usize,
+}
+
+impl<T: Options> Filled<T> {
+    /// Checks that there is a struct to be filled.
+    ///
+    /// # Safety
+    /// `pointer` is NULL or points at as many bytes as its first field, a `size_t`, says; they may be written during the call.
+    pub unsafe fn new(pointer: *mut T, name: &str) -> Result<Self> {
+        if pointer.is_null() {
+            return Err(null(name));
+        }
+        // SAFETY: not NULL, and it begins with a `size_t`, which is read by itself, for the rest may be uninitialised.
+        let size = unsafe { pointer.cast::<usize>().read_unaligned() };
+        if !(size_of::<usize>()..=MAX_OPTIONS_SIZE).contains(&size) {
+            let text = format!("{name}: struct_size is {size}; set it to the size of the struct");
+            return Err(Error::InvalidArgument(text));
+        }
+        Ok(Self { out: pointer, size })
+    }
+
+    /// The size that the caller set: the distance of the entries, where there is an array.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Writes everything behind the size: what the caller's struct has no room for is left out, what is not known here is zero.
+    pub fn set(self, value: T) {
+        let head = size_of::<usize>();
+        let known = self.size.min(size_of::<T>());
+        // SAFETY: the caller promised `size` bytes at `out`; of `value`, plain integers by its trait, no more is read than it has.
+        unsafe {
+            let out = self.out.cast::<u8>();
+            out.add(head).copy_from_nonoverlapping((&raw const value).cast::<u8>().add(head), known - head);
+            out.add(known).write_bytes(0, self.size - known);
+        }
+    }
+}
+
 /// Checks that only known flags are set.
 pub fn known_flags(flags: u32, known: u32, name: &str) -> Result<u32> {
     match flags & !known {

@@ -17,11 +17,17 @@ pub mod object_id;
 
 pub mod client;
 
+pub mod put_batch;
+
 pub mod buffer;
 
 pub mod object_list;
 
 pub mod control;
+
+pub mod stats;
+
+pub mod subscription;
 
 pub mod tensor;
 

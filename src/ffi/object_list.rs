@@ -1,7 +1,7 @@
 //! `plasma_object_list`: a boxed list of [`ObjectInfo`].
 
-use crate::error::{Error, Result};
-use crate::ffi::guard::{self, Out};
+use crate::error::Error;
+use crate::ffi::guard::{self, Filled, Options};
 use crate::ffi::object_id::plasma_object_id;
 use crate::ffi::status::plasma_status;
 use crate::object::{ObjectInfo, ObjectState};
@@ -39,6 +39,9 @@ pub struct plasma_object_info {
     pub pinned: bool,
 }
 
+// SAFETY: `repr(C)`, begins with its size, integers only.
+unsafe impl Options for plasma_object_info {}
+
 impl plasma_object_list {
     /// The handle of a list.
     pub(super) fn new(objects: Vec<ObjectInfo>) -> Self {
@@ -68,39 +71,18 @@ pub unsafe extern "C" fn plasma_object_list_get(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (list, given) = unsafe { (guard::borrow(list, "list")?, size_given(out)?) };
+        let (list, out) = unsafe { (guard::borrow(list, "list")?, Filled::new(out, "out")?) };
         let object = list.0.get(index).ok_or_else(|| {
             Error::InvalidArgument(format!("index is {index}, and the list has {} objects", list.0.len()))
         })?;
-        let info = info_of(object, given);
-        // SAFETY: `out` is as long as `given`, and no more is copied than both sides have.
-        unsafe {
-            let bytes = given.min(size_of::<plasma_object_info>());
-            std::ptr::copy_nonoverlapping((&raw const info).cast::<u8>(), out.cast::<u8>(), bytes);
-        }
+        out.set(info_of(object));
         Ok(())
     })
 }
 
-/// The `struct_size` that a caller set, which may be that of an older or newer header.
-///
-/// # Safety
-/// `out` is NULL or begins with a `size_t`.
-unsafe fn size_given(out: *mut plasma_object_info) -> Result<usize> {
-    // SAFETY: as the caller promised. `Out` checks for NULL; the size is read by itself, for the rest may be uninitialised.
-    let size = unsafe {
-        Out::new(out, "out")?;
-        out.cast::<usize>().read_unaligned()
-    };
-    match size {
-        0..8 => Err(Error::InvalidArgument(format!("out: struct_size is {size}; set it to the size of the struct"))),
-        size => Ok(size),
-    }
-}
-
-fn info_of(object: &ObjectInfo, struct_size: usize) -> plasma_object_info {
+fn info_of(object: &ObjectInfo) -> plasma_object_info {
     plasma_object_info {
-        struct_size,
+        struct_size: size_of::<plasma_object_info>(),
         id: object.id.into(),
         state: match object.state {
             ObjectState::Created => PLASMA_STATE_CREATED,

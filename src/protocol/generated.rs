@@ -13,10 +13,10 @@ pub mod plasma {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_MESSAGE_TYPE: i64 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1012;
+pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1023;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 40] = [
+pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 44] = [
   MessageType::PlasmaDisconnectClient,
   MessageType::PlasmaCreateRequest,
   MessageType::PlasmaCreateReply,
@@ -57,6 +57,10 @@ pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 40] = [
   MessageType::NativePinRequest,
   MessageType::NativePinReply,
   MessageType::NativeCancelCreateRequest,
+  MessageType::NativeSubscribeRequest,
+  MessageType::NativeSubscribeReply,
+  MessageType::NativeStatsRequest,
+  MessageType::NativeStatsReply,
 ];
 
 /// The second word of a frame's header. Never stored inside a table.
@@ -105,9 +109,13 @@ impl MessageType {
   pub const NativePinRequest: Self = Self(1010);
   pub const NativePinReply: Self = Self(1011);
   pub const NativeCancelCreateRequest: Self = Self(1012);
+  pub const NativeSubscribeRequest: Self = Self(1020);
+  pub const NativeSubscribeReply: Self = Self(1021);
+  pub const NativeStatsRequest: Self = Self(1022);
+  pub const NativeStatsReply: Self = Self(1023);
 
   pub const ENUM_MIN: i64 = 0;
-  pub const ENUM_MAX: i64 = 1012;
+  pub const ENUM_MAX: i64 = 1023;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::PlasmaDisconnectClient,
     Self::PlasmaCreateRequest,
@@ -149,6 +157,10 @@ impl MessageType {
     Self::NativePinRequest,
     Self::NativePinReply,
     Self::NativeCancelCreateRequest,
+    Self::NativeSubscribeRequest,
+    Self::NativeSubscribeReply,
+    Self::NativeStatsRequest,
+    Self::NativeStatsReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -193,6 +205,10 @@ impl MessageType {
       Self::NativePinRequest => Some("NativePinRequest"),
       Self::NativePinReply => Some("NativePinReply"),
       Self::NativeCancelCreateRequest => Some("NativeCancelCreateRequest"),
+      Self::NativeSubscribeRequest => Some("NativeSubscribeRequest"),
+      Self::NativeSubscribeReply => Some("NativeSubscribeReply"),
+      Self::NativeStatsRequest => Some("NativeStatsRequest"),
+      Self::NativeStatsReply => Some("NativeStatsReply"),
       _ => None,
     }
   }
@@ -1669,6 +1685,8 @@ impl<'a> ::flatbuffers::Follow<'a> for PlasmaCreateAndSealBatchReply<'a> {
 
 impl<'a> PlasmaCreateAndSealBatchReply<'a> {
   pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_OBJECT_ID: ::flatbuffers::VOffsetT = 6;
+  pub const VT_DETAIL: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1677,9 +1695,11 @@ impl<'a> PlasmaCreateAndSealBatchReply<'a> {
   #[allow(unused_mut)]
   pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
     _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-    args: &'args PlasmaCreateAndSealBatchReplyArgs
+    args: &'args PlasmaCreateAndSealBatchReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<PlasmaCreateAndSealBatchReply<'bldr>> {
     let mut builder = PlasmaCreateAndSealBatchReplyBuilder::new(_fbb);
+    if let Some(x) = args.detail { builder.add_detail(x); }
+    if let Some(x) = args.object_id { builder.add_object_id(x); }
     builder.add_error(args.error);
     builder.finish()
   }
@@ -1692,6 +1712,20 @@ impl<'a> PlasmaCreateAndSealBatchReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<i32>(PlasmaCreateAndSealBatchReply::VT_ERROR, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn object_id(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(PlasmaCreateAndSealBatchReply::VT_OBJECT_ID, None)}
+  }
+  #[inline]
+  pub fn detail(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(PlasmaCreateAndSealBatchReply::VT_DETAIL, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PlasmaCreateAndSealBatchReply<'_> {
@@ -1701,18 +1735,24 @@ impl ::flatbuffers::Verifiable for PlasmaCreateAndSealBatchReply<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<i32>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("object_id", Self::VT_OBJECT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("detail", Self::VT_DETAIL, false)?
      .finish();
     Ok(())
   }
 }
-pub struct PlasmaCreateAndSealBatchReplyArgs {
+pub struct PlasmaCreateAndSealBatchReplyArgs<'a> {
     pub error: i32,
+    pub object_id: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
+    pub detail: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
 }
-impl<'a> Default for PlasmaCreateAndSealBatchReplyArgs {
+impl<'a> Default for PlasmaCreateAndSealBatchReplyArgs<'a> {
   #[inline]
   fn default() -> Self {
     PlasmaCreateAndSealBatchReplyArgs {
       error: 0,
+      object_id: None,
+      detail: None,
     }
   }
 }
@@ -1725,6 +1765,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PlasmaCreateAndSealBatchReply
   #[inline]
   pub fn add_error(&mut self, error: i32) {
     self.fbb_.push_slot::<i32>(PlasmaCreateAndSealBatchReply::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_object_id(&mut self, object_id: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PlasmaCreateAndSealBatchReply::VT_OBJECT_ID, object_id);
+  }
+  #[inline]
+  pub fn add_detail(&mut self, detail: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PlasmaCreateAndSealBatchReply::VT_DETAIL, detail);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PlasmaCreateAndSealBatchReplyBuilder<'a, 'b, A> {
@@ -1745,6 +1793,8 @@ impl ::core::fmt::Debug for PlasmaCreateAndSealBatchReply<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("PlasmaCreateAndSealBatchReply");
       ds.field("error", &self.error());
+      ds.field("object_id", &self.object_id());
+      ds.field("detail", &self.detail());
       ds.finish()
   }
 }
@@ -4051,6 +4101,7 @@ impl<'a> ::flatbuffers::Follow<'a> for PlasmaNotification<'a> {
 
 impl<'a> PlasmaNotification<'a> {
   pub const VT_OBJECT_INFO: ::flatbuffers::VOffsetT = 4;
+  pub const VT_END: ::flatbuffers::VOffsetT = 6;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4062,6 +4113,7 @@ impl<'a> PlasmaNotification<'a> {
     args: &'args PlasmaNotificationArgs<'args>
   ) -> ::flatbuffers::WIPOffset<PlasmaNotification<'bldr>> {
     let mut builder = PlasmaNotificationBuilder::new(_fbb);
+    if let Some(x) = args.end { builder.add_end(x); }
     if let Some(x) = args.object_info { builder.add_object_info(x); }
     builder.finish()
   }
@@ -4074,6 +4126,13 @@ impl<'a> PlasmaNotification<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ObjectInfo>>>>(PlasmaNotification::VT_OBJECT_INFO, None)}
   }
+  #[inline]
+  pub fn end(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(PlasmaNotification::VT_END, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PlasmaNotification<'_> {
@@ -4083,18 +4142,21 @@ impl ::flatbuffers::Verifiable for PlasmaNotification<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ObjectInfo>>>>("object_info", Self::VT_OBJECT_INFO, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("end", Self::VT_END, false)?
      .finish();
     Ok(())
   }
 }
 pub struct PlasmaNotificationArgs<'a> {
     pub object_info: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ObjectInfo<'a>>>>>,
+    pub end: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
 }
 impl<'a> Default for PlasmaNotificationArgs<'a> {
   #[inline]
   fn default() -> Self {
     PlasmaNotificationArgs {
       object_info: None,
+      end: None,
     }
   }
 }
@@ -4107,6 +4169,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PlasmaNotificationBuilder<'a,
   #[inline]
   pub fn add_object_info(&mut self, object_info: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<ObjectInfo<'b >>>>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PlasmaNotification::VT_OBJECT_INFO, object_info);
+  }
+  #[inline]
+  pub fn add_end(&mut self, end: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PlasmaNotification::VT_END, end);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PlasmaNotificationBuilder<'a, 'b, A> {
@@ -4127,6 +4193,7 @@ impl ::core::fmt::Debug for PlasmaNotification<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("PlasmaNotification");
       ds.field("object_info", &self.object_info());
+      ds.field("end", &self.end());
       ds.finish()
   }
 }
@@ -5106,6 +5173,682 @@ impl ::core::fmt::Debug for NativeCancelCreateRequest<'_> {
     let mut ds = f.debug_struct("NativeCancelCreateRequest");
       ds.field("number", &self.number());
       ds.field("object_id", &self.object_id());
+      ds.finish()
+  }
+}
+pub enum NativeSubscribeRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: asks for a descriptor to read notifications from.
+pub struct NativeSubscribeRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeSubscribeRequest<'a> {
+  type Inner = NativeSubscribeRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeSubscribeRequest<'a> {
+  pub const VT_SKIP_EXISTING: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeSubscribeRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeSubscribeRequestArgs
+  ) -> ::flatbuffers::WIPOffset<NativeSubscribeRequest<'bldr>> {
+    let mut builder = NativeSubscribeRequestBuilder::new(_fbb);
+    builder.add_skip_existing(args.skip_existing);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn skip_existing(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NativeSubscribeRequest::VT_SKIP_EXISTING, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeSubscribeRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<bool>("skip_existing", Self::VT_SKIP_EXISTING, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeSubscribeRequestArgs {
+    pub skip_existing: bool,
+}
+impl<'a> Default for NativeSubscribeRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    NativeSubscribeRequestArgs {
+      skip_existing: false,
+    }
+  }
+}
+
+pub struct NativeSubscribeRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeSubscribeRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_skip_existing(&mut self, skip_existing: bool) {
+    self.fbb_.push_slot::<bool>(NativeSubscribeRequest::VT_SKIP_EXISTING, skip_existing, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeSubscribeRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeSubscribeRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeSubscribeRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeSubscribeRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeSubscribeRequest");
+      ds.field("skip_existing", &self.skip_existing());
+      ds.finish()
+  }
+}
+pub enum NativeSubscribeReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: the descriptor follows, unless there is a refusal.
+pub struct NativeSubscribeReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeSubscribeReply<'a> {
+  type Inner = NativeSubscribeReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeSubscribeReply<'a> {
+  pub const VT_REFUSAL: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeSubscribeReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeSubscribeReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativeSubscribeReply<'bldr>> {
+    let mut builder = NativeSubscribeReplyBuilder::new(_fbb);
+    if let Some(x) = args.refusal { builder.add_refusal(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn refusal(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(NativeSubscribeReply::VT_REFUSAL, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeSubscribeReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("refusal", Self::VT_REFUSAL, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeSubscribeReplyArgs<'a> {
+    pub refusal: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
+}
+impl<'a> Default for NativeSubscribeReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativeSubscribeReplyArgs {
+      refusal: None,
+    }
+  }
+}
+
+pub struct NativeSubscribeReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeSubscribeReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_refusal(&mut self, refusal: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeSubscribeReply::VT_REFUSAL, refusal);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeSubscribeReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeSubscribeReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeSubscribeReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeSubscribeReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeSubscribeReply");
+      ds.field("refusal", &self.refusal());
+      ds.finish()
+  }
+}
+pub enum NativeStatsRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: asks for the store's figures.
+pub struct NativeStatsRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeStatsRequest<'a> {
+  type Inner = NativeStatsRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeStatsRequest<'a> {
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeStatsRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    _args: &'args NativeStatsRequestArgs
+  ) -> ::flatbuffers::WIPOffset<NativeStatsRequest<'bldr>> {
+    let mut builder = NativeStatsRequestBuilder::new(_fbb);
+    builder.finish()
+  }
+
+}
+
+impl ::flatbuffers::Verifiable for NativeStatsRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeStatsRequestArgs {
+}
+impl<'a> Default for NativeStatsRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    NativeStatsRequestArgs {
+    }
+  }
+}
+
+pub struct NativeStatsRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeStatsRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeStatsRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeStatsRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeStatsRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeStatsRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeStatsRequest");
+      ds.finish()
+  }
+}
+pub enum NativeStatsReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: bytes and counts; stats.rs says what they are.
+pub struct NativeStatsReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeStatsReply<'a> {
+  type Inner = NativeStatsReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeStatsReply<'a> {
+  pub const VT_CAPACITY: ::flatbuffers::VOffsetT = 4;
+  pub const VT_USED_BYTES: ::flatbuffers::VOffsetT = 6;
+  pub const VT_HELD_BYTES: ::flatbuffers::VOffsetT = 8;
+  pub const VT_ALLOCATED_BYTES: ::flatbuffers::VOffsetT = 10;
+  pub const VT_LARGEST_FREE_EXTENT: ::flatbuffers::VOffsetT = 12;
+  pub const VT_OBJECTS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_SEALED_OBJECTS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_HELD_OBJECTS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_CLIENTS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_SUBSCRIPTIONS: ::flatbuffers::VOffsetT = 22;
+  pub const VT_WAITING_GETS: ::flatbuffers::VOffsetT = 24;
+  pub const VT_CREATES: ::flatbuffers::VOffsetT = 26;
+  pub const VT_GETS: ::flatbuffers::VOffsetT = 28;
+  pub const VT_HITS: ::flatbuffers::VOffsetT = 30;
+  pub const VT_MISSES: ::flatbuffers::VOffsetT = 32;
+  pub const VT_EVICTIONS: ::flatbuffers::VOffsetT = 34;
+  pub const VT_EVICTED_BYTES: ::flatbuffers::VOffsetT = 36;
+  pub const VT_PINNED_BYTES: ::flatbuffers::VOffsetT = 38;
+  pub const VT_WAITING_CREATES: ::flatbuffers::VOffsetT = 40;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeStatsReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeStatsReplyArgs
+  ) -> ::flatbuffers::WIPOffset<NativeStatsReply<'bldr>> {
+    let mut builder = NativeStatsReplyBuilder::new(_fbb);
+    builder.add_waiting_creates(args.waiting_creates);
+    builder.add_pinned_bytes(args.pinned_bytes);
+    builder.add_evicted_bytes(args.evicted_bytes);
+    builder.add_evictions(args.evictions);
+    builder.add_misses(args.misses);
+    builder.add_hits(args.hits);
+    builder.add_gets(args.gets);
+    builder.add_creates(args.creates);
+    builder.add_waiting_gets(args.waiting_gets);
+    builder.add_subscriptions(args.subscriptions);
+    builder.add_clients(args.clients);
+    builder.add_held_objects(args.held_objects);
+    builder.add_sealed_objects(args.sealed_objects);
+    builder.add_objects(args.objects);
+    builder.add_largest_free_extent(args.largest_free_extent);
+    builder.add_allocated_bytes(args.allocated_bytes);
+    builder.add_held_bytes(args.held_bytes);
+    builder.add_used_bytes(args.used_bytes);
+    builder.add_capacity(args.capacity);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn capacity(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_CAPACITY, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn used_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_USED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn held_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_HELD_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn allocated_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_ALLOCATED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn largest_free_extent(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_LARGEST_FREE_EXTENT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn objects(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_OBJECTS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn sealed_objects(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_SEALED_OBJECTS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn held_objects(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_HELD_OBJECTS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn clients(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_CLIENTS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn subscriptions(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_SUBSCRIPTIONS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn waiting_gets(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_WAITING_GETS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn creates(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_CREATES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn gets(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_GETS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn hits(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_HITS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn misses(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_MISSES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn evictions(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_EVICTIONS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn evicted_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_EVICTED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn pinned_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_PINNED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn waiting_creates(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_WAITING_CREATES, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeStatsReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("capacity", Self::VT_CAPACITY, false)?
+     .visit_field::<u64>("used_bytes", Self::VT_USED_BYTES, false)?
+     .visit_field::<u64>("held_bytes", Self::VT_HELD_BYTES, false)?
+     .visit_field::<u64>("allocated_bytes", Self::VT_ALLOCATED_BYTES, false)?
+     .visit_field::<u64>("largest_free_extent", Self::VT_LARGEST_FREE_EXTENT, false)?
+     .visit_field::<u64>("objects", Self::VT_OBJECTS, false)?
+     .visit_field::<u64>("sealed_objects", Self::VT_SEALED_OBJECTS, false)?
+     .visit_field::<u64>("held_objects", Self::VT_HELD_OBJECTS, false)?
+     .visit_field::<u64>("clients", Self::VT_CLIENTS, false)?
+     .visit_field::<u64>("subscriptions", Self::VT_SUBSCRIPTIONS, false)?
+     .visit_field::<u64>("waiting_gets", Self::VT_WAITING_GETS, false)?
+     .visit_field::<u64>("creates", Self::VT_CREATES, false)?
+     .visit_field::<u64>("gets", Self::VT_GETS, false)?
+     .visit_field::<u64>("hits", Self::VT_HITS, false)?
+     .visit_field::<u64>("misses", Self::VT_MISSES, false)?
+     .visit_field::<u64>("evictions", Self::VT_EVICTIONS, false)?
+     .visit_field::<u64>("evicted_bytes", Self::VT_EVICTED_BYTES, false)?
+     .visit_field::<u64>("pinned_bytes", Self::VT_PINNED_BYTES, false)?
+     .visit_field::<u64>("waiting_creates", Self::VT_WAITING_CREATES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeStatsReplyArgs {
+    pub capacity: u64,
+    pub used_bytes: u64,
+    pub held_bytes: u64,
+    pub allocated_bytes: u64,
+    pub largest_free_extent: u64,
+    pub objects: u64,
+    pub sealed_objects: u64,
+    pub held_objects: u64,
+    pub clients: u64,
+    pub subscriptions: u64,
+    pub waiting_gets: u64,
+    pub creates: u64,
+    pub gets: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub evictions: u64,
+    pub evicted_bytes: u64,
+    pub pinned_bytes: u64,
+    pub waiting_creates: u64,
+}
+impl<'a> Default for NativeStatsReplyArgs {
+  #[inline]
+  fn default() -> Self {
+    NativeStatsReplyArgs {
+      capacity: 0,
+      used_bytes: 0,
+      held_bytes: 0,
+      allocated_bytes: 0,
+      largest_free_extent: 0,
+      objects: 0,
+      sealed_objects: 0,
+      held_objects: 0,
+      clients: 0,
+      subscriptions: 0,
+      waiting_gets: 0,
+      creates: 0,
+      gets: 0,
+      hits: 0,
+      misses: 0,
+      evictions: 0,
+      evicted_bytes: 0,
+      pinned_bytes: 0,
+      waiting_creates: 0,
+    }
+  }
+}
+
+pub struct NativeStatsReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeStatsReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_capacity(&mut self, capacity: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_CAPACITY, capacity, 0);
+  }
+  #[inline]
+  pub fn add_used_bytes(&mut self, used_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_USED_BYTES, used_bytes, 0);
+  }
+  #[inline]
+  pub fn add_held_bytes(&mut self, held_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_HELD_BYTES, held_bytes, 0);
+  }
+  #[inline]
+  pub fn add_allocated_bytes(&mut self, allocated_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_ALLOCATED_BYTES, allocated_bytes, 0);
+  }
+  #[inline]
+  pub fn add_largest_free_extent(&mut self, largest_free_extent: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_LARGEST_FREE_EXTENT, largest_free_extent, 0);
+  }
+  #[inline]
+  pub fn add_objects(&mut self, objects: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_OBJECTS, objects, 0);
+  }
+  #[inline]
+  pub fn add_sealed_objects(&mut self, sealed_objects: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_SEALED_OBJECTS, sealed_objects, 0);
+  }
+  #[inline]
+  pub fn add_held_objects(&mut self, held_objects: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_HELD_OBJECTS, held_objects, 0);
+  }
+  #[inline]
+  pub fn add_clients(&mut self, clients: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_CLIENTS, clients, 0);
+  }
+  #[inline]
+  pub fn add_subscriptions(&mut self, subscriptions: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_SUBSCRIPTIONS, subscriptions, 0);
+  }
+  #[inline]
+  pub fn add_waiting_gets(&mut self, waiting_gets: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_WAITING_GETS, waiting_gets, 0);
+  }
+  #[inline]
+  pub fn add_creates(&mut self, creates: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_CREATES, creates, 0);
+  }
+  #[inline]
+  pub fn add_gets(&mut self, gets: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_GETS, gets, 0);
+  }
+  #[inline]
+  pub fn add_hits(&mut self, hits: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_HITS, hits, 0);
+  }
+  #[inline]
+  pub fn add_misses(&mut self, misses: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_MISSES, misses, 0);
+  }
+  #[inline]
+  pub fn add_evictions(&mut self, evictions: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_EVICTIONS, evictions, 0);
+  }
+  #[inline]
+  pub fn add_evicted_bytes(&mut self, evicted_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_EVICTED_BYTES, evicted_bytes, 0);
+  }
+  #[inline]
+  pub fn add_pinned_bytes(&mut self, pinned_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_PINNED_BYTES, pinned_bytes, 0);
+  }
+  #[inline]
+  pub fn add_waiting_creates(&mut self, waiting_creates: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_WAITING_CREATES, waiting_creates, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeStatsReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeStatsReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeStatsReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeStatsReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeStatsReply");
+      ds.field("capacity", &self.capacity());
+      ds.field("used_bytes", &self.used_bytes());
+      ds.field("held_bytes", &self.held_bytes());
+      ds.field("allocated_bytes", &self.allocated_bytes());
+      ds.field("largest_free_extent", &self.largest_free_extent());
+      ds.field("objects", &self.objects());
+      ds.field("sealed_objects", &self.sealed_objects());
+      ds.field("held_objects", &self.held_objects());
+      ds.field("clients", &self.clients());
+      ds.field("subscriptions", &self.subscriptions());
+      ds.field("waiting_gets", &self.waiting_gets());
+      ds.field("creates", &self.creates());
+      ds.field("gets", &self.gets());
+      ds.field("hits", &self.hits());
+      ds.field("misses", &self.misses());
+      ds.field("evictions", &self.evictions());
+      ds.field("evicted_bytes", &self.evicted_bytes());
+      ds.field("pinned_bytes", &self.pinned_bytes());
+      ds.field("waiting_creates", &self.waiting_creates());
       ds.finish()
   }
 }

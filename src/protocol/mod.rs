@@ -16,9 +16,11 @@ pub mod notification;
 mod refusal;
 mod reply;
 mod request;
+mod stats;
 
 pub use digest::{digest, digest_of};
 pub use frame::{Dialect, Header, MAX_BODY};
 pub use refusal::{Refusal, Refused};
 pub use reply::{Reply, SegmentInfo};
 pub use request::{InlineObject, Request};
+pub use stats::Stats;

@@ -23,6 +23,27 @@ pub(super) fn encode_cancel(number: u64) -> Vec<u8> {
     Writer::small().finish(|b| fbs::NativeCancelRequest::create(b, &fbs::NativeCancelRequestArgs { number }))
 }
 
+pub(super) fn decode_subscribe(body: Body<'_>) -> Result<Request> {
+    Ok(Request::NativeSubscribe { skip_existing: body.root::<fbs::NativeSubscribeRequest<'_>>()?.skip_existing() })
+}
+
+pub(super) fn encode_subscribe(skip_existing: bool) -> Vec<u8> {
+    Writer::small()
+        .finish(|b| fbs::NativeSubscribeRequest::create(b, &fbs::NativeSubscribeRequestArgs { skip_existing }))
+}
+
+/// Why there is no subscription, if there is none.
+pub(super) fn decode_subscribed(body: Body<'_>) -> Result<Result<(), String>> {
+    let refusal = body.root::<fbs::NativeSubscribeReply<'_>>()?.refusal();
+    refusal.map_or(Ok(Ok(())), |refusal| body.text("refusal", Some(refusal)).map(Err))
+}
+
+pub(super) fn encode_subscribed(outcome: &Result<(), String>) -> Vec<u8> {
+    let mut writer = Writer::with_extra(outcome.as_ref().err().map_or(0, String::len));
+    let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
+    writer.finish(|b| fbs::NativeSubscribeReply::create(b, &fbs::NativeSubscribeReplyArgs { refusal }))
+}
+
 pub(super) fn decode_pin(body: Body<'_>) -> Result<Request> {
     let table = body.root::<fbs::NativePinRequest<'_>>()?;
     Ok(Request::Pin { ids: body.ids(table.object_ids())?, pinned: table.pinned() })

@@ -6,6 +6,7 @@ use super::frame::Dialect;
 use super::generated::plasma::{self as fbs, MessageType, PlasmaObjectSpec};
 use super::native;
 use super::refusal::{Refusal, Refused, code, outcome};
+use super::stats::{self, Stats};
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectInfo, ObjectState};
 
@@ -50,8 +51,10 @@ pub enum Reply {
     },
     /// Whether all objects were made.
     CreateAndSealBatch {
-        /// Why none was.
-        outcome: Result<(), Refusal>,
+        /// Why none was. The detail reaches native peers only.
+        outcome: Result<(), Refused>,
+        /// The object that was refused, where it was one; only native peers are told.
+        id: Option<ObjectId>,
     },
     /// Whether the object is sealed now.
     Seal {
@@ -114,6 +117,13 @@ pub enum Reply {
         /// One for each id of the request, in their order.
         outcomes: Vec<Result<(), Refusal>>,
     },
+    /// Whether there is a subscription, to a descriptor that follows then.
+    NativeSubscribe {
+        /// Why not.
+        outcome: Result<(), String>,
+    },
+    /// The store's figures.
+    Stats(Stats),
 }
 
 impl Reply {
@@ -135,9 +145,7 @@ impl Reply {
             MessageType::PlasmaCreateAndSealReply => Ok(Self::CreateAndSeal {
                 outcome: outcome(body, body.root::<fbs::PlasmaCreateAndSealReply<'_>>()?.error())?,
             }),
-            MessageType::PlasmaCreateAndSealBatchReply => Ok(Self::CreateAndSealBatch {
-                outcome: outcome(body, body.root::<fbs::PlasmaCreateAndSealBatchReply<'_>>()?.error())?,
-            }),
+            MessageType::PlasmaCreateAndSealBatchReply => create_and_seal_batch(body),
             MessageType::PlasmaSetOptionsReply => {
                 Ok(Self::SetOptions { outcome: outcome(body, body.root::<fbs::PlasmaSetOptionsReply<'_>>()?.error())? })
             }
@@ -152,6 +160,10 @@ impl Reply {
                 body.root::<fbs::PlasmaRefreshLRUReply<'_>>().map(|_| Self::RefreshLru)
             }
             MessageType::NativePinReply => native::decode_pin_reply(body),
+            MessageType::NativeSubscribeReply => {
+                Ok(Self::NativeSubscribe { outcome: native::decode_subscribed(body)? })
+            }
+            MessageType::NativeStatsReply => stats::decode(body).map(Self::Stats),
             _ => Err(body.refuse("not a reply")),
         }
     }
@@ -168,8 +180,8 @@ impl Reply {
             Self::CreateAndSeal { outcome } => {
                 (MessageType::PlasmaCreateAndSealReply, encode_code(code(dialect, *outcome)))
             }
-            Self::CreateAndSealBatch { outcome } => {
-                (MessageType::PlasmaCreateAndSealBatchReply, encode_code(code(dialect, *outcome)))
+            Self::CreateAndSealBatch { outcome, id } => {
+                (MessageType::PlasmaCreateAndSealBatchReply, encode_create_and_seal_batch(dialect, outcome, *id))
             }
             Self::SetOptions { outcome } => (MessageType::PlasmaSetOptionsReply, encode_code(code(dialect, *outcome))),
             Self::Seal { id, outcome } => (MessageType::PlasmaSealReply, encode_seal(id, code(dialect, *outcome))),
@@ -184,6 +196,10 @@ impl Reply {
             Self::DebugString(text) => (MessageType::PlasmaGetDebugStringReply, encode_debug_string(text)),
             Self::RefreshLru => (MessageType::PlasmaRefreshLRUReply, encode_refresh_lru()),
             Self::Pin { outcomes } => (MessageType::NativePinReply, native::encode_pin_reply(outcomes)),
+            Self::NativeSubscribe { outcome } => {
+                (MessageType::NativeSubscribeReply, native::encode_subscribed(outcome))
+            }
+            Self::Stats(stats) => (MessageType::NativeStatsReply, stats::encode(stats)),
         };
         (message.0, body)
     }
@@ -198,9 +214,8 @@ fn create(body: Body<'_>) -> Result<Reply> {
     let table = body.root::<fbs::PlasmaCreateReply<'_>>()?;
     let id = body.id(table.object_id())?;
     let spec = body.present("object", table.plasma_object())?;
-    if let Err(refusal) = outcome(body, table.error())? {
-        let detail = table.detail().map_or(Ok(String::new()), |detail| body.text("detail", Some(detail)))?;
-        return Ok(Reply::Create { id, outcome: Err(Refused { refusal, detail }), segment: None });
+    if let Err(refused) = explained(body, table.error(), table.detail())? {
+        return Ok(Reply::Create { id, outcome: Err(refused), segment: None });
     }
     let location = location(body, spec)?;
     if table.store_fd() != location.segment {
@@ -208,6 +223,20 @@ fn create(body: Body<'_>) -> Result<Reply> {
     }
     let segment = Some(segment(body, table.store_fd(), table.mmap_size())?);
     Ok(Reply::Create { id, outcome: Ok(location), segment })
+}
+
+/// An outcome with the text that native stores add.
+fn explained(body: Body<'_>, error: i32, detail: Option<&[u8]>) -> Result<Result<(), Refused>> {
+    let Err(refusal) = outcome(body, error)? else { return Ok(Ok(())) };
+    let detail = detail.map_or(Ok(String::new()), |detail| body.text("detail", Some(detail)))?;
+    Ok(Err(Refused { refusal, detail }))
+}
+
+fn create_and_seal_batch(body: Body<'_>) -> Result<Reply> {
+    let table = body.root::<fbs::PlasmaCreateAndSealBatchReply<'_>>()?;
+    let outcome = explained(body, table.error(), table.detail())?;
+    let id = table.object_id().filter(|_| outcome.is_err()).map(|id| body.id(Some(id))).transpose()?;
+    Ok(Reply::CreateAndSealBatch { outcome, id })
 }
 
 fn seal(body: Body<'_>) -> Result<Reply> {
@@ -329,8 +358,8 @@ fn encode_create(
     segment: Option<SegmentInfo>,
 ) -> Vec<u8> {
     let refused = outcome.as_ref().err();
-    let detail = refused.filter(|refused| dialect == Dialect::Native && !refused.detail.is_empty());
-    let mut writer = Writer::with_extra(detail.map_or(0, |refused| refused.detail.len()));
+    let detail = detail_for(dialect, refused);
+    let mut writer = Writer::with_extra(detail.map_or(0, str::len));
     let args = fbs::PlasmaCreateReplyArgs {
         object_id: Some(writer.string(id.as_bytes())),
         plasma_object: Some(&outcome.as_ref().map_or_else(|_| PlasmaObjectSpec::default(), spec)),
@@ -338,9 +367,27 @@ fn encode_create(
         store_fd: segment.map_or(0, |segment| segment.key),
         mmap_size: segment.map_or(0, announced),
         ipc_handle: None,
-        detail: detail.map(|refused| writer.string(refused.detail.as_bytes())),
+        detail: detail.map(|detail| writer.string(detail.as_bytes())),
     };
     writer.finish(|b| fbs::PlasmaCreateReply::create(b, &args))
+}
+
+/// What peers of this dialect are told of a refusal beside its code.
+fn detail_for(dialect: Dialect, refused: Option<&Refused>) -> Option<&str> {
+    refused.map(|refused| refused.detail.as_str()).filter(|detail| dialect == Dialect::Native && !detail.is_empty())
+}
+
+fn encode_create_and_seal_batch(dialect: Dialect, outcome: &Result<(), Refused>, id: Option<ObjectId>) -> Vec<u8> {
+    let refused = outcome.as_ref().err();
+    let detail = detail_for(dialect, refused);
+    let mut writer = Writer::with_extra(detail.map_or(0, str::len));
+    let id = id.filter(|_| dialect == Dialect::Native && refused.is_some());
+    let args = fbs::PlasmaCreateAndSealBatchReplyArgs {
+        error: code(dialect, refused.map_or(Ok(()), |refused| Err(refused.refusal))),
+        object_id: id.map(|id| writer.string(id.as_bytes())),
+        detail: detail.map(|detail| writer.string(detail.as_bytes())),
+    };
+    writer.finish(|b| fbs::PlasmaCreateAndSealBatchReply::create(b, &args))
 }
 
 fn spec(location: &Location) -> PlasmaObjectSpec {
@@ -352,7 +399,7 @@ fn announced(segment: SegmentInfo) -> i64 {
     (segment.mmap_size + ANNOUNCED_EXTRA).cast_signed()
 }
 
-/// The replies that consist of an error code are one table under three names.
+/// The replies that consist of an error code are one table under two names.
 fn encode_code(error: i32) -> Vec<u8> {
     Writer::small().finish(|b| fbs::PlasmaCreateAndSealReply::create(b, &fbs::PlasmaCreateAndSealReplyArgs { error }))
 }

@@ -132,6 +132,13 @@ pub enum Request {
         /// The name that it asked for.
         id: ObjectId,
     },
+    /// Native dialect only: send notifications to a descriptor that the store makes, and that follows the reply.
+    NativeSubscribe {
+        /// Whether to leave out the objects that are sealed already.
+        skip_existing: bool,
+    },
+    /// Native dialect only: ask for the store's figures as numbers.
+    Stats,
 }
 
 /// An object that travels inside a message.
@@ -163,11 +170,12 @@ impl Request {
     pub fn decode(message_type: i64, body: &[u8]) -> Result<Self> {
         let body = Body::new(message_type, body);
         match body.message {
-            // The bodies of these four say nothing; old stores do not look at them, so neither do we.
+            // The bodies of these say nothing; old stores do not look at them, so neither do we.
             MessageType::PlasmaDisconnectClient => Ok(Self::Disconnect),
             MessageType::PlasmaListRequest => Ok(Self::List),
             MessageType::PlasmaSubscribeRequest => Ok(Self::Subscribe),
             MessageType::PlasmaGetDebugStringRequest => Ok(Self::GetDebugString),
+            MessageType::NativeStatsRequest => Ok(Self::Stats),
             MessageType::PlasmaConnectRequest => connect(body),
             MessageType::PlasmaCreateRequest => create(body),
             MessageType::PlasmaCreateAndSealRequest => create_and_seal(body),
@@ -194,6 +202,7 @@ impl Request {
             MessageType::NativeCancelRequest => Ok(Self::Cancel { number: native::decode_cancel(body)? }),
             MessageType::NativePinRequest => native::decode_pin(body),
             MessageType::NativeCancelCreateRequest => native::decode_cancel_create(body),
+            MessageType::NativeSubscribeRequest => native::decode_subscribe(body),
             _ => Err(body.refuse("not a request")),
         }
     }
@@ -230,6 +239,8 @@ impl Request {
             Self::Cancel { .. } => MessageType::NativeCancelRequest,
             Self::Pin { .. } => MessageType::NativePinRequest,
             Self::CancelCreate { .. } => MessageType::NativeCancelCreateRequest,
+            Self::NativeSubscribe { .. } => MessageType::NativeSubscribeRequest,
+            Self::Stats => MessageType::NativeStatsRequest,
         }
     }
 
@@ -265,10 +276,11 @@ impl Request {
             Self::Evict { bytes } => encode_evict(*bytes),
             Self::SetOptions { client_name, quota } => encode_set_options(client_name, *quota),
             Self::RefreshLru { ids } => encode_refresh_lru(ids),
-            Self::List | Self::Subscribe | Self::GetDebugString => encode_empty(),
+            Self::List | Self::Subscribe | Self::GetDebugString | Self::Stats => encode_empty(),
             Self::Cancel { number } => native::encode_cancel(*number),
             Self::Pin { ids, pinned } => native::encode_pin(ids, *pinned),
             Self::CancelCreate { number, id } => native::encode_cancel_create(*number, id),
+            Self::NativeSubscribe { skip_existing } => native::encode_subscribe(*skip_existing),
         }
     }
 }

@@ -14,7 +14,7 @@ mod subscribers;
 mod waiting;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -25,7 +25,9 @@ use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::store::engine::creation::{Growing, Sizes};
 use crate::store::engine::external::External;
 pub use crate::store::engine::external::{Job, Work};
+use crate::store::engine::figures::Counted;
 pub(in crate::store) use crate::store::engine::quotas::Quota;
+pub use crate::store::engine::subscribers::SubscriptionId;
 use crate::store::eviction::LeastRecentlyUsed;
 use crate::store::objects::{Object, Residence};
 use crate::store::peers::{Peer, PeerId};
@@ -56,10 +58,17 @@ pub enum Effect {
         /// What. Segments are left for the plumbing to fill in.
         reply: Reply,
     },
-    /// Tell subscribers what happened, in one frame.
+    /// Begin a subscription. A native asker is to be answered, with a descriptor.
+    Subscribe {
+        /// Who asked.
+        asker: Asker,
+        /// What it is called from now on.
+        id: SubscriptionId,
+    },
+    /// Tell subscribers what happened at once.
     Notify {
         /// Whom.
-        to: Vec<PeerId>,
+        to: Vec<SubscriptionId>,
         /// What.
         events: Vec<Event>,
     },
@@ -93,7 +102,9 @@ pub struct Engine<P> {
     /// When the log was last told that the store is full.
     full_logged: Option<Instant>,
     external: External,
-    subscribers: BTreeSet<PeerId>,
+    subscribers: BTreeMap<SubscriptionId, PeerId>,
+    next_subscription: SubscriptionId,
+    counted: Counted,
     effects: Vec<Effect>,
     next_peer: PeerId,
 }
@@ -117,7 +128,9 @@ impl<P: Pages> Engine<P> {
             pinned_bytes: 0,
             full_logged: None,
             external: External::default(),
-            subscribers: BTreeSet::new(),
+            subscribers: BTreeMap::new(),
+            next_subscription: 0,
+            counted: Counted::default(),
             effects: Vec::new(),
             next_peer: 0,
         })
@@ -145,7 +158,7 @@ impl<P: Pages> Engine<P> {
         self.queue_may_move = true;
         self.growing.retain(|growing| !growing.ends_with(peer));
         self.leave_line(peer);
-        self.subscribers.remove(&peer);
+        self.subscribers.retain(|_, subscriber| *subscriber != peer);
         self.end_quota(peer);
         let Some(left) = self.peers.remove(&peer) else { return };
         for id in left.unsealed {
@@ -239,7 +252,8 @@ impl<P: Pages> Engine<P> {
                 }
             }
             Request::CancelCreate { number, id } => self.cancel_create(Asker { number, ..asker }, id),
-            Request::Subscribe => self.subscribe(asker.peer),
+            Request::Subscribe => self.subscribe(asker),
+            Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
             other => self.steer(asker, other),
         }
     }
@@ -254,6 +268,7 @@ impl<P: Pages> Engine<P> {
             }
             Request::Pin { ids, pinned } => Reply::Pin { outcomes: self.pin(&ids, pinned) },
             Request::GetDebugString => Reply::DebugString(self.describe()),
+            Request::Stats => Reply::Stats(self.stats()),
             Request::SetOptions { client_name, quota } => {
                 Reply::SetOptions { outcome: self.set_options(asker.peer, client_name, quota) }
             }
@@ -343,6 +358,7 @@ impl<P: Pages> Engine<P> {
                 (_, Entry::Occupied(_)) => {}
             }
         }
+        self.counted.get(found.len(), missing.len());
         let waits = timeout_ms == -1 || timeout_ms > 0;
         if !waits {
             // What is in the external store is there, so it is waited for all the same.

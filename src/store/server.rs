@@ -4,9 +4,10 @@
 //! nobody but itself; a peer that breaks the protocol loses its connection, with a line in the log.
 #![forbid(unsafe_code)]
 
+mod events;
+
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,18 +20,16 @@ use nix::unistd::read;
 
 use crate::error::{Error, Result};
 use crate::protocol::frame::{Dialect, encode};
-use crate::protocol::notification::{self, Event};
 use crate::protocol::{Reply, Request, SegmentInfo};
 use crate::shm::segment::Segment;
-use crate::store::engine::{Asker, Effect, Engine, Now};
+use crate::store::engine::{Asker, Effect, Engine, Now, SubscriptionId};
 use crate::store::external::ExternalStore;
 use crate::store::external::worker::Worker;
 use crate::store::objects::SEGMENT_KEY;
 use crate::store::options::StoreOptions;
 use crate::store::peers::PeerId;
 use crate::store::space::{Pages, fixed_segment_length, segment_length};
-use crate::store::subscription::{Subscription, subscriber_socket};
-use crate::transport::fd_passing::receive;
+use crate::store::subscription::Subscription;
 use crate::transport::fork_guard::Guarded;
 use crate::transport::listener::Listener;
 use crate::transport::stream::{Frame, Inbox, Outbox};
@@ -40,7 +39,7 @@ const STOP: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
 /// The bell of the external store's thread.
 const EXTERNAL: u64 = u64::MAX - 2;
-/// Added to a peer's number: its subscription's socket.
+/// Added to a subscription's number: its socket.
 const SUBSCRIPTION: u64 = 1 << 62;
 /// Bytes read from one peer before the others have their turn.
 const READ_SIZE: usize = 64 << 10;
@@ -90,7 +89,8 @@ struct Connection {
     has_backlog: bool,
     interest: EpollFlags,
     credentials: UnixCredentials,
-    subscription: Option<Subscription>,
+    /// The subscription whose socket is to come.
+    awaited_socket: Option<SubscriptionId>,
     /// The next byte is no frame: it carries the socket of a subscription.
     expects_descriptor: bool,
 }
@@ -104,6 +104,7 @@ pub struct Server {
     epoll: Guarded<EpollFd>,
     external: Option<Worker>,
     connections: HashMap<PeerId, Connection>,
+    subscriptions: HashMap<SubscriptionId, Subscription>,
     scratch: Vec<u8>,
     /// Given up for a moment when no descriptor is left, to refuse a connection that would otherwise wait for ever.
     spare: Option<Guarded<OwnedFd>>,
@@ -156,6 +157,7 @@ impl Server {
             epoll,
             external,
             connections: HashMap::new(),
+            subscriptions: HashMap::new(),
             scratch: vec![0; READ_SIZE],
             spare: spare_descriptor(),
             accepting_again: None,
@@ -273,7 +275,7 @@ impl Server {
             has_backlog: false,
             interest,
             credentials,
-            subscription: None,
+            awaited_socket: None,
             expects_descriptor: false,
         };
         self.connections.insert(peer, connection);
@@ -312,78 +314,6 @@ impl Server {
         }
     }
 
-    /// The byte behind a SubscribeRequest, and the socket that comes with it. It is the only descriptor that is ever taken
-    /// from a client; all others are dropped by the kernel.
-    fn receive_descriptor(&mut self, peer: PeerId) {
-        let Some(connection) = self.connections.get_mut(&peer) else { return };
-        let mut descriptors = Vec::new();
-        match receive(connection.socket.as_fd(), &mut [0], &mut descriptors) {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
-            Err(error) => return self.end(peer, Some(&error.to_string())),
-            Ok(0) => return self.end(peer, None),
-            Ok(_) => connection.expects_descriptor = false,
-        }
-        match subscriber_socket(descriptors) {
-            Ok(socket) => self.begin_events(peer, socket),
-            Err(error) => self.end(peer, Some(&error.to_string())),
-        }
-    }
-
-    fn begin_events(&mut self, peer: PeerId, socket: Guarded<OwnedFd>) {
-        let Some(connection) = self.connections.get_mut(&peer) else { return };
-        let subscription = connection.subscription.get_or_insert_default();
-        if subscription.socket.is_some() {
-            // A second subscription changes nothing; its socket is dropped.
-            return;
-        }
-        if let Err(errno) = self.epoll.0.add(&*socket, EpollEvent::new(EpollFlags::empty(), peer | SUBSCRIPTION)) {
-            return self.end_events(peer, errno.desc());
-        }
-        subscription.socket = Some(socket);
-        self.flush_events(peer);
-    }
-
-    fn notify(&mut self, to: &[PeerId], events: &[Event]) {
-        let frame = notification::encode(events);
-        for peer in to {
-            if let Some(connection) = self.connections.get_mut(peer) {
-                connection.subscription.get_or_insert_default().push(frame.clone());
-                self.flush_events(*peer);
-            }
-        }
-    }
-
-    fn serve_subscriber(&mut self, peer: PeerId, events: EpollFlags) {
-        match events.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            true => self.end_events(peer, "it closed the socket"),
-            false => self.flush_events(peer),
-        }
-    }
-
-    /// Writes events, and waits for room when there is none.
-    fn flush_events(&mut self, peer: PeerId) {
-        let subscription = self.connections.get_mut(&peer).and_then(|connection| connection.subscription.as_mut());
-        let Some(subscription) = subscription else { return };
-        if let Err(error) = subscription.flush() {
-            return self.end_events(peer, &error.to_string());
-        }
-        let mut interest = EpollFlags::empty();
-        interest.set(EpollFlags::EPOLLOUT, subscription.is_waiting());
-        let Some(socket) = &subscription.socket else { return };
-        if let Err(errno) = self.epoll.0.modify(&**socket, &mut EpollEvent::new(interest, peer | SUBSCRIPTION)) {
-            self.end_events(peer, errno.desc());
-        }
-    }
-
-    fn end_events(&mut self, peer: PeerId, reason: &str) {
-        self.engine.unsubscribe(peer);
-        if let Some(connection) = self.connections.get_mut(&peer) {
-            connection.subscription = None;
-            let (pid, uid) = (connection.credentials.pid(), connection.credentials.uid());
-            log::info!("ended the subscription of process {pid} (uid {uid}): {reason}");
-        }
-    }
-
     /// Serves the frames that have arrived, for as long as the peer takes its answers and its turn lasts.
     fn handle_frames(&mut self, peer: PeerId) {
         let mut now = now();
@@ -415,6 +345,7 @@ impl Server {
             for effect in effects {
                 match effect {
                     Effect::Reply { to, reply } => self.send(to, reply),
+                    Effect::Subscribe { asker, id } => self.subscribe(asker, id),
                     Effect::Notify { to, events } => self.notify(&to, &events),
                     Effect::External(job) => self.external.iter().for_each(|worker| worker.give(job)),
                     Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
@@ -462,6 +393,7 @@ impl Server {
             None => log::debug!("process {pid} (uid {uid}) disconnected"),
         }
         self.engine.disconnect(peer);
+        self.subscriptions.retain(|_, subscription| subscription.peer != peer);
     }
 }
 
@@ -507,15 +439,13 @@ fn process_of(credentials: &UnixCredentials) -> String {
     if pid <= 0 {
         return String::new();
     }
+    let mut name = [0; 64];
+    let path = format!("/proc/{pid}/comm");
+    let length = open_guarded(&path).ok().and_then(|file| read(&*file, &mut name).ok()).unwrap_or(0);
+    let name = String::from_utf8_lossy(name.get(..length).unwrap_or_default());
     // The process chose this name: nothing in it may end a line of the log or steer a terminal.
     let plain = |letter: char| if letter.is_control() { '?' } else { letter };
-    match fs::read(format!("/proc/{pid}/comm")) {
-        Ok(name) => {
-            let name: String = String::from_utf8_lossy(&name).trim_end_matches('\n').chars().map(plain).collect();
-            format!("process {pid} ({name})")
-        }
-        Err(_) => format!("process {pid}"),
-    }
+    format!("process {pid} ({})", name.trim_end_matches('\n').chars().map(plain).collect::<String>())
 }
 
 fn new_segment(options: &StoreOptions) -> Result<Guarded<Segment>> {
@@ -546,8 +476,11 @@ fn start_worker(store: Box<dyn ExternalStore>, segment: &SharedSegment, epoll: &
 }
 
 fn spare_descriptor() -> Option<Guarded<OwnedFd>> {
-    Guarded::open(|| File::open("/dev/null").map(OwnedFd::from).map_err(|error| Error::io("open /dev/null", error)))
-        .ok()
+    open_guarded("/dev/null").ok()
+}
+
+fn open_guarded(path: &str) -> Result<Guarded<OwnedFd>> {
+    Guarded::open(|| File::open(path).map(OwnedFd::from).map_err(|error| Error::io(path, error)))
 }
 
 fn understand(frame: Frame) -> Result<(u64, Request)> {

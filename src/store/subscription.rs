@@ -1,14 +1,17 @@
-//! The far end of a subscription: the socket that an old client sent, and what waits to be written to it.
+//! The far end of a subscription: the socket that events are written to, and what waits for it.
 //!
 //! The socket is only ever written to. A subscriber that does not read is dropped when too much waits for it, and told why in the
-//! log; its connection lives on.
+//! log; its connection lives on. A native subscriber finds the reason behind what it has not read yet.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::socket::{SockType, UnixAddr, getsockname, getsockopt, sockopt};
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, getsockname, getsockopt, socketpair, sockopt};
 
 use crate::error::{Error, Result};
+use crate::protocol::notification;
+use crate::store::peers::PeerId;
 use crate::transport::fork_guard::Guarded;
 use crate::transport::stream::Outbox;
 
@@ -16,36 +19,80 @@ use crate::transport::stream::Outbox;
 const MAX_QUEUED: usize = 64 << 20;
 
 /// One subscription. Until its socket has come, events wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Subscription {
+    pub peer: PeerId,
+    /// Whether each event gets a frame of its own.
+    pub is_native: bool,
     pub socket: Option<Guarded<OwnedFd>>,
+    /// What epoll waits for at the socket.
+    pub interest: EpollFlags,
     outbox: Outbox,
+    /// The last frame is queued.
+    ends: bool,
 }
 
 impl Subscription {
-    /// Queues a frame of events.
-    pub fn push(&mut self, frame: Vec<u8>) {
-        self.outbox.push_bytes(frame);
+    /// One of this connection, without a socket yet.
+    pub fn new(peer: PeerId, is_native: bool) -> Self {
+        let outbox = Outbox::default();
+        Self { peer, is_native, socket: None, interest: EpollFlags::empty(), outbox, ends: false }
     }
 
-    /// Whether events wait for the socket to have room.
+    /// Queues a frame.
+    pub fn push(&mut self, frame: Vec<u8>) {
+        if !self.ends {
+            self.outbox.push_bytes(frame);
+        }
+    }
+
+    /// Whether something waits for the socket to have room.
     pub fn is_waiting(&self) -> bool {
         self.socket.is_some() && !self.outbox.is_empty()
+    }
+
+    /// Whether the last frame has gone out.
+    pub fn is_finished(&self) -> bool {
+        self.ends && self.outbox.is_empty()
     }
 
     /// Writes what the socket takes.
     ///
     /// # Errors
-    /// [`Error::Disconnected`] when the subscriber is gone, [`Error::Protocol`] when too much waits for it.
+    /// [`Error::Disconnected`] when the subscriber is gone.
     pub fn flush(&mut self) -> Result<()> {
-        if let Some(socket) = &self.socket {
-            self.outbox.flush(socket.as_fd())?;
-        }
-        match self.outbox.queued_bytes() {
-            waiting if waiting > MAX_QUEUED => Err(Error::Protocol(format!("{waiting} bytes of events were not read"))),
-            _ => Ok(()),
-        }
+        self.socket.as_ref().map_or(Ok(()), |socket| self.outbox.flush(socket.as_fd()))
     }
+
+    /// Why the subscriber has to be dropped, if it has to: too much waits for it.
+    pub fn overflow(&self) -> Option<String> {
+        let waiting = self.outbox.queued_bytes();
+        (waiting > MAX_QUEUED && !self.ends)
+            .then(|| format!("{waiting} bytes of events were not read, and {MAX_QUEUED} may wait"))
+    }
+
+    /// Forgets what waits, and queues the reason as the last frame.
+    pub fn finish(&mut self, reason: &str) {
+        self.outbox.forget_unbegun();
+        self.outbox.push_bytes(notification::encode_end(reason));
+        self.ends = true;
+    }
+}
+
+/// Our end of a native subscription's socket; `theirs` gets the one that is for its client.
+///
+/// That one is not guarded: a child of this process that got it, while it is on its way, keeps nobody from noticing an end. The
+/// store's end is guarded, and a client says goodbye by a shutdown.
+///
+/// # Errors
+/// [`Error::Io`] when there are no descriptors left.
+pub fn socket_pair(theirs: &mut Option<OwnedFd>) -> Result<Guarded<OwnedFd>> {
+    Guarded::open(|| {
+        let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
+        let (ours, other) = pair.map_err(Error::from_errno("socketpair"))?;
+        *theirs = Some(other);
+        Ok(ours)
+    })
 }
 
 /// Checks what a client sent as the socket for its events, and guards it.

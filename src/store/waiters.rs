@@ -171,6 +171,10 @@ impl Waiters {
             }
         }
     }
+    /// How many gets wait.
+    pub fn count(&self) -> u64 {
+        self.gets.len() as u64
+    }
 
     /// Whether nothing at all is kept.
     #[cfg(test)]

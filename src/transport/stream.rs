@@ -137,6 +137,14 @@ impl Outbox {
         self.queue.push_back(Outgoing::Descriptor(descriptor));
     }
 
+    /// Forgets what waits, except for the rest of a frame that was begun.
+    pub fn forget_unbegun(&mut self) {
+        let begun = |item: &Outgoing| matches!(item, Outgoing::Bytes { sent, .. } if *sent > 0);
+        self.queue.retain(begun);
+        let rest = |item: &Outgoing| if let Outgoing::Bytes { bytes, sent } = item { bytes.len() - sent } else { 0 };
+        self.queued_bytes = self.queue.iter().map(rest).sum();
+    }
+
     /// Bytes that wait.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes
@@ -207,6 +215,30 @@ mod tests {
         assert_eq!(inbox.next_frame().unwrap().unwrap().body, b"reply");
         assert!(inbox.take_descriptor_byte());
         assert_eq!(inbox.next_frame().unwrap().unwrap().body, b"next");
+    }
+
+    #[test]
+    fn a_frame_that_was_begun_is_not_forgotten() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut outbox = Outbox::default();
+        outbox.push_bytes(vec![1; 4 << 20]);
+        outbox.push_bytes(vec![2; 100]);
+        outbox.forget_unbegun();
+        assert!(outbox.is_empty() && outbox.queued_bytes() == 0);
+        outbox.push_bytes(vec![1; 4 << 20]);
+        outbox.push_bytes(vec![2; 100]);
+        outbox.flush(ours.as_fd()).unwrap();
+        let waiting = outbox.queued_bytes();
+        assert!(waiting > 100 && waiting < (4 << 20) + 100, "the socket took a part of the first: {waiting} wait");
+        outbox.forget_unbegun();
+        assert_eq!(outbox.queued_bytes(), waiting - 100);
+        outbox.push_bytes(vec![3]);
+        let reader = std::thread::spawn(move || std::io::read_to_string(theirs).unwrap().into_bytes());
+        while !outbox.is_empty() {
+            outbox.flush(ours.as_fd()).unwrap();
+        }
+        drop(ours);
+        assert_eq!(reader.join().unwrap(), [vec![1; 4 << 20], vec![3]].concat());
     }
 
     #[test]

@@ -37,6 +37,7 @@ typedef struct {
   plasma_client *client;
   plasma_buffer *sealed, *private_copy, *unsealed;
   plasma_object_list *list;
+  plasma_subscription *subscription;
   plasma_object_id sealed_id, unsealed_id;
   char socket[PATH_MAX];
 } Held;
@@ -56,6 +57,7 @@ static Held hold(const char *directory) {
   OK(plasma_get(held.client, &held.sealed_id, 1, 0, &private_copy, &held.private_copy));
   OK(plasma_create(held.client, &held.unsealed_id, SIZE, NULL, 0, NULL, &held.unsealed));
   OK(plasma_list(held.client, &held.list));
+  OK(plasma_subscribe(held.client, NULL, &held.subscription));
   return held;
 }
 
@@ -64,6 +66,7 @@ static void let_go(Held *held) {
   plasma_buffer_release(held->private_copy);
   plasma_buffer_release(held->unsealed);
   plasma_object_list_free(held->list);
+  plasma_subscription_free(held->subscription);
   plasma_client_free(held->client);
 }
 
@@ -130,6 +133,15 @@ static void calls_are_refused(const Held *held) {
   EXPECT(PLASMA_FORKED, plasma_hash(client, &held->sealed_id, digest), "fork");
   EXPECT(PLASMA_FORKED, plasma_set_options(client, "child", 1), "fork");
   EXPECT(PLASMA_FORKED, plasma_debug_string(client, NULL, 0, &length), "fork");
+  plasma_store_stats stats = {.struct_size = sizeof stats};
+  plasma_put_item item = {id, digest, 8, NULL, 0};
+  plasma_event event = {.struct_size = sizeof event};
+  plasma_subscription *subscription = NULL;
+  EXPECT(PLASMA_FORKED, plasma_stats(client, &stats), "fork");
+  EXPECT(PLASMA_FORKED, plasma_put_batch(client, &item, 1, NULL), "fork");
+  EXPECT(PLASMA_FORKED, plasma_subscribe(client, NULL, &subscription), "fork");
+  EXPECT(PLASMA_FORKED, plasma_subscription_next(held->subscription, -1, &event), "fork");
+  CHECK(subscription == NULL && plasma_subscription_fd(held->subscription) == -1);
   EXPECT(PLASMA_FORKED, tensor_write(client, &id, &scalar, NULL), "fork");
   EXPECT(PLASMA_FORKED, tensor_create(client, &id, scalar.dtype, 0, NULL, NULL, &tensor), "fork");
   EXPECT(PLASMA_FORKED, tensor_create_buffer(client, &id, scalar.dtype, 0, NULL, NULL, &buffer), "fork");
@@ -176,6 +188,33 @@ static void parent_is_unharmed(Held *held) {
   OK(plasma_seal(held->client, &held->unsealed_id));
 }
 
+/* The child has freed the subscription, and the parent still gets all its events. */
+static void events_go_on(Held *held) {
+  plasma_event event = {.struct_size = sizeof event};
+  int expected[3] = {1, 4, 2};
+  for (int i = 0; i < 3; i++) {
+    plasma_object_id id = id_of(expected[i]);
+    OK(plasma_subscription_next(held->subscription, -1, &event));
+    CHECK(event.kind == PLASMA_EVENT_SEALED && memcmp(&event.id, &id, sizeof id) == 0);
+  }
+}
+
+/* A child that lives on has a copy of the descriptor. The store forgets the subscription all the same. */
+static void freed_while_a_child_has_a_copy(Held *held) {
+  plasma_store_stats stats = {.struct_size = sizeof stats};
+  plasma_subscription *other = NULL;
+  OK(plasma_subscribe(held->client, NULL, &other));
+  pid_t sleeper = fork_child();
+  if (sleeper == 0) {
+    pause();
+  }
+  plasma_subscription_free(other);
+  do {
+    OK(plasma_stats(held->client, &stats));
+  } while (stats.subscriptions != 1);
+  CHECK(kill(sleeper, SIGKILL) == 0 && waitpid(sleeper, NULL, 0) == sleeper);
+}
+
 static void parent_and_child(const char *directory) {
   Held held = hold(directory);
   pid_t pid = fork_child();
@@ -185,6 +224,8 @@ static void parent_and_child(const char *directory) {
   }
   wait_for_success(pid);
   parent_is_unharmed(&held);
+  events_go_on(&held);
+  freed_while_a_child_has_a_copy(&held);
   let_go(&held);
   OK(plasma_store_stop(held.store));
 }

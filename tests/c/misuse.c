@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stddef.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -414,6 +415,131 @@ static void controlling(plasma_client *client) {
   EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, 1001, NULL, 0, NULL, &buffer), "1001");
 }
 
+static void batches(plasma_client *client) {
+  const uint8_t data[] = "data";
+  plasma_put_item items[3] = {{id_of(20), data, 4, data, 2}, {id_of(21), NULL, 0, NULL, 0}, {id_of(20), NULL, 0, NULL, 0}};
+  plasma_create_options options = {.struct_size = sizeof options, .flags = 0x10};
+  plasma_object_id ids[2] = {id_of(20), id_of(21)};
+  plasma_buffer *buffers[2];
+
+  NULL_REFUSED(plasma_put_batch(NULL, items, 2, NULL), "client");
+  NULL_REFUSED(plasma_put_batch(client, NULL, 2, NULL), "items");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put_batch(client, items, SIZE_MAX, NULL), "items");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put_batch(client, items, 2, &options), "0x10");
+  options.flags = 0, options.ttl_ms = 9;
+  EXPECT(PLASMA_UNSUPPORTED, plasma_put_batch(client, items, 2, &options), "9");
+  EXPECT(PLASMA_OBJECT_EXISTS, plasma_put_batch(client, items, 3, NULL), "1414");
+  items[1].data_size = 5;
+  NULL_REFUSED(plasma_put_batch(client, items, 2, NULL), "items[1].data");
+  items[1].data_size = UINT64_MAX;
+  items[1].data = data;
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put_batch(client, items, 2, NULL), "items[1].data");
+  items[1].data_size = 0, items[1].metadata_size = 1;
+  NULL_REFUSED(plasma_put_batch(client, items, 2, NULL), "items[1].metadata");
+  items[1].metadata_size = 0;
+  EXPECT(PLASMA_TIMEOUT, plasma_get(client, ids, 2, 0, NULL, buffers), "");
+  OK(plasma_put_batch(client, items, 0, NULL));
+  OK(plasma_put_batch(client, items, 2, NULL));
+  OK(plasma_get(client, ids, 2, 0, NULL, buffers));
+  CHECK(memcmp(plasma_buffer_data(buffers[0]), data, 4) == 0 && plasma_buffer_metadata_size(buffers[0]) == 2);
+  CHECK(plasma_buffer_size(buffers[1]) == 0);
+  plasma_buffer_release(buffers[0]);
+  plasma_buffer_release(buffers[1]);
+  OK(plasma_delete(client, ids, 2, NULL));
+}
+
+/* Structs to be filled, of older and of newer programs than the library. */
+static void figures(plasma_client *client) {
+  struct {
+    plasma_store_stats known;
+    uint64_t unknown;
+  } newer;
+  memset(&newer, 0xff, sizeof newer);
+  NULL_REFUSED(plasma_stats(NULL, &newer.known), "client");
+  NULL_REFUSED(plasma_stats(client, NULL), "out");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_stats(client, &newer.known), "struct_size is 18446744073709551615");
+  newer.known.struct_size = 7;
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_stats(client, &newer.known), "struct_size is 7");
+  newer.known.struct_size = sizeof newer;
+  OK(plasma_stats(client, &newer.known));
+  CHECK(newer.known.struct_size == sizeof newer && newer.known.capacity == CAPACITY && newer.unknown == 0);
+
+  plasma_store_stats older;
+  memset(&older, 0xff, sizeof older);
+  older.struct_size = offsetof(plasma_store_stats, used_bytes);
+  OK(plasma_stats(client, &older));
+  CHECK(older.capacity == CAPACITY && older.used_bytes == UINT64_MAX);
+}
+
+static void subscribing(plasma_client *client) {
+  plasma_subscription *subscription = NULL;
+  plasma_subscribe_options options = {sizeof options, 0x20};
+  plasma_event event = {0};
+  plasma_object_id id = id_of(22);
+
+  NULL_REFUSED(plasma_subscribe(NULL, NULL, &subscription), "client");
+  NULL_REFUSED(plasma_subscribe(client, NULL, NULL), "out");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_subscribe(client, &options, &subscription), "0x20");
+  options.struct_size = 1;
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_subscribe(client, &options, &subscription), "struct_size is 1");
+  NULL_REFUSED(plasma_subscription_next(NULL, 0, &event), "subscription");
+  CHECK(plasma_subscription_fd(NULL) == -1);
+  plasma_subscription_free(NULL);
+  CHECK(subscription == NULL);
+
+  OK(plasma_put(client, &id, NULL, 0, NULL, 0, NULL));
+  options.struct_size = sizeof options, options.flags = PLASMA_SUBSCRIBE_SKIP_EXISTING;
+  OK(plasma_subscribe(client, &options, &subscription));
+  CHECK(plasma_subscription_fd(subscription) >= 0);
+  NULL_REFUSED(plasma_subscription_next(subscription, 0, NULL), "out");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_subscription_next(subscription, 0, &event), "struct_size is 0");
+  event.struct_size = sizeof event;
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_subscription_next(subscription, -2, &event), "-2");
+  EXPECT(PLASMA_TIMEOUT, plasma_subscription_next(subscription, 0, &event), "0 ms");
+  CHECK(event.kind == 0);
+  OK(plasma_delete(client, &id, 1, NULL));
+  OK(plasma_subscription_next(subscription, -1, &event));
+  CHECK(event.kind == PLASMA_EVENT_DELETED && memcmp(&event.id, &id, sizeof id) == 0 && event.data_size == 0);
+  plasma_subscription_free(subscription);
+}
+
+/* One frame of the stream, read by hand; then other bytes. */
+static void decoding_events(plasma_client *client) {
+  plasma_subscription *subscription = NULL;
+  plasma_object_id id = id_of(23);
+  int64_t length = 0;
+  uint8_t frame[1000];
+  size_t count = 99;
+  plasma_event events[2] = {{0}, {0}};
+  OK(plasma_subscribe(client, NULL, &subscription));
+  OK(plasma_put(client, &id, frame, 7, frame, 3, NULL));
+  int fd = plasma_subscription_fd(subscription);
+  CHECK(read(fd, &length, sizeof length) == sizeof length && length <= (int64_t)sizeof frame);
+  CHECK(read(fd, frame, (size_t)length) == length);
+  plasma_subscription_free(subscription);
+
+  NULL_REFUSED(plasma_decode_events(NULL, 8, events, 1, &count), "frame");
+  NULL_REFUSED(plasma_decode_events(frame, (uint64_t)length, NULL, 1, &count), "out");
+  NULL_REFUSED(plasma_decode_events(frame, (uint64_t)length, events, 1, NULL), "count");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_decode_events(frame, (uint64_t)length, events, 1, &count), "struct_size is 0");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_decode_events(frame, UINT64_MAX, events, 1, &count), "frame");
+  EXPECT(PLASMA_PROTOCOL_ERROR, plasma_decode_events(frame, 0, events, 1, &count), "0 bytes");
+  for (int64_t size = 0; size < length; size++) {
+    uint8_t *cut = malloc((size_t)size + 1);
+    memcpy(cut, frame, (size_t)size);
+    CHECK(plasma_decode_events(cut, (uint64_t)size, NULL, 0, &count) != PLASMA_PANIC);
+    free(cut);
+  }
+  count = 99;
+  OK(plasma_decode_events(frame, (uint64_t)length, NULL, 0, &count));
+  CHECK(count == 1);
+  events[0].struct_size = sizeof events[0];
+  OK(plasma_decode_events(frame, (uint64_t)length, events, 2, &count));
+  CHECK(count == 1 && events[0].kind == PLASMA_EVENT_SEALED && memcmp(&events[0].id, &id, sizeof id) == 0);
+  CHECK(events[0].data_size == 7 && events[0].metadata_size == 3 && events[1].struct_size == 0);
+  OK(plasma_delete(client, &id, 1, NULL));
+}
+
 static void starting_stores(const char *directory, const char *live) {
   plasma_store *store = NULL;
   char file[PATH_MAX], overlong[109];
@@ -468,6 +594,10 @@ int main(int argc, char **argv) {
   getting(client);
   deleting(client);
   listing(client);
+  figures(client);
+  batches(client);
+  subscribing(client);
+  decoding_events(client);
   controlling(client);
   starting_stores(argv[1], socket);
   plasma_client_free(client);

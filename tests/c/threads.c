@@ -184,6 +184,74 @@ static void not_ended_by_a_signal(void) {
   OK(plasma_delete(shared, &awaited, 1, NULL));
 }
 
+static plasma_subscription *events;
+
+static void *wait_for_an_event_in_vain(void *unused) {
+  (void)unused;
+  plasma_event event = {.struct_size = sizeof event};
+  EXPECT(PLASMA_INTERRUPTED, plasma_subscription_next(events, -1, &event), "");
+  finished++;
+  return NULL;
+}
+
+static void *take_events(void *taken) {
+  plasma_event event = {.struct_size = sizeof event};
+  while (plasma_subscription_next(events, -1, &event) == PLASMA_OK) {
+    ++*(atomic_int *)taken;
+  }
+  return NULL;
+}
+
+/* Several threads wait for events of one subscription: an interrupt ends all waits, and each event is taken once. */
+static void events_for_many_threads(void) {
+  pthread_t threads[THREADS];
+  plasma_event event = {.struct_size = sizeof event};
+  OK(plasma_subscribe(shared, NULL, &events));
+  finished = 0;
+  for (int i = 0; i < THREADS; i++) {
+    threads[i] = start(wait_for_an_event_in_vain, NULL);
+  }
+  while (finished < THREADS) {
+    sleep_ms(5);
+    CHECK(kill(getpid(), SIGUSR1) == 0);
+  }
+  for (int i = 0; i < THREADS; i++) {
+    CHECK(pthread_join(threads[i], NULL) == 0);
+  }
+  EXPECT(PLASMA_TIMEOUT, plasma_subscription_next(events, 0, &event), "0 ms");
+
+  atomic_int taken = 0;
+  finished = 0;
+  for (int i = 0; i < THREADS; i++) {
+    threads[i] = start(take_events, &taken);
+  }
+  plasma_object_id id = id_of(61);
+  for (int round = 0; round < rounds; round++) {
+    OK(plasma_put(shared, &id, NULL, 0, NULL, 0, NULL));
+    OK(plasma_delete(shared, &id, 1, NULL));
+  }
+  while (taken < 2 * rounds) {
+    sleep_ms(1);
+  }
+  plasma_subscription *others = NULL;
+  OK(plasma_subscribe(shared, NULL, &others));
+  OK(plasma_put(shared, &id, NULL, 0, NULL, 0, NULL));
+  OK(plasma_subscription_next(others, -1, &event));
+  while (taken < 2 * rounds + 1) {
+    sleep_ms(1);
+  }
+  for (int i = 0; i < THREADS; i++) {
+    while (pthread_tryjoin_np(threads[i], NULL) != 0) {
+      plasma_interrupt(shared);
+      sleep_ms(1);
+    }
+  }
+  CHECK(taken == 2 * rounds + 1);
+  OK(plasma_delete(shared, &id, 1, NULL));
+  plasma_subscription_free(others);
+  plasma_subscription_free(events);
+}
+
 static void timeouts_are_kept(void) {
   plasma_object_id ids[2] = {id_of(53), id_of(54)};
   plasma_buffer *buffers[2] = {NULL, NULL};
@@ -251,6 +319,7 @@ int main(int argc, char **argv) {
   ended_by_a_signal(argv[1]);
   ended_by_a_byte_in_a_pipe();
   not_ended_by_a_signal();
+  events_for_many_threads();
   timeouts_are_kept();
   buffers_outlive_everything();
   plasma_client_free(shared);

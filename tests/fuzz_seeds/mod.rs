@@ -7,7 +7,7 @@ mod fixtures;
 use fixtures::cases;
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::notification::{self, Event};
-use plasma_store::protocol::{Dialect, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, frame};
+use plasma_store::protocol::{Dialect, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, Stats, frame};
 
 const FRAMES: &str = include_str!("../fixtures/plasma_frames.txt");
 const ID: ObjectId = ObjectId::new([b'a'; 20]);
@@ -108,6 +108,8 @@ fn requests() -> Vec<Request> {
         Request::Cancel { number: 7 },
         Request::Pin { ids: vec![ID, OTHER], pinned: true },
         Request::CancelCreate { number: 7, id: ID },
+        Request::NativeSubscribe { skip_existing: true },
+        Request::Stats,
     ]
 }
 
@@ -133,9 +135,14 @@ fn replies() -> Vec<Reply> {
         Reply::Evict { bytes: 1 << 20 },
         Reply::SetOptions { outcome: Ok(()) },
         Reply::DebugString("figures".into()),
-        Reply::CreateAndSealBatch { outcome: Err(Refusal::OutOfMemory) },
+        Reply::CreateAndSealBatch {
+            outcome: Err(Refused { refusal: Refusal::ObjectExists, detail: "it exists".into() }),
+            id: Some(OTHER),
+        },
         Reply::RefreshLru,
         Reply::Pin { outcomes: vec![Ok(()), Err(Refusal::ObjectNotSealed)] },
+        Reply::NativeSubscribe { outcome: Err("no more".into()) },
+        Reply::Stats(Stats { capacity: 1 << 20, gets: 7, evicted_bytes: 1, ..Stats::default() }),
     ]
 }
 
@@ -158,6 +165,7 @@ fn notifications() -> Vec<Seed> {
     let mut seeds: Vec<_> = captured.map(|(name, numbers, body)| (name.to_owned(), framed(&numbers, body))).collect();
     let sealed = Event::Sealed { id: ID, data_size: 100, metadata_size: 5, digest: [5; 8] };
     seeds.push(("our_batch".into(), notification::encode(&[sealed, Event::Deleted { id: OTHER }])));
+    seeds.push(("our_end".into(), notification::encode_end("too slow")));
     seeds
 }
 
@@ -228,6 +236,10 @@ fn games() -> Vec<Seed> {
             game(129, &[OLD, NATIVE, &spill, &[8, 0], &[9, 1, 1, 16, 90, 4], &back, &[8, 1, 8, 0]]),
         ),
         ("external_meanwhile".into(), game(128, &[NATIVE, NATIVE, &spill, &back, &delete, &[2, 1], &[8, 1, 8, 1]])),
+        (
+            "subscribe_native".into(),
+            game(1, &[NATIVE, &put(0, 1, 9), &[9, 0, 1, 26, 0], &[9, 0, 2, 26, 1], &put(0, 2, 9)]),
+        ),
         ("wire".into(), game(1, &[OLD, &[6, 0, 0, 19, 0, 0, 6, 0, 0, 17, 0, 0]])),
     ]
 }

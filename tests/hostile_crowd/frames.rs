@@ -13,7 +13,7 @@ use crate::support::{Random, id, progress};
 fn request(random: &mut Random) -> Request {
     let name = id(random.below(6));
     let ids = |random: &mut Random| (0..random.below(4)).map(|_| id(random.below(6))).collect();
-    match random.below(16) {
+    match random.below(18) {
         0 => Request::Connect { abilities: random.below(2) },
         1..=3 => {
             let (data_size, metadata_size) = (random.below(5000) as i64, random.below(50) as i64);
@@ -40,6 +40,8 @@ fn request(random: &mut Random) -> Request {
             objects: vec![InlineObject { id: name, data: vec![1; 9], metadata: vec![], digest: [0; 8] }],
             evict_if_full: true,
         },
+        15 => Request::NativeSubscribe { skip_existing: random.below(2) == 0 },
+        16 => Request::Stats,
         _ => Request::Abort { id: name },
     }
 }

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OLD_PYTHON = os.environ.get("PLASMA_TEST_PYARROW11")
 OURS = os.environ.get("PLASMA_STORE_SERVER", str(ROOT / "target" / "debug" / "plasma-store-server"))
-COUNT = 500
+COUNT = 300
 
 
 @pytest.mark.skipif(not OLD_PYTHON, reason="$PLASMA_TEST_PYARROW11 is not set to a Python with pyarrow 11")

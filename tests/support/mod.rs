@@ -6,12 +6,14 @@
 mod daemon;
 mod random;
 mod raw_peer;
+mod signalled;
 mod soak;
 mod watchdog;
 
 pub use daemon::{Daemon, process};
 pub use random::Random;
 pub use raw_peer::RawPeer;
+pub use signalled::{Signalled, catch_signals};
 pub use soak::{is_soaking, progress, report, times};
 pub use watchdog::{Watchdog, eventually};
 

@@ -82,14 +82,16 @@ impl RawPeer {
             Reply::Get { segments, .. } => segments,
             _ => &[],
         };
-        for segment in segments {
-            if self.known_segments.insert(segment.key) {
-                while !self.inbox.take_descriptor_byte() {
-                    assert!(self.receive(), "the descriptor did not come");
-                }
-            }
-        }
+        let mut due = segments.iter().filter(|segment| self.known_segments.insert(segment.key)).count();
+        due += usize::from(matches!(reply, Reply::NativeSubscribe { outcome: Ok(()) }));
+        (0..due).for_each(|_| self.take_descriptor());
         Some(reply)
+    }
+
+    fn take_descriptor(&mut self) {
+        while !self.inbox.take_descriptor_byte() {
+            assert!(self.receive(), "the descriptor did not come");
+        }
     }
 
     fn receive(&mut self) -> bool {

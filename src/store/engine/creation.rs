@@ -1,5 +1,7 @@
 //! How objects come into being: filled later by their creator, or whole with the request.
 
+use std::collections::HashSet;
+
 use crate::error::Error;
 use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::{InlineObject, Refusal, Refused, Reply};
@@ -106,7 +108,7 @@ impl<P: Pages> Engine<P> {
     pub(super) fn check(&mut self, peer: PeerId, new: &NewObject, now: Now) -> Result<(), Refused> {
         let NewObject { id, evict, .. } = *new;
         if self.objects.contains_key(&id) {
-            return Err(Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") });
+            return Err(exists(id));
         }
         let size = new.size();
         if let Some(quota) = self.quota_below(peer, size).filter(|_| evict) {
@@ -126,31 +128,41 @@ impl<P: Pages> Engine<P> {
         evict: bool,
         now: Now,
     ) {
-        let outcome = match self.create_sealed(asker, &objects, evict, now) {
-            Ok(()) => Ok(()),
-            Err(Stop::Refused(refused)) => Err(refused.refusal),
-            Err(Stop::Later) => match self.stall_whole(What::Whole { asker, objects, is_batch, evict, now }) {
+        let (outcome, id) = match self.create_sealed(asker, &objects, evict, now) {
+            Ok(()) => (Ok(()), None),
+            Err((Stop::Refused(refused), id)) => (Err(refused), id),
+            Err((Stop::Later, _)) => match self.stall_whole(What::Whole { asker, objects, is_batch, evict, now }) {
                 Ok(()) => return,
-                Err(refused) => Err(refused.refusal),
+                Err(refused) => (Err(refused), None),
             },
         };
         match is_batch {
-            true => self.reply(asker, Reply::CreateAndSealBatch { outcome }),
-            false => self.reply(asker, Reply::CreateAndSeal { outcome }),
+            true => self.reply(asker, Reply::CreateAndSealBatch { outcome, id }),
+            false => {
+                let outcome = outcome.map_err(|refused| refused.refusal);
+                self.reply(asker, Reply::CreateAndSeal { outcome });
+            }
         }
     }
 
     /// Makes such objects: all of them, or none. Nobody holds them afterwards.
-    fn create_sealed(&mut self, asker: Asker, objects: &[InlineObject], evict: bool, now: Now) -> Result<(), Stop> {
+    ///
+    /// What stops it comes with the object that was refused, where it was one.
+    fn create_sealed(
+        &mut self,
+        asker: Asker,
+        objects: &[InlineObject],
+        evict: bool,
+        now: Now,
+    ) -> Result<(), (Stop, Option<ObjectId>)> {
         let peer = asker.peer;
-        if self.external.is_there {
-            self.wait_for_all(peer, objects, evict, now)?;
-        }
+        self.check_names(peer, objects, evict, now)?;
+        self.check_room(peer, objects, evict, now).map_err(|stop| (stop, None))?;
         let mut made = Vec::with_capacity(objects.len());
         for object in objects {
             if let Err(stop) = self.make(asker, object, evict, now) {
                 made.into_iter().for_each(|id| self.forget_unsealed(peer, id));
-                return Err(stop);
+                return Err((stop, Some(object.id)));
             }
             made.push(object.id);
         }
@@ -158,19 +170,48 @@ impl<P: Pages> Engine<P> {
             // It was made just now, by this peer.
             let _ = self.mark_sealed(peer, object.id, object.digest, now);
         }
+        self.counted.creates += made.len() as u64;
         self.publish(&made);
         made.into_iter().for_each(|id| self.release(peer, id));
         Ok(())
     }
 
-    /// Finds room for all of them before the first is made: else each would wait on its own, and those before it would be made
-    /// again every time.
-    fn wait_for_all(&mut self, peer: PeerId, objects: &[InlineObject], evict: bool, now: Now) -> Result<(), Stop> {
-        objects.iter().try_for_each(|object| self.check(peer, &whole(object, evict), now))?;
-        let bytes = objects.iter().map(InlineObject::size).sum();
-        let extent = self.reserve(peer, bytes, evict).map_err(|lack| self.stop(lack, peer, bytes, now))?;
-        self.space.release(extent, bytes);
+    /// Whether each of them can be made once there is room, and has a name of its own.
+    fn check_names(
+        &mut self,
+        peer: PeerId,
+        objects: &[InlineObject],
+        evict: bool,
+        now: Now,
+    ) -> Result<(), (Stop, Option<ObjectId>)> {
+        let mut names = HashSet::with_capacity(objects.len());
+        for object in objects {
+            let outcome = match names.insert(object.id) {
+                true => self.check(peer, &whole(object, evict), now),
+                false => Err(exists(object.id)),
+            };
+            outcome.map_err(|refused| (refused.into(), Some(object.id)))?;
+        }
         Ok(())
+    }
+
+    /// Refuses what cannot succeed as a whole before the first of them evicts others. With an external store, finds room for all:
+    /// else each would wait on its own, and those before it would be made again every time.
+    fn check_room(&mut self, peer: PeerId, objects: &[InlineObject], evict: bool, now: Now) -> Result<(), Stop> {
+        let bytes = objects.iter().map(InlineObject::size).sum();
+        if self.external.is_there {
+            let extent = self.reserve(peer, bytes, evict).map_err(|lack| self.stop(lack, peer, bytes, now))?;
+            self.space.release(extent, bytes);
+            return Ok(());
+        }
+        let missing = (self.space.used() + bytes).saturating_sub(self.space.limit());
+        // A client with a quota makes room among its own objects, too.
+        let has_quota = self.peers.get(&peer).is_some_and(|peer| peer.quota.is_some());
+        if missing == 0 || has_quota || evict && self.can_evict(missing) {
+            return Ok(());
+        }
+        let Refused { refusal, detail } = self.full(peer, bytes, now);
+        Err(Refused { refusal, detail: format!("{} objects together: {detail}", objects.len()) }.into())
     }
 
     /// Makes one object and fills it; it is not sealed yet. A message bounds its size, so this is not done in slices.
@@ -307,8 +348,13 @@ impl<P: Pages> Engine<P> {
     }
 
     pub(super) fn answer_create(&mut self, asker: Asker, id: ObjectId, outcome: Result<Location, Refused>) {
+        self.counted.creates += u64::from(outcome.is_ok());
         self.reply(asker, Reply::Create { id, outcome, segment: None });
     }
+}
+
+fn exists(id: ObjectId) -> Refused {
+    Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") }
 }
 
 /// What an object is that came whole.

@@ -1,11 +1,11 @@
-//! Figures for people: old Plasma's debug string, in its words and order, since old programs search it; and why the store is
-//! full.
+//! The figures of the store: as numbers; as old Plasma's debug string, in its words and order, since old programs search it; and
+//! why the store is full.
 
 use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::protocol::Refused;
+use crate::protocol::{Refused, Stats};
 use crate::store::engine::creation::out_of_memory;
 use crate::store::engine::{Engine, Now};
 use crate::store::eviction::LeastRecentlyUsed;
@@ -16,7 +16,59 @@ use crate::store::space::Pages;
 /// The log says at most this often that the store is full: whoever is refused may try again at once.
 const FULL_LOG_PAUSE: Duration = Duration::from_secs(1);
 
+/// What has happened so far.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) creates: u64,
+    gets: u64,
+    hits: u64,
+    misses: u64,
+    evictions: u64,
+    evicted_bytes: u64,
+}
+
+impl Counted {
+    /// A get that found and missed so many objects.
+    pub(super) fn get(&mut self, found: usize, missing: usize) {
+        self.gets += 1;
+        self.hits += found as u64;
+        self.misses += missing as u64;
+    }
+
+    /// An object of so many bytes was evicted.
+    pub(super) fn eviction(&mut self, bytes: u64) {
+        self.evictions += 1;
+        self.evicted_bytes += bytes;
+    }
+}
+
 impl<P: Pages> Engine<P> {
+    pub(super) fn stats(&self) -> Stats {
+        let held = self.objects.values().filter(|object| object.holders > 0);
+        let Counted { creates, gets, hits, misses, evictions, evicted_bytes } = self.counted;
+        Stats {
+            capacity: self.space.limit(),
+            used_bytes: self.space.used(),
+            held_bytes: held.clone().map(Object::size).sum(),
+            allocated_bytes: self.space.backed(),
+            largest_free_extent: self.space.largest_free(),
+            objects: self.objects.len() as u64,
+            sealed_objects: self.objects.values().filter(|object| object.is_sealed()).count() as u64,
+            held_objects: held.count() as u64,
+            clients: self.peers.len() as u64,
+            subscriptions: self.subscribers.len() as u64,
+            waiting_gets: self.waiters.count(),
+            creates,
+            gets,
+            hits,
+            misses,
+            evictions,
+            evicted_bytes,
+            pinned_bytes: self.pinned_bytes,
+            waiting_creates: self.queue.len() as u64,
+        }
+    }
+
     pub(super) fn describe(&self) -> String {
         let with_quota = self.peers.values().filter(|peer| peer.quota.is_some());
         let owned = self.objects.values().filter(|object| object.owner.is_some());

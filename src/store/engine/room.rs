@@ -60,6 +60,7 @@ impl<P: Pages> Engine<P> {
             return None;
         }
         self.list_of(owner).count_eviction(size);
+        self.counted.eviction(size);
         if self.external.is_there {
             self.disown(id);
             return self.send_away(id);

@@ -10,6 +10,14 @@ fn batch(objects: Vec<InlineObject>) -> Request {
     Request::CreateAndSealBatch { objects, evict_if_full: true }
 }
 
+/// Why a batch was refused, and the object that was.
+fn refused_batch(lab: &mut Lab, peer: PeerId, objects: Vec<InlineObject>) -> (Refused, Option<ObjectId>) {
+    match lab.ask(peer, batch(objects)).as_slice() {
+        [Reply::CreateAndSealBatch { outcome: Err(refused), id }] => (refused.clone(), *id),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn it_is_sealed_written_and_nobodys() {
     let mut lab = lab(1000);
@@ -30,7 +38,7 @@ fn those_who_wait_are_answered_first_and_hold_it() {
     let (maker, waiter) = (lab.native(), lab.native());
     assert_eq!(lab.get(waiter, &[1, 2], -1), None);
     let replies = lab.ask(maker, batch(vec![object(1, b"a", b""), object(2, b"", b"")]));
-    assert!(matches!(replies.as_slice(), [Reply::Get { .. }, Reply::CreateAndSealBatch { outcome: Ok(()) }]));
+    assert!(matches!(replies.as_slice(), [Reply::Get { .. }, Reply::CreateAndSealBatch { outcome: Ok(()), id: None }]));
     assert_eq!((lab.holders(1), lab.holders(2)), (1, 1));
 }
 
@@ -39,15 +47,28 @@ fn a_batch_is_made_whole_or_not_at_all() {
     let mut lab = lab(1000);
     let (maker, other) = (lab.old(), lab.old());
     lab.put(other, 3, 10);
-    for (objects, refusal) in [
-        (vec![object(1, b"a", b""), object(3, b"b", b"")], Refusal::ObjectExists),
-        (vec![object(1, b"a", b""), object(2, b"b", b""), object(1, b"c", b"")], Refusal::ObjectExists),
-        (vec![object(1, b"a", b""), object(2, &[0; 1001], b"")], Refusal::OutOfMemory),
+    for (objects, refusal, culprit, text) in [
+        (vec![object(1, b"a", b""), object(3, b"b", b"")], Refusal::ObjectExists, Some(3), "0303"),
+        (
+            vec![object(1, b"a", b""), object(2, b"b", b""), object(1, b"c", b"")],
+            Refusal::ObjectExists,
+            Some(1),
+            "0101",
+        ),
+        (vec![object(1, b"a", b""), object(2, &[0; 1001], b"")], Refusal::OutOfMemory, Some(2), "1001 bytes"),
+        (
+            vec![object(1, &[0; 995], b""), object(2, b"123456", b"")],
+            Refusal::OutOfMemory,
+            None,
+            "2 objects together: an object of 1001",
+        ),
     ] {
-        assert_eq!(lab.ask(maker, batch(objects)), [Reply::CreateAndSealBatch { outcome: Err(refusal) }]);
+        let refused = refused_batch(&mut lab, maker, objects);
+        assert_eq!((refused.0.refusal, refused.1), (refusal, culprit.map(id)));
+        assert!(refused.0.detail.contains(text), "{refused:?}");
         assert_eq!((lab.names(), lab.used()), (vec![3], 10), "nothing stays behind, and nothing was evicted for it");
     }
-    assert_eq!(lab.ask(maker, batch(vec![])), [Reply::CreateAndSealBatch { outcome: Ok(()) }]);
+    assert_eq!(lab.ask(maker, batch(vec![])), [Reply::CreateAndSealBatch { outcome: Ok(()), id: None }]);
 }
 
 #[test]
@@ -58,7 +79,7 @@ fn a_shortage_of_pages_leaves_nothing_behind() {
         // Each failed call is tried once more, when what lay free was given back.
         lab.pages.0.borrow_mut().failures = failing..failing + 2;
         let objects = vec![object(1, &[1; 5000], b""), object(2, &vec![2; 20 << 20], b"")];
-        assert_eq!(lab.ask(maker, batch(objects)), [Reply::CreateAndSealBatch { outcome: Err(Refusal::OutOfMemory) }]);
+        assert_eq!(refused_batch(&mut lab, maker, objects).0.refusal, Refusal::OutOfMemory);
         lab.check_empty();
         lab.put(maker, 1, 100);
     }

@@ -159,7 +159,7 @@ fn at_its_end_an_object_goes_as_if_deleted() {
     let mut lab = lab(1000);
     let (peer, watcher) = (lab.native(), lab.old());
     lab.put_for(peer, 1, 100, 50);
-    lab.send(watcher, Request::Subscribe);
+    lab.subscribe(watcher, Request::Subscribe);
     assert_eq!(lab.effects().len(), 1, "it is there");
     lab.get(peer, &[1], 0);
     lab.pass(50);

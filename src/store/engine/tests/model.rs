@@ -1,7 +1,7 @@
 //! A hundred thousand random requests of several peers, against a second engine written without looking at the first:
 //! plain maps, linear searches, no memory. Same answers, same bytes used, and the invariants after every step.
 //!
-//! Every run plays the same requests; `PLASMA_MODEL_SEED` and the ignored long test play others.
+//! Every run plays the same requests; `PLASMA_MODEL_SEED` plays others, and `PLASMA_MODEL_GAMES` more.
 
 use std::collections::BTreeMap;
 

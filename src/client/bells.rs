@@ -1,0 +1,116 @@
+//! Bells of threads that wait for something other than an answer. An interrupt rings all of them, from a signal handler too, so
+//! there is no lock: their number is fixed, and a bell that was made stays until the connection goes.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use nix::sys::eventfd::EventFd;
+
+use crate::client::connection::{new_bell, ring};
+use crate::error::{Error, Result};
+
+/// As many as an integer has bits.
+const BELLS: usize = u64::BITS as usize;
+
+/// The bells of one connection.
+#[derive(Debug)]
+pub struct Bells {
+    /// A bit for each bell that a thread has.
+    taken: AtomicU64,
+    bells: [OnceLock<EventFd>; BELLS],
+}
+
+/// A bell while one thread has it.
+#[derive(Debug)]
+pub struct Bell<'a> {
+    bells: &'a Bells,
+    index: usize,
+}
+
+impl Bells {
+    /// None are made yet.
+    pub fn new() -> Self {
+        Self { taken: AtomicU64::new(0), bells: [const { OnceLock::new() }; BELLS] }
+    }
+
+    /// A silent bell. Whoever rings all of them from now on rings it as well.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when so many threads have one already; [`Error::Io`].
+    pub fn take(&self) -> Result<Bell<'_>> {
+        let lowest_free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
+        let before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lowest_free);
+        let before =
+            before.map_err(|_| Error::Busy(format!("{BELLS} threads wait for events of this client already")))?;
+        let bell = Bell { bells: self, index: before.trailing_ones() as usize };
+        bell.make_silent()?;
+        // Whoever interrupts counts first and rings then; whoever waits makes its bell first and looks at the count then. With
+        // this one of the two sees what the other did.
+        fence(Ordering::SeqCst);
+        Ok(bell)
+    }
+
+    /// Rings every bell that was made. Async-signal-safe.
+    pub fn ring_all(&self) {
+        fence(Ordering::SeqCst);
+        self.bells.iter().filter_map(OnceLock::get).for_each(ring);
+    }
+}
+
+impl Bell<'_> {
+    fn slot(&self) -> Option<&OnceLock<EventFd>> {
+        self.bells.bells.get(self.index)
+    }
+
+    /// Makes it at its first use; at a later one it may have been rung for somebody else.
+    fn make_silent(&self) -> Result<()> {
+        match self.slot().map(|slot| (slot, slot.get())) {
+            Some((slot, None)) => drop(slot.set(new_bell()?)),
+            Some((_, Some(bell))) => drop(bell.read()),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// To wait for it.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.slot().and_then(OnceLock::get).map(AsFd::as_fd)
+    }
+}
+
+impl Drop for Bell<'_> {
+    fn drop(&mut self) {
+        self.bells.taken.fetch_and(!(1 << self.index), Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_rung(bell: &Bell<'_>) -> bool {
+        let mut polled = [nix::poll::PollFd::new(bell.descriptor().unwrap(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO).unwrap() == 1
+    }
+
+    #[test]
+    fn all_are_rung_and_a_new_owner_finds_silence() {
+        let bells = Bells::new();
+        let (one, other) = (bells.take().unwrap(), bells.take().unwrap());
+        bells.ring_all();
+        assert!(is_rung(&one) && is_rung(&other));
+        drop(one);
+        assert!(!is_rung(&bells.take().unwrap()) && is_rung(&other));
+    }
+
+    #[test]
+    fn there_are_64_and_what_is_given_back_can_be_had_again() {
+        let bells = Bells::new();
+        let mut taken: Vec<_> = (0..BELLS).map(|_| bells.take().unwrap()).collect();
+        assert!(bells.take().unwrap_err().to_string().contains("64 threads"));
+        drop(taken.remove(17));
+        drop(bells.take().unwrap());
+    }
+}
