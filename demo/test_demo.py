@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import run
-from shared_memory import backing
+# What a shell starts in the background ignores SIGINT, and so would all that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import run  # noqa: E402
+from shared_memory import backing  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "demo-debug"

@@ -7,7 +7,6 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 
-#[cfg(not(loom))]
 use super::mapping::Mapping;
 use super::sync::{AtomicU32, AtomicU64};
 use crate::error::{Error, Result};
