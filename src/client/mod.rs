@@ -307,23 +307,21 @@ impl Client {
         if !self.is_usable() {
             return Err(Error::Forked);
         }
-        let mut buffers = Vec::with_capacity(ids.len());
-        let mut to_ask = Vec::new();
-        for id in ids {
-            let read = self.read(*id, options.private)?;
-            let is_missing = matches!(read, Read::Missing) && timeout_ms == 0;
-            if !is_missing && !matches!(read, Read::Buffer(_)) {
-                to_ask.push(*id);
-            }
-            buffers.push((is_missing, read));
-        }
-        let mut asked = self.ask_for(&to_ask, timeout_ms, options)?.into_iter();
-        let take = |(is_missing, read)| match read {
-            Read::Buffer(buffer) => Some(buffer),
-            _ if is_missing => None,
-            _ => asked.next().flatten(),
+        let read = ids.iter().map(|id| self.read(*id, options.private)).collect::<Result<Vec<_>>>()?;
+        // What is seen not to be there is waited for, by asking, or not at all.
+        let is_asked_for = |read: &Read| match read {
+            Read::Buffer(_) => false,
+            Read::Missing => timeout_ms != 0,
+            Read::Unknown => true,
         };
-        Ok(buffers.into_iter().map(take).collect())
+        let to_ask: Vec<_> = ids.iter().zip(&read).filter(|(_, read)| is_asked_for(read)).map(|(id, _)| *id).collect();
+        let mut asked = self.ask_for(&to_ask, timeout_ms, options)?.into_iter();
+        let take = |read| match read {
+            Read::Buffer(buffer) => Some(buffer),
+            other if is_asked_for(&other) => asked.next().flatten(),
+            _ => None,
+        };
+        Ok(read.into_iter().map(take).collect())
     }
 
     /// Gets objects by asking the store.

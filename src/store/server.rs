@@ -34,7 +34,7 @@ use crate::store::space::{Pages, fixed_segment_length, segment_length};
 use crate::store::subscription::Subscription;
 use crate::transport::fork_guard::Guarded;
 use crate::transport::listener::Listener;
-use crate::transport::stream::{Frame, Inbox, Outbox};
+use crate::transport::stream::{Frame, Inbox, Outbox, SharedDescriptor};
 
 /// Epoll's name for the descriptor that ends the loop, and for the listening socket; peers have the numbers below.
 const STOP: u64 = u64::MAX;
@@ -371,8 +371,14 @@ impl Server {
     }
 
     fn send(&mut self, to: Asker, reply: Reply) {
+        self.send_with(to, reply, []);
+    }
+
+    /// Sends an answer, and behind it descriptors that are for whoever asked.
+    fn send_with(&mut self, to: Asker, reply: Reply, descriptors: impl IntoIterator<Item = SharedDescriptor>) {
         let Some(connection) = self.connections.get_mut(&to.peer) else { return };
         connection.queue(to.number, reply, &self.segment);
+        descriptors.into_iter().for_each(|descriptor| connection.outbox.push_descriptor(descriptor));
         self.flush(to.peer);
         self.watch(to.peer);
     }

@@ -20,6 +20,7 @@ use crate::store::server::{SUBSCRIPTION, Server};
 use crate::store::subscription::{Subscription, socket_pair, subscriber_socket};
 use crate::transport::fd_passing::receive;
 use crate::transport::fork_guard::Guarded;
+use crate::transport::stream::SharedDescriptor;
 
 impl Server {
     /// Begins a subscription: that of an old client waits for its socket, a native one is answered with one.
@@ -42,12 +43,8 @@ impl Server {
             self.end_events(id, reason);
             theirs = None;
         }
-        self.send(asker, Reply::NativeSubscribe { outcome });
-        if let (Some(theirs), Some(connection)) = (theirs, self.connections.get_mut(&asker.peer)) {
-            connection.outbox.push_descriptor(Arc::new(theirs));
-            self.flush(asker.peer);
-            self.watch(asker.peer);
-        }
+        let theirs = theirs.map(|socket| Arc::new(socket) as SharedDescriptor);
+        self.send_with(asker, Reply::NativeSubscribe { outcome }, theirs);
     }
 
     /// The byte behind a SubscribeRequest, and the socket that comes with it. It is the only descriptor that is ever taken

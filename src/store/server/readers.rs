@@ -61,11 +61,7 @@ impl Server {
             true => self.admit(asker.peer).map(|()| None),
         };
         let outcome = files.as_ref().map(Option::is_some).map_err(ToString::to_string);
-        self.send(asker, Reply::Index { outcome });
-        let Some(connection) = self.connections.get_mut(&asker.peer) else { return };
-        files.into_iter().flatten().flatten().for_each(|file| connection.outbox.push_descriptor(file));
-        self.flush(asker.peer);
-        self.watch(asker.peer);
+        self.send_with(asker, Reply::Index { outcome }, files.into_iter().flatten().flatten());
     }
 
     fn invite(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 3]> {
