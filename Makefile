@@ -55,7 +55,7 @@ test-torch: ## run the tests with torch: downloads about 3 GB
 fuzz: ## run each fuzz target with libFuzzer for SECONDS (60); needs a nightly compiler and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS)
 
-soak: setup ## play in full what `make test` plays a little of: half an hour
+soak: setup ## play in full what `make test` plays a little of: an hour or more
 	@$(VENV_PYTHON) scripts/soak.py
 
 COUNT ?= 100

@@ -213,23 +213,30 @@ def summary(results: list[tuple[str, Count, float]], fail_on_skip: bool) -> int:
     return int(failed > 0 or (fail_on_skip and skipped > 0))
 
 
-def main() -> int:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--fail-on-skip", action="store_true", help="a skipped test is a failure")
+def chosen(arguments: argparse.ArgumentParser, known: dict[str, Part]) -> argparse.Namespace:
+    """Reads the arguments of a driver of parts; those named, or all, are its `part`. `--list` ends the program."""
     arguments.add_argument("--list", action="store_true", help="name the parts and end")
     arguments.add_argument("part", nargs="*", help="run only these parts")
     parsed = arguments.parse_args()
-    known = {part.name: part for part in parts()}
     if parsed.list:
         print("\n".join(known))
-        return 0
+        sys.exit(0)
     if unknown := set(parsed.part) - set(known):
         arguments.error(f"no such part: {', '.join(sorted(unknown))}; --list names them")
+    parsed.part = parsed.part or list(known)
+    return parsed
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--fail-on-skip", action="store_true", help="a skipped test is a failure")
+    known = {part.name: part for part in parts()}
+    parsed = chosen(arguments, known)
     LOGS.mkdir(parents=True, exist_ok=True)
     for report in LOGS.glob("*.xml"):
         report.unlink()  # a report of an earlier run must not be counted
     results = []
-    for name in parsed.part or known:
+    for name in parsed.part:
         print(f"\n== {name}: {' '.join(known[name].command)}", flush=True)
         start = time.monotonic()
         count = run(known[name])

@@ -1,4 +1,5 @@
-"""Plays in full what `make test` plays a little of: `make soak`. Takes about half an hour; no two parts run at once.
+"""Plays in full what `make test` plays a little of: `make soak`. No two parts run at once. It was not timed as a whole:
+beside much other work its scripts took an hour, all else some minutes and the compiling.
 
 Usage: soak.py [PART...]     all parts when none is named; --list names them
 
@@ -80,22 +81,14 @@ def soak(chosen: List[Part]) -> int:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--list", action="store_true", help="name the parts and end")
-    arguments.add_argument("part", nargs="*", help="run only these parts")
-    parsed = arguments.parse_args()
     known = {part.name: part for part in parts()}
-    if parsed.list:
-        print("\n".join(known))
-        return 0
-    if unknown := set(parsed.part) - set(known):
-        arguments.error(f"no such part: {', '.join(sorted(unknown))}; --list names them")
+    named = run_tests.chosen(argparse.ArgumentParser(), known).part
     run_tests.LOGS.mkdir(parents=True, exist_ok=True)
     os.environ.update(PLASMA_SOAK="1", PLASMA_MODEL_GAMES=str(MODEL_GAMES), PLASMA_FUZZ_ROUNDS=str(FUZZ_ROUNDS))
     with tempfile.TemporaryDirectory(prefix="plasma-soak-") as directory:
         os.environ.update(TMPDIR=directory, XDG_RUNTIME_DIR=directory)
         try:
-            return soak([known[name] for name in parsed.part or known])
+            return soak([known[name] for name in named])
         except KeyboardInterrupt:
             print("\ninterrupted; nothing is left running")
             return 130
