@@ -233,7 +233,7 @@ impl Store {
         for at in [ATTACHED, GO] {
             self.report.0.of(number, at).store(0, Ordering::Relaxed);
         }
-        let descriptors = [self.index.as_fd(), self.data.1.as_fd(), pins.for_writer(), self.report.1.as_fd()];
+        let descriptors = [self.index.as_fd(), self.data.1.as_fd(), pins.as_fd(), self.report.1.as_fd()];
         let child = spawn("readers_see_whole_objects_and_nothing_is_lost", &number.to_string(), &descriptors);
         eventually(|| self.report.0.of(number, ATTACHED).load(Ordering::Acquire) == 1);
         let seen = Mapping::read_only(pins.written_by_peer().unwrap(), 4 * CAPACITY as u64).unwrap();
@@ -368,8 +368,8 @@ fn the_death_of_a_store_is_seen_by_a_load() {
     }
     let _watchdog = Watchdog::new("death");
     let file = OneWriter::create("index", geometry().bytes()).unwrap();
-    let mut child = spawn("the_death_of_a_store_is_seen_by_a_load", "store", &[file.for_writer()]);
-    let mapping = Arc::new(Mapping::read_only(file.for_writer(), geometry().bytes()).unwrap());
+    let mut child = spawn("the_death_of_a_store_is_seen_by_a_load", "store", &[file.as_fd()]);
+    let mapping = Arc::new(Mapping::read_only(file.as_fd(), geometry().bytes()).unwrap());
     let words = Words::of_mapping(&mapping, 0, geometry().words()).unwrap();
     eventually(|| IndexReader::attach(&words).is_ok_and(|reader| reader.store_is_alive()));
     let reader = IndexReader::attach(&words).unwrap();

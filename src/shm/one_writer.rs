@@ -40,17 +40,12 @@ impl OneWriter {
         self.segment.len()
     }
 
-    /// The descriptor for the one writer, if that is another process; nobody else gets it.
-    pub fn for_writer(&self) -> BorrowedFd<'_> {
-        self.segment.as_fd()
-    }
-
     /// Maps it for writing in this process, and ends everybody else's chance to.
     ///
     /// # Errors
     /// [`Error::Io`] when a call fails.
     pub fn write_here(self) -> Result<(Mapping, OwnedFd)> {
-        let mapping = Mapping::read_write(self.for_writer(), self.len())?;
+        let mapping = Mapping::read_write(&self.segment, self.len())?;
         Ok((mapping, self.written_by_peer()?))
     }
 
@@ -73,6 +68,7 @@ impl OneWriter {
     }
 }
 
+/// The descriptor is for the one writer, if that is another process; nobody else gets it.
 impl AsFd for OneWriter {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.segment.as_fd()
@@ -126,7 +122,7 @@ mod tests {
     #[test]
     fn a_peer_that_has_mapped_it_goes_on_writing() {
         let file = OneWriter::create("test", LEN).unwrap();
-        let peers = file.for_writer().try_clone_to_owned().unwrap();
+        let peers = file.as_fd().try_clone_to_owned().unwrap();
         let writer = Mapping::read_write(&peers, LEN).unwrap();
         let reader = Mapping::read_only(&file, LEN).unwrap();
         let read_only = file.written_by_peer().unwrap();
@@ -142,10 +138,10 @@ mod tests {
     fn all_of_it_has_memory_even_when_the_peer_gave_some_back() {
         let file = OneWriter::create("test", LEN).unwrap();
         let memory = |fd: BorrowedFd<'_>| fstat(fd).unwrap().st_blocks as u64 * 512;
-        assert_eq!(memory(file.for_writer()), LEN);
+        assert_eq!(memory(file.as_fd()), LEN);
         file.segment.punch(0..LEN / 2).unwrap();
         file.segment.write_at(LEN / 2, b"kept").unwrap();
-        assert_eq!(memory(file.for_writer()), LEN / 2);
+        assert_eq!(memory(file.as_fd()), LEN / 2);
         let read_only = file.written_by_peer().unwrap();
         assert_eq!(memory(read_only.as_fd()), LEN);
         let mut seen = [0; 4];

@@ -71,7 +71,7 @@ impl Server {
         };
         let pins = Guarded::open(|| self.index.file.new_pins())?;
         let for_peer = Guarded::open(|| {
-            pins.for_writer().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's pins", error))
+            pins.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's pins", error))
         })?;
         let kick = Arc::new(Guarded::open(|| {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
