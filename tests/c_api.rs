@@ -214,7 +214,13 @@ fn valgrind_finds_nothing() {
         let program = build(&workshop, name, &["-g"]);
         let mut command = Command::new(&valgrind);
         // Threads take turns: since calls need no kernel, one that asks again and again would never let another run.
-        command.args(["-q", "--fair-sched=yes", "--error-exitcode=99", "--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]);
+        command.args([
+            "-q",
+            "--fair-sched=yes",
+            "--error-exitcode=99",
+            "--errors-for-leak-kinds=definite",
+            "--show-leak-kinds=definite",
+        ]);
         let printed = succeed(command.arg(leaks).arg(program).args(arguments));
         assert_eq!(printed, format!("{name}: ok\n"));
     };
