@@ -341,6 +341,7 @@ impl Game {
                     Effect::Index { asker, mapped } => self.answered(*asker, &Reply::Index { outcome: Ok(!mapped) }),
                     Effect::Notify { to, events } => self.notified(to, events),
                     Effect::External(job) => self.ordered(*job),
+                    Effect::Gather { location } => self.check_place(location),
                     Effect::Close { .. } => {}
                 }
             }

@@ -19,10 +19,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::object::{ObjectId, ObjectState};
+use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS};
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
+use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::pins::store::SharedIndex;
 use crate::store::engine::creation::{Growing, Sizes};
 use crate::store::engine::external::External;
@@ -82,6 +83,11 @@ pub enum Effect {
         asker: Asker,
         /// Which of the two.
         mapped: bool,
+    },
+    /// Gather this object in huge pages, when there is time: it is large, and stays as it is.
+    Gather {
+        /// Where its bytes are.
+        location: Location,
     },
     /// Close this connection: the peer broke the protocol in a way that has no answer.
     Close {
@@ -337,8 +343,15 @@ impl<P: Pages> Engine<P> {
         let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
         let events = found.map(|(id, object)| object.sealed_event(id)).collect();
         ids.iter().for_each(|id| self.enter(*id));
+        ids.iter().for_each(|id| self.gather(*id));
         self.announce(events);
         ids.iter().for_each(|id| self.hand_out(*id));
+    }
+
+    /// Has an object gathered in huge pages that may have a whole one.
+    fn gather(&mut self, id: ObjectId) {
+        let large = self.objects.get(&id).filter(|object| object.size_here() >= HUGE_PAGE);
+        self.effects.extend(large.map(|object| Effect::Gather { location: object.location() }));
     }
 
     /// Gives an object to those who wait for it.

@@ -20,9 +20,12 @@ use nix::sys::socket::UnixCredentials;
 use nix::unistd::read;
 
 use crate::error::{Error, Result};
+use crate::object::Location;
 use crate::protocol::frame::{Dialect, encode};
 use crate::protocol::{Reply, Request, SegmentInfo};
+use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::segment::Segment;
+use crate::store::collapse::Collapser;
 use crate::store::engine::{Asker, Effect, Engine, Now, SubscriptionId};
 use crate::store::external::ExternalStore;
 use crate::store::external::worker::Worker;
@@ -58,9 +61,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 
-/// The segment, shared with the descriptors that wait to be sent.
+/// The segment, shared with the descriptors that wait to be sent, and who gathers its pages, if they are not huge already.
 #[derive(Clone, Debug)]
-struct SharedSegment(Arc<Guarded<Segment>>);
+struct SharedSegment(Arc<Guarded<Segment>>, Option<Arc<Collapser>>);
+
+impl SharedSegment {
+    fn gather(&self, location: Location) {
+        let end = location.offset + location.data_size + location.metadata_size;
+        let file: SharedDescriptor = self.0.clone();
+        self.1.iter().for_each(|collapser| collapser.give(location.segment, &file, location.offset..end));
+    }
+}
 
 impl Pages for SharedSegment {
     fn allocate(&mut self, range: std::ops::Range<u64>) -> Result<()> {
@@ -68,6 +79,7 @@ impl Pages for SharedSegment {
     }
 
     fn punch(&mut self, range: std::ops::Range<u64>) -> Result<()> {
+        self.1.iter().for_each(|collapser| collapser.forget(SEGMENT_KEY, &range));
         self.0.punch(range)
     }
 
@@ -142,7 +154,9 @@ impl Server {
         external: Option<Box<dyn ExternalStore>>,
         stop: &EventFd,
     ) -> Result<Self> {
-        let segment = SharedSegment(Arc::new(new_segment(options)?));
+        let may_gather = !options.huge_pages && options.capacity >= HUGE_PAGE;
+        let collapser = may_gather.then(Collapser::start).transpose()?.map(Arc::new);
+        let segment = SharedSegment(Arc::new(new_segment(options)?), collapser);
         let epoll = Guarded::open(|| {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::from_errno("epoll_create1"))?;
             Ok(EpollFd(epoll))
@@ -364,6 +378,7 @@ impl Server {
                     Effect::Index { asker, mapped } => self.serve_index(asker, mapped),
                     Effect::Notify { to, events } => self.notify(&to, &events),
                     Effect::External(job) => self.external.iter().for_each(|worker| worker.give(job)),
+                    Effect::Gather { location } => self.segment.gather(location),
                     Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
                 }
             }
