@@ -141,9 +141,15 @@ fn a_store_ends_while_there_is_much_to_gather() {
     let log = NamedTempFile::new().unwrap();
     let mut daemon = daemon(&log, |_| {});
     let client = connect(&daemon.socket());
-    for n in 0..7 {
+    for n in 1..7 {
         put(&client, id(n), &pattern());
     }
+    let object = get(&client);
+    let is_possible = is_possible();
+    eventually(|| {
+        object.read(0, &mut vec![0; SIZE]).unwrap();
+        in_huge_pages(object.data() as u64) > 0 || !is_possible
+    });
     daemon.signal(Signal::SIGTERM);
     assert!(daemon.wait().success());
 }

@@ -3,6 +3,9 @@
 //! Whoever maps such an object afterwards, or has it mapped already, does so with one entry for 2 MiB instead of 512. It takes
 //! no privilege, and nothing fails when it does not work: then objects stay where they are.
 //!
+//! It begins a while after the seal. Who waited for an object reads it right then, and would be slowed down by what moves it; an
+//! object that is gone by then has cost nothing.
+//!
 //! Pages are moved in pieces of 2 MiB that lie in one object, so that all of a piece has memory: the kernel would fill holes with
 //! memory that nobody counts. Therefore who gives memory back says so before ([`Collapser::forget`]). The bytes themselves are never
 //! touched here; a peer that gives pages back or cuts a file short cannot make this thread take a SIGBUS.
@@ -13,6 +16,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -24,6 +28,9 @@ use crate::transport::stream::SharedDescriptor;
 
 /// Most pieces that wait: 8 GiB. What has waited longest is left as it is, then.
 const MAX_WAITING: u64 = 4096;
+
+/// How long the pieces of a store wait after the seal.
+pub const DELAY: Duration = Duration::from_millis(500);
 
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +51,7 @@ pub struct Collapser {
 /// What the thread shares with those who give it work.
 #[derive(Debug, Default)]
 struct Desk {
+    delay: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -65,17 +73,19 @@ struct Place {
 
 struct Piece {
     place: Place,
+    /// Not before this time.
+    due: Instant,
     /// A file that everybody else has let go of is not kept for this.
     file: Weak<dyn AsFd + Send + Sync>,
 }
 
 impl Collapser {
-    /// Starts the thread.
+    /// Starts the thread. Pieces wait this long at least.
     ///
     /// # Errors
     /// [`Error::Io`] when there is none.
-    pub fn start() -> Result<Self> {
-        let desk = Arc::new(Desk::default());
+    pub fn start(delay: Duration) -> Result<Self> {
+        let desk = Arc::new(Desk { delay, ..Desk::default() });
         let theirs = desk.clone();
         let thread = spawn_without_signals("plasma-collapse", move || theirs.work())?;
         Ok(Self { desk, thread: Some(thread) })
@@ -86,6 +96,7 @@ impl Collapser {
         let end = range.end - range.end % HUGE_PAGE;
         let first = range.start.checked_next_multiple_of(HUGE_PAGE).unwrap_or(end);
         let first = first.max(end.saturating_sub(MAX_WAITING * HUGE_PAGE));
+        let due = Instant::now() + self.desk.delay;
         let mut state = self.desk.lock();
         if state.is_over {
             return;
@@ -94,7 +105,7 @@ impl Collapser {
             if state.waiting.len() as u64 >= MAX_WAITING {
                 state.waiting.pop_front();
             }
-            state.waiting.push_back(Piece { place: Place { segment, offset }, file: Arc::downgrade(file) });
+            state.waiting.push_back(Piece { place: Place { segment, offset }, due, file: Arc::downgrade(file) });
         }
         self.desk.changed.notify_all();
     }
@@ -134,14 +145,20 @@ impl Desk {
         }
     }
 
+    /// Waits until a piece is due and takes it; `None` when all is over.
     fn next(&self) -> Option<Piece> {
         let mut state = self.lock();
         while !state.is_over {
-            if let Some(piece) = state.waiting.pop_front() {
-                state.in_hand = Some(piece.place);
-                return Some(piece);
-            }
-            state = self.wait(state);
+            let left = state.waiting.front().map(|piece| piece.due.saturating_duration_since(Instant::now()));
+            state = match left {
+                None => self.wait(state),
+                Some(left) if left > Duration::ZERO => self.wait_at_most(state, left),
+                Some(_) => {
+                    let piece = state.waiting.pop_front();
+                    state.in_hand = piece.as_ref().map(|piece| piece.place);
+                    return piece;
+                }
+            };
         }
         None
     }
@@ -167,6 +184,10 @@ impl Desk {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_at_most<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {

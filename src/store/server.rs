@@ -25,7 +25,7 @@ use crate::protocol::frame::{Dialect, encode};
 use crate::protocol::{Reply, Request, SegmentInfo};
 use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::segment::Segment;
-use crate::store::collapse::Collapser;
+use crate::store::collapse::{Collapser, DELAY};
 use crate::store::engine::{Asker, Effect, Engine, Now, SubscriptionId};
 use crate::store::external::ExternalStore;
 use crate::store::external::worker::Worker;
@@ -155,7 +155,7 @@ impl Server {
         stop: &EventFd,
     ) -> Result<Self> {
         let may_gather = !options.huge_pages && options.capacity >= HUGE_PAGE;
-        let collapser = may_gather.then(Collapser::start).transpose()?.map(Arc::new);
+        let collapser = may_gather.then(|| Collapser::start(DELAY)).transpose()?.map(Arc::new);
         let segment = SharedSegment(Arc::new(new_segment(options)?), collapser);
         let epoll = Guarded::open(|| {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::from_errno("epoll_create1"))?;

@@ -77,7 +77,7 @@ fn what_is_given_lies_in_huge_pages_then_also_for_those_who_have_it_mapped() {
     }
     let mapping = Mapping::read_only(&*segment, LEN).unwrap();
     assert_eq!((touch(&mapping), in_huge_pages("four-pieces")), (vec![1, 2, 3, 4], 0));
-    let collapser = Collapser::start().unwrap();
+    let collapser = Collapser::start(Duration::ZERO).unwrap();
     collapser.give(KEY, &as_shared(&segment), 0..LEN);
     eventually(|| collapser.done() != Done::default() && collapser.desk.lock().waiting.is_empty());
     drop(collapser);
@@ -93,7 +93,7 @@ fn a_sealed_file_is_gathered_through_the_descriptor_of_its_readers() {
     }
     let (writer, read_only) = OneWriter::create("sealed-and-gathered", LEN).unwrap().write_here().unwrap();
     let read_only: SharedDescriptor = Arc::new(read_only);
-    let collapser = Collapser::start().unwrap();
+    let collapser = Collapser::start(Duration::ZERO).unwrap();
     collapser.give(KEY, &read_only, 0..LEN);
     eventually(|| collapser.done().bytes == LEN);
     let reader = Mapping::read_only(&*read_only, LEN).unwrap();
@@ -111,7 +111,7 @@ fn only_whole_pieces_of_a_range_are_touched() {
     // All but the first page of the second piece, and all of the third; the rest is a hole.
     segment.allocate(HUGE_PAGE + 4096..3 * HUGE_PAGE).unwrap();
     let before = memory((*segment).as_fd());
-    let collapser = Collapser::start().unwrap();
+    let collapser = Collapser::start(Duration::ZERO).unwrap();
     collapser.give(KEY, &as_shared(&segment), HUGE_PAGE + 4096..3 * HUGE_PAGE + 4096);
     collapser.give(KEY, &as_shared(&segment), 64..HUGE_PAGE + 64);
     eventually(|| collapser.done().bytes == HUGE_PAGE);
@@ -124,7 +124,7 @@ fn memory_comes_back_by_the_small_page() {
         return;
     }
     let segment = segment("given-back", LEN);
-    let collapser = Collapser::start().unwrap();
+    let collapser = Collapser::start(Duration::ZERO).unwrap();
     collapser.give(KEY, &as_shared(&segment), 0..LEN);
     eventually(|| collapser.done().bytes == LEN);
     let mapping = Mapping::read_only(&*segment, LEN).unwrap();
@@ -169,6 +169,23 @@ fn whoever_forgets_waits_for_what_is_in_hand() {
 }
 
 #[test]
+fn pieces_wait_for_their_time() {
+    let desk = Arc::new(Desk { delay: Duration::from_millis(30), ..Desk::default() });
+    let collapser = Collapser { desk, thread: None };
+    let begin = Instant::now();
+    collapser.give(KEY, &as_shared(&segment("early", HUGE_PAGE)), 0..HUGE_PAGE);
+    assert!(collapser.desk.next().is_some());
+    assert!(begin.elapsed() >= Duration::from_millis(30));
+}
+
+#[test]
+fn the_end_does_not_wait_for_pieces_that_are_not_due() {
+    let collapser = Collapser::start(Duration::from_secs(3600)).unwrap();
+    collapser.give(KEY, &as_shared(&segment("late", HUGE_PAGE)), 0..HUGE_PAGE);
+    drop(collapser); // else this hangs
+}
+
+#[test]
 fn the_queue_is_bounded_and_the_oldest_go() {
     let (segment, collapser) = (as_shared(&segment("many", HUGE_PAGE)), idle());
     collapser.give(KEY, &segment, 0..2 * HUGE_PAGE);
@@ -197,7 +214,7 @@ fn a_file_that_is_gone_is_not_kept_and_is_no_failure() {
 
 #[test]
 fn where_it_cannot_be_done_it_is_tried_once() {
-    let collapser = Collapser::start().unwrap();
+    let collapser = Collapser::start(Duration::ZERO).unwrap();
     // The end of a file that is too short for a piece is an error, and says nothing about others.
     let short = as_shared(&segment("short", HUGE_PAGE / 2));
     collapser.give(KEY, &short, 0..HUGE_PAGE);
