@@ -22,9 +22,9 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::shm::mapping::{HUGE_PAGE, Mapping};
-use crate::store::threads::spawn_without_signals;
 use crate::transport::fork_guard::without_fork;
 use crate::transport::stream::SharedDescriptor;
+use crate::transport::threads::spawn_without_signals;
 
 /// Most pieces that wait: 8 GiB. What has waited longest is left as it is, then.
 const MAX_WAITING: u64 = 4096;
@@ -114,9 +114,14 @@ impl Collapser {
     pub fn forget(&self, segment: i32, range: &Range<u64>) {
         let mut state = self.desk.lock();
         state.waiting.retain(|piece| !piece.place.meets(segment, range));
-        while state.in_hand.is_some_and(|place| place.meets(segment, range)) {
-            state = self.desk.wait(state);
-        }
+        drop(self.desk.wait_for(state, segment, range));
+    }
+
+    /// Does `work` while no piece of a file is in hand; whoever looks for other users of its pages would find this thread, and wait.
+    pub fn keep_off(&self, segment: i32, work: impl FnOnce()) {
+        let state = self.desk.wait_for(self.desk.lock(), segment, &(0..u64::MAX));
+        work();
+        drop(state);
     }
 
     /// What was done so far.
@@ -184,6 +189,12 @@ impl Desk {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until what is in hand is none of this range.
+    fn wait_for<'a>(&self, state: MutexGuard<'a, State>, segment: i32, range: &Range<u64>) -> MutexGuard<'a, State> {
+        let busy = |state: &mut State| state.in_hand.is_some_and(|place| place.meets(segment, range));
+        self.changed.wait_while(state, busy).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait_at_most<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {

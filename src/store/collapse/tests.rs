@@ -169,6 +169,24 @@ fn whoever_forgets_waits_for_what_is_in_hand() {
 }
 
 #[test]
+fn work_beside_a_file_waits_for_what_is_in_hand_and_loses_nothing() {
+    let collapser = Arc::new(idle());
+    collapser.give(KEY, &as_shared(&segment("beside", HUGE_PAGE)), 0..2 * HUGE_PAGE);
+    let piece = collapser.desk.next().unwrap();
+    let mut is_done = false;
+    collapser.keep_off(KEY + 1, || is_done = true);
+    assert!(is_done, "another file");
+    let theirs = collapser.clone();
+    let working = std::thread::spawn(move || theirs.keep_off(KEY, || ()));
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(!working.is_finished());
+    drop(piece);
+    collapser.desk.put_down(None);
+    working.join().unwrap();
+    assert_eq!(waiting(&collapser), [1]);
+}
+
+#[test]
 fn pieces_wait_for_their_time() {
     let desk = Arc::new(Desk { delay: Duration::from_millis(30), ..Desk::default() });
     let collapser = Collapser { desk, thread: None };
