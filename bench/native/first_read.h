@@ -8,7 +8,7 @@
  * object was sealed just before, or a while ago, and the store has gathered it in huge pages.
  */
 
-#define GATHER_S 20
+#define GATHER_S 10
 
 /* Bytes of this machine's shared memory that lie in huge pages. */
 static uint64_t in_huge_pages(void) {

@@ -24,7 +24,7 @@ import numpy as np
 from measure import Options, Samples, measure, measure_timed, now, report
 
 BATCH_IDS = 1000
-GATHER_S = 20
+GATHER_S = 10
 
 
 class Peer:
