@@ -42,12 +42,17 @@ impl RawPeer {
 
     /// A connection in the native dialect.
     pub fn native(socket: &Path) -> Self {
+        Self::try_native(socket).expect("the store does not speak the native dialect")
+    }
+
+    /// The same, unless the store refuses.
+    pub fn try_native(socket: &Path) -> Option<Self> {
         let mut peer = Self::old(socket);
-        let reply = peer.ask(&Request::Connect { abilities: 1 });
+        let reply = peer.try_ask(&Request::Connect { abilities: 1 })?;
         assert!(matches!(reply, Reply::Connect { abilities: 1, .. }), "{reply:?}");
         peer.dialect = Dialect::Native;
         peer.inbox.set_dialect(Dialect::Native);
-        peer
+        Some(peer)
     }
 
     /// The frame of a request, with the next number.
@@ -67,6 +72,13 @@ impl RawPeer {
         self.next().expect("the store closed the connection")
     }
 
+    /// The same; `None` when the store has closed the connection.
+    pub fn try_ask(&mut self, request: &Request) -> Option<Reply> {
+        let frame = self.frame(request);
+        self.stream.write_all(&frame).ok()?;
+        self.next()
+    }
+
     /// The next answer, `None` when the store has closed the connection.
     pub fn next(&mut self) -> Option<Reply> {
         let frame = loop {
@@ -83,7 +95,11 @@ impl RawPeer {
             _ => &[],
         };
         let mut due = segments.iter().filter(|segment| self.known_segments.insert(segment.key)).count();
-        due += usize::from(matches!(reply, Reply::NativeSubscribe { outcome: Ok(()) }));
+        due += match reply {
+            Reply::NativeSubscribe { outcome: Ok(()) } => 1,
+            Reply::Index { outcome: Ok(true) } => 3,
+            _ => 0,
+        };
         (0..due).for_each(|_| self.take_descriptor());
         Some(reply)
     }
