@@ -160,7 +160,8 @@ fn defects_17_and_18_pinned_bytes_return_to_zero_and_only_creators_seal() {
 
 /// Descriptors of this process, with what they stand for, that a program which it starts would get.
 fn inheritable() -> Vec<(i32, PathBuf)> {
-    let numbers = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let numbers =
+        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     let named = numbers.filter_map(|number| {
         let number: i32 = number.parse().unwrap();
         // SAFETY: it only reads a number, and one that is closed by now is an error.
@@ -183,7 +184,10 @@ fn defect_20_programs_that_a_store_starts_get_none_of_its_descriptors() {
     assert_eq!(reader.ask(&Request::Index { mapped: false }), Reply::Index { outcome: Ok(true) });
     assert!(matches!(reader.ask(&Request::NativeSubscribe { skip_existing: false }), Reply::NativeSubscribe { .. }));
     let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
-    assert!(open.filter(|target| target.starts_with("/memfd:plasma_store (deleted)")).count() >= 2, "the store's and ours");
+    assert!(
+        open.filter(|target| target.starts_with("/memfd:plasma_store (deleted)")).count() >= 2,
+        "the store's and ours"
+    );
     assert_eq!(inheritable(), inherited);
 }
 

@@ -1,6 +1,9 @@
 //! A daemon of one's own, and what the kernel says about a process.
 
-use std::fs;
+use std::fs::{self, File, Permissions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -28,6 +31,26 @@ impl Daemon {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Self::command(&directory.path().join("s"), capacity);
         change(&mut command);
+        Self::started(command, directory, capacity)
+    }
+
+    /// Starts one that everybody may connect to, as this user where one is named.
+    pub fn start_as(capacity: u64, user: Option<u32>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let Some(user) = user else {
+            return Self::start_with(capacity, |command| _ = command.args(["--mode", "0666"]));
+        };
+        chown(directory.path(), Some(user), Some(user)).unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        // By a descriptor, as the user may not be let into the directory where the program lies.
+        let program = File::open(env!("CARGO_BIN_EXE_plasma-store-server")).unwrap();
+        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        Self::fill_in(&mut command, &directory.path().join("s"), capacity);
+        command.args(["--mode", "0666"]).uid(user).gid(user);
+        Self::started(command, directory, capacity)
+    }
+
+    fn started(mut command: Command, directory: TempDir, capacity: u64) -> Self {
         let mut daemon = Self { child: command.spawn().unwrap(), directory };
         let socket = daemon.socket();
         eventually(|| {
@@ -42,9 +65,13 @@ impl Daemon {
     /// How a daemon at `socket` is started.
     pub fn command(socket: &Path, capacity: u64) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plasma-store-server"));
+        Self::fill_in(&mut command, socket, capacity);
+        command
+    }
+
+    fn fill_in(command: &mut Command, socket: &Path, capacity: u64) {
         command.arg("-s").arg(socket).arg("-m").arg(capacity.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
     }
 
     pub fn socket(&self) -> PathBuf {
