@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::client::connection::Connection;
 use crate::client::lock;
+use crate::client::mappings::Access;
 use crate::error::Result;
 use crate::metadata;
 use crate::object::{Location, ObjectId};
@@ -110,13 +111,13 @@ pub struct Buffer {
 impl Buffer {
     /// Maps a held object.
     pub(crate) fn new(hold: Arc<Hold>, location: Location, private: bool) -> Result<Self> {
-        let mappings = hold.connection.mappings();
         let size = location.data_size.saturating_add(location.metadata_size);
         let private = private && size > 0;
         let memory = if private {
-            Memory::new(mappings.private(location.segment, location.offset, size)?, 0, location)?
+            let mapping = hold.connection.private(location.segment, location.offset, size)?;
+            Memory::new(Arc::new(mapping), 0, location)?
         } else {
-            Memory::new(mappings.reader(location.segment)?, location.offset, location)?
+            Memory::new(hold.connection.segment(location.segment, Access::Read)?, location.offset, location)?
         };
         let user_metadata_size = memory.user_metadata_size()?;
         Ok(Self { hold, memory, user_metadata_size, private })
@@ -263,7 +264,7 @@ pub struct WritableBuffer {
 impl WritableBuffer {
     /// Maps a new object; when that fails, the object is given up.
     pub(crate) fn new(pending: Arc<Pending>, location: Location) -> Result<Self> {
-        let mapping = pending.connection.mappings().writer(location.segment);
+        let mapping = pending.connection.segment(location.segment, Access::Write);
         match mapping.and_then(|mapping| Memory::new(mapping, location.offset, location)) {
             Ok(memory) => Ok(Self { pending, memory }),
             Err(error) => {

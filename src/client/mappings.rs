@@ -1,89 +1,52 @@
-//! The store's segments in this process: descriptors as they arrived, mapped on first use.
+//! The store's segments as this process has them mapped. Their descriptors are closed once they are.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::client::lock;
-use crate::error::{Error, Result};
-use crate::protocol::SegmentInfo;
 use crate::shm::mapping::Mapping;
 
-/// All segments that the store has sent on one connection.
+/// All segments that one connection has mapped.
 #[derive(Debug, Default)]
 pub struct Mappings {
-    segments: Mutex<HashMap<i32, MappedSegment>>,
+    /// Looked up by every get, and few: the keys of a small tree lie side by side.
+    readers: RwLock<BTreeMap<i32, Arc<Mapping>>>,
+    writers: RwLock<BTreeMap<i32, Arc<Mapping>>>,
 }
 
-#[derive(Debug)]
-struct MappedSegment {
-    descriptor: OwnedFd,
-    len: u64,
-    reader: Option<Arc<Mapping>>,
-    writer: Option<Arc<Mapping>>,
+/// How a segment is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read-only.
+    Read,
+    /// To be written.
+    Write,
 }
 
 impl Mappings {
-    /// Whether a segment is known. If not, its descriptor follows the answer that names it.
-    pub fn knows(&self, key: i32) -> bool {
-        lock(&self.segments).contains_key(&key)
+    /// The whole segment, if it is mapped so.
+    pub fn get(&self, key: i32, access: Access) -> Option<Arc<Mapping>> {
+        // A panic in between leaves nothing half done.
+        self.of(access).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 
-    /// Takes a segment that just arrived.
-    pub fn add(&self, info: SegmentInfo, descriptor: OwnedFd) {
-        let segment = MappedSegment { descriptor, len: info.mmap_size, reader: None, writer: None };
-        lock(&self.segments).insert(info.key, segment);
+    /// Keeps a mapping that was just made, unless another thread has made one as well. Returns the one that is kept.
+    pub fn keep(&self, key: i32, access: Access, mapping: Mapping) -> Arc<Mapping> {
+        let mut mappings = self.of(access).write().unwrap_or_else(PoisonError::into_inner);
+        mappings.entry(key).or_insert_with(|| Arc::new(mapping)).clone()
     }
 
-    /// The whole segment, read-only.
-    ///
-    /// # Errors
-    /// [`Error::Protocol`] for a segment never sent, else what mapping it says.
-    pub fn reader(&self, key: i32) -> Result<Arc<Mapping>> {
-        self.with(key, |segment| {
-            let map = || Mapping::read_only(segment.descriptor.as_fd(), segment.len);
-            get_or_map(&mut segment.reader, map)
-        })
+    /// Lets go of a segment; buffers that lie there keep it mapped.
+    pub fn forget(&self, key: i32) {
+        for mappings in [&self.readers, &self.writers] {
+            mappings.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        }
     }
 
-    /// The whole segment, writable, for objects that this process creates.
-    ///
-    /// # Errors
-    /// As for [`Mappings::reader`].
-    pub fn writer(&self, key: i32) -> Result<Arc<Mapping>> {
-        self.with(key, |segment| {
-            let map = || Mapping::read_write(segment.descriptor.as_fd(), segment.len);
-            get_or_map(&mut segment.writer, map)
-        })
+    fn of(&self, access: Access) -> &RwLock<BTreeMap<i32, Arc<Mapping>>> {
+        match access {
+            Access::Read => &self.readers,
+            Access::Write => &self.writers,
+        }
     }
-
-    /// A copy-on-write mapping of `len` bytes from `offset`.
-    ///
-    /// # Errors
-    /// As for [`Mappings::reader`]; [`Error::Protocol`] for a range beyond the segment.
-    pub fn private(&self, key: i32, offset: u64, len: u64) -> Result<Arc<Mapping>> {
-        self.with(key, |segment| {
-            if offset.checked_add(len).is_none_or(|end| end > segment.len) {
-                let text = format!("{len} bytes at {offset} lie outside a segment of {}", segment.len);
-                return Err(Error::Protocol(text));
-            }
-            Mapping::private(segment.descriptor.as_fd(), offset, len).map(Arc::new)
-        })
-    }
-
-    fn with<T>(&self, key: i32, action: impl FnOnce(&mut MappedSegment) -> Result<T>) -> Result<T> {
-        let mut segments = lock(&self.segments);
-        let segment = segments.get_mut(&key);
-        action(segment.ok_or_else(|| Error::Protocol(format!("segment {key} was never sent")))?)
-    }
-}
-
-fn get_or_map(slot: &mut Option<Arc<Mapping>>, map: impl FnOnce() -> Result<Mapping>) -> Result<Arc<Mapping>> {
-    if let Some(mapping) = slot {
-        return Ok(mapping.clone());
-    }
-    let mapping = Arc::new(map()?);
-    *slot = Some(mapping.clone());
-    Ok(mapping)
 }

@@ -32,12 +32,13 @@ impl Client {
         // Answered at once, or the store is stopped.
         let patience = Patience::of_get(0);
         let (reply, descriptors) = self.connection.call_with_descriptors(&files, patience)?;
-        let Ok([index, pins, kick]) = <[OwnedFd; 3]>::try_from(descriptors) else { return refused(reply) };
+        let Ok([index, pins, kick, retire]) = <[OwnedFd; 4]>::try_from(descriptors) else { return refused(reply) };
         // Fails only when the store has been kicked 2^64 times and has not looked.
         let kick = move || {
             let _ = write(&kick, &1_u64.to_le_bytes());
         };
         let reader = open_peer(&index, &pins, kick)?;
+        self.connection.set_retire_bell(retire);
         match self.connection.call(&Request::Index { mapped: true }, patience)? {
             Reply::Index { outcome: Ok(false) } => self.connection.set_reader(reader),
             other => return refused(other),
@@ -45,7 +46,7 @@ impl Client {
         Ok(())
     }
 
-    /// Gets an object if it is sealed, in the index, and in a segment that this process knows.
+    /// Gets an object if it is sealed and in the index. A segment that is not mapped yet is asked for.
     pub(super) fn read(&self, id: ObjectId, private: bool) -> Result<Read> {
         let Some(reader) = self.connection.reader() else { return Ok(Read::Unknown) };
         let pin = match reader.get(&id) {
@@ -59,10 +60,6 @@ impl Client {
         };
         let location = pin.location();
         let hold = Hold::pinned(id, self.connection.clone(), pin);
-        if !self.connection.mappings().knows(location.segment) {
-            // The store sends it with its answer.
-            return Ok(Read::Unknown);
-        }
         Buffer::new(Arc::new(hold), location, private).map(Read::Buffer)
     }
 
