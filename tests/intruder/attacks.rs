@@ -21,7 +21,7 @@ use plasma_store::shm::index::layout::ALIVE_OFFSET;
 
 use crate::kernel::{
     Answer, Area, add_seals, allocate, change_mode, die_with, futex, open_again, set_length, wait_on, ways_into,
-    ways_to_change, ways_to_change_its_frame,
+    ways_to_change, ways_to_change_its_length, ways_to_seal,
 };
 use crate::support::{Random, RawPeer, eventually, id, times};
 
@@ -43,7 +43,7 @@ pub struct Case {
     pub until: Until,
 }
 
-pub const CASES: [Case; 15] = [
+pub const CASES: [Case; 17] = [
     Case {
         name: "what nobody protects, to see that attempts work",
         attack: on_a_file_without_seals,
@@ -51,6 +51,8 @@ pub const CASES: [Case; 15] = [
     },
     Case { name: "every descriptor that the store gives", attack: on_descriptors, until: Until::Done },
     Case { name: "its pins, before they are sealed", attack: on_pins_before_the_seal, until: Until::Done },
+    Case { name: "its own segment, before it is sealed", attack: on_a_segment_before_the_seal, until: Until::Done },
+    Case { name: "segments that it has no business with", attack: on_foreign_segments, until: Until::Done },
     Case { name: "the daemon's process", attack: on_the_daemon, until: Until::Done },
     Case { name: "waiters on words it can read", attack: on_waiters, until: Until::Done },
     Case { name: "the word that says that the store lives", attack: on_the_alive_word, until: Until::Done },
@@ -98,7 +100,7 @@ impl Intruder {
     }
 
     fn peer(&self) -> RawPeer {
-        RawPeer::native(&self.socket)
+        RawPeer::pulling(&self.socket)
     }
 
     /// A peer that reads the index, with all it was given.
@@ -115,7 +117,7 @@ impl Intruder {
         let mut peer = self.peer();
         assert_eq!(peer.ask(&Request::Index { mapped: false }), Reply::Index { outcome: Ok(true) });
         let mut given = peer.descriptors.drain(..);
-        let [index, pins, kick] = [(); 3].map(|()| given.next().unwrap());
+        let [index, pins, kick, _bell] = [(); 4].map(|()| given.next().unwrap());
         drop(given);
         Seat { peer, index, pins, kick, mapped: None }
     }
@@ -151,9 +153,10 @@ fn length(file: &OwnedFd) -> usize {
 
 /// How much of a file is protected.
 enum Protected {
-    /// All of it, from everybody but the store.
+    /// All of it, from everybody but its one writer, who mapped it before. Others may take that one's chances to write
+    /// anew, which it does not need.
     Whole,
-    /// All of it, but for this mapping, which this process made before the file was sealed.
+    /// The same, and this process is the writer: with this mapping.
     ButForMapping(Area),
     /// Its length: old clients map it for writing.
     Length,
@@ -164,26 +167,65 @@ struct Spoil {
     name: &'static str,
     file: OwnedFd,
     protected: Protected,
+    /// No seal can be added.
+    is_closed: bool,
+}
+
+impl Spoil {
+    fn new(name: &'static str, file: OwnedFd, protected: Protected) -> Self {
+        Self { name, file, protected, is_closed: true }
+    }
+
+    /// A segment that has one writer.
+    fn lease(name: &'static str, file: OwnedFd, protected: Protected) -> Self {
+        Self { name, file, protected, is_closed: false }
+    }
 }
 
 /// Every file with memory that a peer can get, and the connection they belong to.
 fn spoils(intruder: &Intruder) -> (RawPeer, Vec<Spoil>) {
     let Seat { mut peer, index, pins, mapped, .. } = intruder.seat();
-    peer.create(id(1 << 42), 10_000).unwrap();
-    let segment = peer.descriptors.pop_front().unwrap();
-    let spoils = vec![
-        Spoil { name: "index", file: index, protected: Protected::Whole },
-        Spoil { name: "pins", file: pins, protected: Protected::ButForMapping(mapped.unwrap()) },
-        Spoil { name: "old clients' segment", file: segment, protected: Protected::Length },
+    let (segment, own) = own_segment(&mut peer);
+    let mut spoils = vec![
+        Spoil::new("the index", index, Protected::Whole),
+        Spoil::new("its pins", pins, Protected::ButForMapping(mapped.unwrap())),
+        own,
+        Spoil::new("the old clients' segment", pull(&mut peer, 1, true).unwrap(), Protected::Length),
+        Spoil::new("the old clients' segment to read", pull(&mut peer, 1, false).unwrap(), Protected::Length),
     ];
+    // The store writes what comes with its request.
+    let (name, data) = (id(1 << 42 | 1), vec![7; 100]);
+    peer.ask(&Request::CreateAndSeal { id: name, evict_if_full: true, data, metadata: vec![], digest: [0; 8] });
+    // Keys are given out one after the other: these are those of everybody who has sealed anything.
+    let others = (2..segment + 2).filter(|key| *key != segment);
+    let others: Vec<OwnedFd> = others.filter_map(|key| pull(&mut peer, key, false).ok()).collect();
+    assert!(others.len() >= 3, "only {} segments of others", others.len());
+    spoils.extend(others.into_iter().map(|file| Spoil::lease("another's segment", file, Protected::Whole)));
     (peer, spoils)
+}
+
+/// Asks for a segment.
+fn pull(peer: &mut RawPeer, segment: i32, writable: bool) -> Result<OwnedFd, String> {
+    match peer.ask(&Request::Segment { segment, writable }) {
+        Reply::Segment { outcome } => outcome.map(|_| peer.descriptors.pop_front().unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A segment with a sealed object of this peer, and the mapping that it writes with.
+fn own_segment(peer: &mut RawPeer) -> (i32, Spoil) {
+    let segment = peer.create(id(1 << 42), 10_000).unwrap().segment;
+    let file = pull(peer, segment, true).unwrap();
+    let area = Area::read_write(file.as_fd(), length(&file)).unwrap();
+    peer.seal(id(1 << 42)).unwrap();
+    (segment, Spoil::lease("its own segment", file, Protected::ButForMapping(area)))
 }
 
 fn on_a_file_without_seals(intruder: &Intruder) {
     let file = memfd_create(c"control", MFdFlags::MFD_ALLOW_SEALING).unwrap();
     set_length(file.as_fd(), 8192).unwrap();
     steal_waiters_of(&file);
-    for (what, answer) in ways_to_change(file.as_fd(), 8192) {
+    for (what, answer) in ways_to_change(file.as_fd(), 8192).into_iter().chain(ways_to_seal(file.as_fd())) {
         assert_eq!(answer, Ok(()), "{what}: this attempt shows nothing here");
     }
     intruder.did("a file without seals: everything");
@@ -217,19 +259,11 @@ fn steal_waiters_of(file: &OwnedFd) {
 fn on_descriptors(intruder: &Intruder) {
     let (mut peer, spoils) = spoils(intruder);
     for spoil in &spoils {
-        let length = length(&spoil.file);
-        let attempt = |way: &str, file: &OwnedFd| {
-            let answers = match spoil.protected {
-                Protected::Length => ways_to_change_its_frame(file.as_fd(), length),
-                _ => ways_to_change(file.as_fd(), length),
-            };
-            intruder.all_must_fail(&format!("{} {way}", spoil.name), answers);
-        };
-        attempt("as it came", &spoil.file);
+        attempt(intruder, spoil, "as it came", &spoil.file);
         for way in ["opened again", "opened again after fchmod"] {
             for flags in [libc::O_RDWR, libc::O_WRONLY] {
                 match open_again(spoil.file.as_fd(), flags) {
-                    Ok(file) => attempt(way, &file),
+                    Ok(file) => attempt(intruder, spoil, way, &file),
                     Err(errno) => intruder.must_fail(&format!("{} {way}", spoil.name), Err(errno)),
                 }
             }
@@ -239,11 +273,25 @@ fn on_descriptors(intruder: &Intruder) {
         }
         if let Protected::ButForMapping(area) = &spoil.protected {
             intruder.must_fail(&format!("{}: give pages back", spoil.name), area.advise(libc::MADV_REMOVE));
-            area.words()[0].store(1, Ordering::SeqCst);
-            assert_eq!(area.words()[0].swap(0, Ordering::SeqCst), 1);
+            let before = area.words()[0].swap(1, Ordering::SeqCst);
+            assert_eq!(area.words()[0].swap(before, Ordering::SeqCst), 1);
         }
     }
     on_the_event_socket(intruder, &mut peer);
+}
+
+/// Everything that a descriptor could be good for.
+fn attempt(intruder: &Intruder, spoil: &Spoil, way: &str, file: &OwnedFd) {
+    let (what, length) = (format!("{} {way}", spoil.name), length(file));
+    match spoil.protected {
+        Protected::Length => intruder.all_must_fail(&what, ways_to_change_its_length(file.as_fd(), length)),
+        _ => intruder.all_must_fail(&what, ways_to_change(file.as_fd(), length)),
+    }
+    match spoil.is_closed {
+        true => intruder.all_must_fail(&what, ways_to_seal(file.as_fd())),
+        // Whoever writes it goes on: others see to that.
+        false => ways_to_seal(file.as_fd()).iter().for_each(|(how, _)| intruder.did(&format!("{what}: {how}"))),
+    }
 }
 
 /// What comes from a subscriber is nothing to the store.
@@ -270,7 +318,7 @@ fn on_pins_before_the_seal(intruder: &Intruder) {
         let mut seat = intruder.invited();
         let length = length(&seat.pins);
         intruder.must_fail("cut the pins off", set_length(seat.pins.as_fd(), 0));
-        allocate(seat.pins.as_fd(), libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, 0, length).unwrap();
+        punch(&seat.pins);
         if seal == 0 {
             let area = Area::read_write(seat.pins.as_fd(), length).unwrap();
             area.advise(libc::MADV_REMOVE).unwrap();
@@ -291,6 +339,75 @@ fn on_pins_before_the_seal(intruder: &Intruder) {
     let mut never_asked = intruder.peer();
     let refused = never_asked.ask(&Request::Index { mapped: true });
     assert!(matches!(refused, Reply::Index { outcome: Err(_) }), "{refused:?}");
+}
+
+fn on_a_segment_before_the_seal(intruder: &Intruder) {
+    let seals: [(&str, i32, bool); 4] = [
+        ("no seal", 0, true),
+        ("F_SEAL_WRITE", libc::F_SEAL_WRITE, true),
+        ("F_SEAL_FUTURE_WRITE", libc::F_SEAL_FUTURE_WRITE, true),
+        // The store cannot keep others from writing it: nobody may read it.
+        ("F_SEAL_SEAL", libc::F_SEAL_SEAL, false),
+    ];
+    for ((n, (name, seal, is_taken)), maps) in (0..).zip(seals).flat_map(|case| [(case, false), (case, true)]) {
+        if maps && seal & libc::F_SEAL_WRITE != 0 {
+            continue;
+        }
+        let mut peer = intruder.peer();
+        let object = id(1 << 46 | n << 1 | u64::from(maps));
+        let segment = peer.create(object, 500_000).unwrap().segment;
+        let file = pull(&mut peer, segment, true).unwrap();
+        intruder.must_fail("cut its segment off", set_length(file.as_fd(), 0));
+        let area = maps.then(|| Area::read_write(file.as_fd(), length(&file)).unwrap());
+        match &area {
+            Some(area) => area.advise(libc::MADV_REMOVE).unwrap(),
+            None => punch(&file),
+        }
+        assert!(seal == 0 || add_seals(file.as_fd(), seal).is_ok());
+        let sealed = peer.try_ask(&Request::Seal { id: object, digest: [0; 8] });
+        let is_sealed = matches!(sealed, Some(Reply::Seal { outcome: Ok(()), .. }));
+        assert_eq!(is_sealed, is_taken, "{name}: {sealed:?}");
+        intruder.did(&format!("its segment, full of holes, with {name}, mapped: {maps}"));
+        if is_sealed {
+            read_whole(intruder, segment);
+        }
+    }
+}
+
+fn punch(file: &OwnedFd) {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    allocate(file.as_fd(), mode, 0, length(file)).unwrap();
+}
+
+/// Another client reads all of a segment. There is memory where there are objects.
+fn read_whole(intruder: &Intruder, segment: i32) {
+    let file = pull(&mut intruder.peer(), segment, false).unwrap();
+    let room = metadata(&file).blocks() * 512;
+    assert!(room >= 500_000, "{room} bytes of memory");
+    let area = Area::read_only(file.as_fd(), length(&file)).unwrap();
+    assert_eq!(area.words().iter().map(|word| u64::from(word.load(Ordering::Relaxed))).sum::<u64>(), 0);
+}
+
+fn on_foreign_segments(intruder: &Intruder) {
+    let mut peer = intruder.peer();
+    let own = peer.create(id(1 << 47), 10).unwrap().segment;
+    let mut refused = |what: &str, segment, writable| {
+        let outcome = pull(&mut peer, segment, writable).map(drop).map_err(|_| Errno::EACCES);
+        intruder.must_fail(&format!("{what}, {segment}"), outcome);
+    };
+    for segment in 2..own {
+        refused("to write another's segment", segment, true);
+    }
+    refused("to read what nobody has sealed", own, false);
+    for segment in [0, -1, i32::MIN, i32::MAX, own + 1] {
+        refused("a segment that is none", segment, false);
+        refused("a segment that is none", segment, true);
+    }
+    let returned = peer.ask(&Request::Retired { returned: (i32::MIN..i32::MIN + 9).chain(-9..1_000).collect() });
+    assert_eq!(returned, Reply::Retired { segments: vec![] });
+    intruder.did("segments given back that it never had");
+    let mut old = RawPeer::native(&intruder.socket);
+    assert_eq!(old.try_ask(&Request::Segment { segment: 1, writable: true }), None, "it has not said that it would");
 }
 
 fn on_the_daemon(intruder: &Intruder) {

@@ -153,23 +153,22 @@ pub fn splice_into(fd: BorrowedFd<'_>) -> Answer {
     said(unsafe { libc::splice(reader.as_raw_fd(), ptr::null_mut(), fd.as_raw_fd(), &raw mut offset, 1, 0) } as i64)
 }
 
-/// Everything that would change what is in a file, its length, or what others may do with it.
+/// Everything that would change what is in a file, or its length.
 pub fn ways_to_change(fd: BorrowedFd<'_>, length: usize) -> Vec<(&'static str, Answer)> {
-    let keep = libc::FALLOC_FL_KEEP_SIZE;
-    let page = 4096;
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     let mut tried = ways_to_map(fd, length);
     tried.extend([
         ("write to it", write_at(fd, 0)),
         ("send a file into it", send_into(fd)),
         ("splice a pipe into it", splice_into(fd)),
-        ("punch a hole", allocate(fd, libc::FALLOC_FL_PUNCH_HOLE | keep, 0, page)),
+        ("punch a hole", allocate(fd, mode, 0, 4096)),
     ]);
-    tried.extend(ways_to_change_its_frame(fd, length));
+    tried.extend(ways_to_change_its_length(fd, length));
     tried
 }
 
-/// Everything that would change its length or its seals.
-pub fn ways_to_change_its_frame(fd: BorrowedFd<'_>, length: usize) -> Vec<(&'static str, Answer)> {
+/// Everything that would change its length.
+pub fn ways_to_change_its_length(fd: BorrowedFd<'_>, length: usize) -> Vec<(&'static str, Answer)> {
     let page = 4096;
     vec![
         ("cut it off", set_length(fd, 0)),
@@ -177,8 +176,15 @@ pub fn ways_to_change_its_frame(fd: BorrowedFd<'_>, length: usize) -> Vec<(&'sta
         ("make it longer", set_length(fd, length + page)),
         ("write behind its end", write_at(fd, length as i64)),
         ("allocate behind its end", allocate(fd, 0, length, page)),
+    ]
+}
+
+/// Everything that would keep others from writing, or its owner from doing that.
+pub fn ways_to_seal(fd: BorrowedFd<'_>) -> Vec<(&'static str, Answer)> {
+    vec![
         ("seal it against writing", add_seals(fd, libc::F_SEAL_WRITE)),
         ("seal it against new writers", add_seals(fd, libc::F_SEAL_FUTURE_WRITE)),
+        ("seal it against seals", add_seals(fd, libc::F_SEAL_SEAL)),
     ]
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use plasma_store::object::{Location, ObjectId, ObjectState};
 use plasma_store::protocol::frame::{Dialect, encode};
+use plasma_store::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
 use plasma_store::protocol::{Refusal, Refused, Reply, Request};
 use plasma_store::transport::fd_passing::receive;
 use plasma_store::transport::stream::Inbox;
@@ -47,9 +48,19 @@ impl RawPeer {
 
     /// The same, unless the store refuses.
     pub fn try_native(socket: &Path) -> Option<Self> {
+        Self::with_abilities(socket, ABILITY_REQUEST_NUMBERS)
+    }
+
+    /// A connection that asks for the segments it needs, as our own clients do.
+    pub fn pulling(socket: &Path) -> Self {
+        let abilities = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS;
+        Self::with_abilities(socket, abilities).expect("the store does not know this dialect")
+    }
+
+    fn with_abilities(socket: &Path, abilities: u64) -> Option<Self> {
         let mut peer = Self::old(socket);
-        let reply = peer.try_ask(&Request::Connect { abilities: 1 })?;
-        assert!(matches!(reply, Reply::Connect { abilities: 1, .. }), "{reply:?}");
+        let reply = peer.try_ask(&Request::Connect { abilities })?;
+        assert!(matches!(reply, Reply::Connect { abilities: agreed, .. } if agreed == abilities), "{reply:?}");
         peer.dialect = Dialect::Native;
         peer.inbox.set_dialect(Dialect::Native);
         Some(peer)
@@ -97,7 +108,8 @@ impl RawPeer {
         let mut due = segments.iter().filter(|segment| self.known_segments.insert(segment.key)).count();
         due += match reply {
             Reply::NativeSubscribe { outcome: Ok(()) } => 1,
-            Reply::Index { outcome: Ok(true) } => 3,
+            Reply::Segment { outcome: Ok(_) } => 1,
+            Reply::Index { outcome: Ok(true) } => 4,
             _ => 0,
         };
         (0..due).for_each(|_| self.take_descriptor());
