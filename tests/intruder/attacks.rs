@@ -43,7 +43,7 @@ pub struct Case {
     pub until: Until,
 }
 
-pub const CASES: [Case; 17] = [
+pub const CASES: [Case; 18] = [
     Case {
         name: "what nobody protects, to see that attempts work",
         attack: on_a_file_without_seals,
@@ -63,6 +63,11 @@ pub const CASES: [Case; 17] = [
     Case { name: "253 descriptors in one message", attack: send_many_descriptors, until: Until::Done },
     Case { name: "never reads its socket", attack: never_read, until: Until::OthersAreServed },
     Case { name: "thousands of connections", attack: connect_often, until: Until::OthersAreServed },
+    Case {
+        name: "takes none of the descriptors it asks for",
+        attack: take_no_descriptors,
+        until: Until::OthersAreServed,
+    },
     Case { name: "half frames", attack: send_half_frames, until: Until::OthersAreServed },
     Case { name: "deletes and evicts what others hold", attack: delete_everything, until: Until::Done },
 ];
@@ -417,8 +422,9 @@ fn on_the_daemon(intruder: &Intruder) {
 fn on_waiters(intruder: &Intruder) {
     let (_peer, spoils) = spoils(intruder);
     for spoil in &spoils {
-        // Of the segment only the beginning is used here.
-        let area = Area::read_only(spoil.file.as_fd(), length(&spoil.file).min(1 << 20)).unwrap();
+        // Of segments a part is as good as all.
+        let length = length(&spoil.file).min(if spoil.name == "the index" { usize::MAX } else { 64 << 10 });
+        let area = Area::read_only(spoil.file.as_fd(), length).unwrap();
         let own = AtomicU32::new(0);
         let mut moved = 0;
         for word in area.words() {
@@ -555,9 +561,30 @@ fn never_read(intruder: &Intruder) {
     intruder.stay();
 }
 
-fn connect_often(intruder: &Intruder) {
+fn take_no_descriptors(intruder: &Intruder) {
+    raise_descriptor_limit();
+    let mut peers: Vec<RawPeer> = (0..300).map(|_| intruder.peer()).collect();
+    for peer in &mut peers {
+        peer.stream.set_nonblocking(true).unwrap();
+        for _ in 0..400 {
+            let frame = peer.frame(&Request::Segment { segment: 1, writable: false });
+            if !peer.stream.write(&frame).is_ok_and(|sent| sent == frame.len()) {
+                break;
+            }
+        }
+    }
+    intruder.did("as many descriptors under way as the store sends");
+    intruder.stay();
+}
+
+fn raise_descriptor_limit() -> u64 {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    most
+}
+
+fn connect_often(intruder: &Intruder) {
+    let most = raise_descriptor_limit();
     for _ in 0..times(1_000, 10_000) {
         drop(std::os::unix::net::UnixStream::connect(&intruder.socket).unwrap());
     }

@@ -145,7 +145,10 @@ impl Scene<'_> {
             if row.hear(said) {
                 match case.until {
                     Until::OthersAreRefused => self.expect_full(child.id()),
-                    _ => self.bystanders.are_served(),
+                    _ => {
+                        self.bystanders.are_served();
+                        self.admit_newcomer();
+                    }
                 }
                 writeln!(words).unwrap();
             }
@@ -156,6 +159,15 @@ impl Scene<'_> {
             case.name
         );
         row
+    }
+
+    /// Somebody new gets the descriptors of the index, and of segments.
+    fn admit_newcomer(&self) {
+        let (newcomer, name) = (connect(&self.daemon.socket()), id(1 << 38));
+        put(&newcomer, name, b"new");
+        let got = newcomer.get(&[name, id(1 << 40 | 3)], 0, Default::default()).unwrap();
+        assert!(got.iter().all(Option::is_some));
+        let _ = newcomer.delete(&[name]).unwrap();
     }
 
     /// Nobody can create what needs the room of another object, and is told on whose account.

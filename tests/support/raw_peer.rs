@@ -187,6 +187,14 @@ impl RawPeer {
         }
     }
 
+    /// Where an object lies that is there.
+    pub fn place(&mut self, id: ObjectId) -> Location {
+        match self.ask(&Request::Get { ids: vec![id], timeout_ms: 0 }) {
+            Reply::Get { locations, .. } => locations[0].expect("the object is not there"),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn contains(&mut self, id: ObjectId) -> bool {
         match self.ask(&Request::Contains { id }) {
             Reply::Contains { present, .. } => present,
