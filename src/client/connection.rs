@@ -200,12 +200,14 @@ impl Connection {
     }
 
     /// Whether this process made the connection. A plain load; no lock, no system call.
+    #[inline]
     pub fn is_usable(&self) -> bool {
         self.token.is_current()
     }
 
     /// What gets objects without asking, where the store has given what that takes. Not in a forked child: its pins are its
     /// parent's.
+    #[inline]
     pub fn reader(&self) -> Option<&Peer> {
         self.reader.get().filter(|_| self.is_usable())
     }
@@ -217,6 +219,7 @@ impl Connection {
     }
 
     /// The segments this connection has been sent.
+    #[inline]
     pub fn mappings(&self) -> &Mappings {
         &self.wire.mappings
     }

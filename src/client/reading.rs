@@ -12,8 +12,9 @@ use crate::client::{Client, unexpected};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::protocol::{Reply, Request};
+use crate::shm::mapping::Mapping;
 use crate::shm::pins::files::open_peer;
-use crate::shm::pins::peer::Lookup;
+use crate::shm::pins::peer::{Lookup, Peer, Pin};
 
 /// What became of an attempt to get an object without asking.
 pub(super) enum Read {
@@ -23,6 +24,36 @@ pub(super) enum Read {
     Missing,
     /// The store has to be asked.
     Unknown,
+}
+
+impl Read {
+    /// Whether to ask the store: what is seen not to be there is waited for, by asking, or not at all.
+    #[inline]
+    pub(super) fn is_to_be_asked_for(&self, timeout_ms: i64) -> bool {
+        match self {
+            Self::Buffer(_) => false,
+            Self::Missing => timeout_ms != 0,
+            Self::Unknown => true,
+        }
+    }
+
+    #[inline]
+    pub(super) fn into_buffer(self) -> Option<Buffer> {
+        if let Self::Buffer(buffer) = self { Some(buffer) } else { None }
+    }
+}
+
+/// A segment that an object was just found in; the next one is likely to be there too.
+#[derive(Debug, Default)]
+pub(super) struct LastSegment(Option<(i32, Arc<Mapping>)>);
+
+impl LastSegment {
+    fn mapping(&mut self, client: &Client, key: i32) -> Result<Option<Arc<Mapping>>> {
+        if self.0.as_ref().is_none_or(|(last, _)| *last != key) {
+            self.0 = client.connection.mappings().known_reader(key)?.map(|mapping| (key, mapping));
+        }
+        Ok(self.0.as_ref().map(|(_, mapping)| mapping.clone()))
+    }
 }
 
 impl Client {
@@ -46,24 +77,40 @@ impl Client {
     }
 
     /// Gets an object if it is sealed, in the index, and in a segment that this process knows.
+    #[inline]
     pub(super) fn read(&self, id: ObjectId, private: bool) -> Result<Read> {
+        self.read_in(id, private, |key| self.connection.mappings().known_reader(key))
+    }
+
+    /// The same for one of several.
+    #[inline]
+    pub(super) fn read_next(&self, id: ObjectId, private: bool, last: &mut LastSegment) -> Result<Read> {
+        self.read_in(id, private, |key| last.mapping(self, key))
+    }
+
+    #[inline]
+    fn read_in(
+        &self,
+        id: ObjectId,
+        private: bool,
+        mapping_of: impl FnOnce(i32) -> Result<Option<Arc<Mapping>>>,
+    ) -> Result<Read> {
         let Some(reader) = self.connection.reader() else { return Ok(Read::Unknown) };
-        let pin = match reader.get(&id) {
-            Lookup::Found(pin) if !pin.is_doomed() => pin,
-            Lookup::Found(pin) => {
-                reader.release(pin);
-                return Ok(Read::Unknown);
-            }
-            Lookup::Missing => return Ok(Read::Missing),
-            Lookup::AskStore => return Ok(Read::Unknown),
+        let pin = match pin(reader, &id) {
+            Ok(pin) => pin,
+            Err(read) => return Ok(read),
         };
         let location = pin.location();
-        let hold = Hold::pinned(id, self.connection.clone(), pin);
-        if !self.connection.mappings().knows(location.segment) {
-            // The store sends it with its answer.
-            return Ok(Read::Unknown);
+        let hold = Hold::pinned(self.connection.clone(), pin);
+        // The store sends a segment that is not known with its answer.
+        if private {
+            let is_known = self.connection.mappings().knows(location.segment);
+            return if is_known { Buffer::new(id, hold, location, true).map(Read::Buffer) } else { Ok(Read::Unknown) };
         }
-        Buffer::new(Arc::new(hold), location, private).map(Read::Buffer)
+        match mapping_of(location.segment)? {
+            None => Ok(Read::Unknown),
+            Some(mapping) => Buffer::shared(id, hold, mapping, location).map(Read::Buffer),
+        }
     }
 
     /// Whether a sealed object of this id is in the store, if that can be seen.
@@ -82,6 +129,20 @@ impl Client {
             Lookup::Missing => Some(false),
             Lookup::AskStore => None,
         })
+    }
+}
+
+/// Pins an object that is there to stay; else what became of the attempt.
+#[inline]
+fn pin(reader: &Peer, id: &ObjectId) -> Result<Pin, Read> {
+    match reader.get(id) {
+        Lookup::Found(pin) if !pin.is_doomed() => Ok(pin),
+        Lookup::Found(pin) => {
+            reader.release(pin);
+            Err(Read::Unknown)
+        }
+        Lookup::Missing => Err(Read::Missing),
+        Lookup::AskStore => Err(Read::Unknown),
     }
 }
 

@@ -22,20 +22,20 @@ pub struct TensorOptions<'a> {
     pub metadata: &'a [u8],
 }
 
-/// The memory that a tensor lies in. Clones share the hold.
-#[derive(Clone, Debug)]
+/// The memory that a tensor lies in. Those who have it share its hold.
+#[derive(Debug)]
 pub enum TensorMemory {
     /// A sealed object.
     Sealed(Buffer),
     /// An object that is being filled, or was when this was made.
-    Writable(Arc<WritableBuffer>),
+    Writable(WritableBuffer),
 }
 
 /// A tensor in an object. Clones share the memory.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     /// What keeps it valid.
-    pub memory: TensorMemory,
+    pub memory: Arc<TensorMemory>,
     /// Element type, shape and strides.
     pub layout: Layout,
     /// Where its data begin, from the start of the object.
@@ -68,7 +68,7 @@ impl TensorMemory {
     ///
     /// # Errors
     /// [`Error::Corrupt`] naming what is wrong with the bytes.
-    pub fn tensor(self) -> Result<Tensor> {
+    pub fn tensor(self: Arc<Self>) -> Result<Tensor> {
         let size = self.size();
         let short =
             |needed: usize| Error::Corrupt(format!("a tensor's header needs {needed} bytes, the object has {size}"));
@@ -96,7 +96,7 @@ impl Tensor {
 
     /// Whether writing to it is an error, or would reach nobody but a fault.
     pub fn is_read_only(&self) -> bool {
-        match &self.memory {
+        match &*self.memory {
             TensorMemory::Sealed(buffer) => buffer.private_data().is_none(),
             TensorMemory::Writable(buffer) => buffer.mutable_data().is_none(),
         }
@@ -118,7 +118,7 @@ impl Client {
         let metadata = describe(&layout)?.append_to(options.metadata);
         let buffer = self.create_described(id, size, &metadata, options.create)?;
         buffer.write(0, &header)?;
-        Ok(Tensor { memory: TensorMemory::Writable(Arc::new(buffer)), layout, data_offset })
+        Ok(Tensor { memory: Arc::new(TensorMemory::Writable(buffer)), layout, data_offset })
     }
 
     /// Gets a tensor, waiting for it as [`Client::get`] does.
@@ -126,8 +126,8 @@ impl Client {
     /// # Errors
     /// [`Error::Timeout`] when it is not there in time, [`Error::Corrupt`] when the object is no tensor.
     pub fn tensor_read(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Tensor> {
-        let buffer = self.get(&[id], timeout_ms, options)?.pop().flatten().ok_or(Error::Timeout(timeout_ms))?;
-        TensorMemory::Sealed(buffer).tensor()
+        let buffer = self.get_one(id, timeout_ms, options)?.ok_or(Error::Timeout(timeout_ms))?;
+        Arc::new(TensorMemory::Sealed(buffer)).tensor()
     }
 }
 

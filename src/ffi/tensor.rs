@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::client::tensor::{Tensor, TensorOptions};
 use crate::error::{Error, Result};
-use crate::ffi::buffer::{plasma_buffer, tensor_buffer, tensor_memory};
+use crate::ffi::buffer::{give_writable, plasma_buffer, shared_memory};
 use crate::ffi::client::{client_of, create_options, get_options, plasma_client};
 use crate::ffi::guard::{self, Options, Out};
 use crate::ffi::object_id::{self, plasma_object_id};
@@ -85,12 +85,14 @@ impl<'a> NewTensor<'a> {
 }
 
 fn managed(tensor: Tensor) -> *mut DLManagedTensor {
-    dlpack::export(tensor.memory.clone(), tensor.data(), &tensor.layout)
+    let data = tensor.data();
+    dlpack::export(tensor.memory, data, &tensor.layout)
 }
 
 fn managed_versioned(tensor: Tensor) -> *mut DLManagedTensorVersioned {
     let flags = if tensor.is_read_only() { DLPACK_FLAG_BITMASK_READ_ONLY } else { 0 };
-    dlpack::export_versioned(tensor.memory.clone(), tensor.data(), &tensor.layout, flags)
+    let data = tensor.data();
+    dlpack::export_versioned(tensor.memory, data, &tensor.layout, flags)
 }
 
 /// Tells how many bytes of data an object needs for a tensor: what `tensor_write` will take of the store, metadata apart.
@@ -183,7 +185,7 @@ pub unsafe extern "C" fn tensor_create_buffer(
         let (new, out) = unsafe { (NewTensor::read(client, object_id, options)?, Out::new(out, "out")?) };
         // SAFETY: as the caller promised.
         let tensor = new.create(&unsafe { layout_of(dtype, ndim, shape) }?)?;
-        out.set(guard::give(tensor_buffer(tensor.memory)?));
+        out.set(give_writable(tensor.memory)?);
         Ok(())
     })
 }
@@ -250,8 +252,8 @@ pub unsafe extern "C" fn tensor_from_buffer(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (buffer, out) = unsafe { (guard::borrow(buffer, "buffer")?, Out::new(out, "out")?) };
-        out.set(managed(tensor_memory(buffer).tensor()?));
+        let (memory, out) = unsafe { (shared_memory(buffer)?, Out::new(out, "out")?) };
+        out.set(managed(memory.tensor()?));
         Ok(())
     })
 }
@@ -267,8 +269,8 @@ pub unsafe extern "C" fn tensor_from_buffer_versioned(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (buffer, out) = unsafe { (guard::borrow(buffer, "buffer")?, Out::new(out, "out")?) };
-        out.set(managed_versioned(tensor_memory(buffer).tensor()?));
+        let (memory, out) = unsafe { (shared_memory(buffer)?, Out::new(out, "out")?) };
+        out.set(managed_versioned(memory.tensor()?));
         Ok(())
     })
 }

@@ -31,19 +31,34 @@ pub enum Lookup {
 #[derive(Debug)]
 #[must_use]
 pub struct Pin {
-    index: usize,
+    held: Held,
     generation: u64,
     location: Location,
     is_doomed: bool,
 }
 
+/// What is left of a [`Pin`] when nobody asks it any more where the object is: the same hold, in one word.
+#[derive(Debug)]
+#[must_use]
+pub struct Held {
+    index: u32,
+}
+
+impl From<Pin> for Held {
+    fn from(pin: Pin) -> Self {
+        pin.held
+    }
+}
+
 impl Pin {
     /// Where the object is, as the store said. Nobody has checked that it lies inside a segment.
+    #[inline]
     pub fn location(&self) -> Location {
         self.location
     }
 
     /// Whether it was deleted when it was pinned. The store may not know yet that others have let go of it.
+    #[inline]
     pub fn is_doomed(&self) -> bool {
         self.is_doomed
     }
@@ -55,7 +70,7 @@ impl Pin {
 
     /// The descriptor's number.
     pub fn descriptor(&self) -> usize {
-        self.index
+        self.held.index as usize
     }
 }
 
@@ -98,6 +113,7 @@ impl Peer {
     }
 
     /// Looks for a sealed object and pins it.
+    #[inline]
     pub fn get(&self, id: &ObjectId) -> Lookup {
         if !self.index.store_is_alive() {
             return Lookup::AskStore;
@@ -115,11 +131,13 @@ impl Peer {
     }
 
     /// Gives a pin back.
-    pub fn release(&self, pin: Pin) {
-        self.unpin(pin.index);
+    #[inline]
+    pub fn release(&self, pin: impl Into<Held>) {
+        self.unpin(pin.into().index as usize);
     }
 
     /// Tries one candidate. `None` when the search must go on.
+    #[inline]
     fn visit(&self, index: usize, wanted: &Wanted) -> Option<Lookup> {
         for _ in 0..PATIENCE {
             match self.pin(index, wanted) {
@@ -143,6 +161,7 @@ impl Peer {
         }
     }
 
+    #[inline]
     fn pin(&self, index: usize, wanted: &Wanted) -> Attempt {
         let too_early = (!taken(Step::PinFirst)).then(|| self.index.state(index));
         let old = add_one_get(&self.pins.all()[index]);
@@ -156,6 +175,7 @@ impl Peer {
     }
 
     /// What a descriptor is that was pinned before its state was read.
+    #[inline]
     fn judge(&self, index: usize, state: State, wanted: &Wanted, holds: u32) -> Attempt {
         if holds >= MOST_HOLDS {
             Attempt::TooMany
@@ -163,12 +183,15 @@ impl Peer {
             Attempt::Condemned
         } else if state.is_gettable() && self.index.is_of(index, wanted) {
             let (generation, location) = (state.generation(), self.index.location(index));
-            Attempt::Pinned(Pin { index, generation, location, is_doomed: state.stage() == Stage::Doomed })
+            // There are at most 2^20 descriptors.
+            let held = Held { index: index as u32 };
+            Attempt::Pinned(Pin { held, generation, location, is_doomed: state.stage() == Stage::Doomed })
         } else {
             Attempt::Other
         }
     }
 
+    #[inline]
     fn unpin(&self, index: usize) {
         let old = self.pins.all()[index].fetch_sub(1, order_of(Step::ReleaseOrder, Ordering::SeqCst));
         total_order(Step::KickBarrier);
@@ -178,6 +201,7 @@ impl Peer {
     }
 
     /// Whether the store sleeps and waits for this object to be held no more.
+    #[inline]
     fn is_awaited(&self, index: usize) -> bool {
         match self.index.sleep() {
             sleep if sleep == Sleep::Awake as u64 => false,
