@@ -9,54 +9,15 @@ use std::sync::{Arc, Mutex};
 
 use crate::client::connection::Connection;
 use crate::client::lock;
+use crate::client::mappings::Mappings;
 use crate::error::Result;
 use crate::metadata;
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Request, digest_of};
 use crate::shm::mapping::Mapping;
-use crate::shm::pins::peer::{Held, Pin};
+use crate::shm::pins::peer::Held;
 
-/// A hold on a sealed object: while it lives, the object's memory is nobody else's.
-#[derive(Debug)]
-pub(super) enum Hold {
-    /// The store finds it among the pins of this process.
-    Pinned(PinnedHold),
-    /// The store has counted it. Several buffers of one answer share it.
-    Counted(Arc<CountedHold>),
-}
-
-impl Hold {
-    /// Takes up a hold that the store sees in this process's pins.
-    #[inline]
-    pub fn pinned(connection: Arc<Connection>, pin: Pin) -> Self {
-        Self::Pinned(PinnedHold { connection, held: Some(pin.into()) })
-    }
-
-    fn connection(&self) -> &Arc<Connection> {
-        match self {
-            Self::Pinned(hold) => &hold.connection,
-            Self::Counted(hold) => &hold.connection,
-        }
-    }
-}
-
-/// A pin, which goes back when this is dropped.
-#[derive(Debug)]
-pub(super) struct PinnedHold {
-    connection: Arc<Connection>,
-    held: Option<Held>,
-}
-
-impl Drop for PinnedHold {
-    fn drop(&mut self) {
-        // In a forked child there is no reader: the pin is its parent's.
-        if let (Some(held), Some(reader)) = (self.held.take(), self.connection.reader()) {
-            reader.release(held);
-        }
-    }
-}
-
-/// What the store has counted, and is told when this is dropped.
+/// A hold on a sealed object that the store has counted. It is told when this is dropped.
 #[derive(Debug)]
 pub(super) struct CountedHold {
     id: ObjectId,
@@ -81,7 +42,7 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// A range of a mapping: an object's data, and its metadata right behind.
 #[derive(Debug)]
-struct Memory {
+pub(super) struct Memory {
     mapping: Arc<Mapping>,
     /// From the start of the mapping.
     offset: u64,
@@ -92,10 +53,26 @@ struct Memory {
 }
 
 impl Memory {
+    /// Maps the memory of a held object, for everybody's bytes or as a private copy of them.
+    pub(super) fn map(mappings: &Mappings, location: Location, private: bool) -> Result<Self> {
+        let size = location.data_size.saturating_add(location.metadata_size);
+        if !private || size == 0 {
+            return Self::shared(mappings.reader(location.segment)?, location);
+        }
+        Self::new(mappings.private(location.segment, location.offset, size)?, 0, location)
+    }
+
+    /// Where the location says, in a mapping of its segment.
+    #[inline(always)]
+    pub(super) fn shared(mapping: Arc<Mapping>, location: Location) -> Result<Self> {
+        Self::new(mapping, location.offset, location)
+    }
+
     #[inline(always)]
     fn new(mapping: Arc<Mapping>, offset: u64, location: Location) -> Result<Self> {
         let Location { data_size, metadata_size, .. } = location;
-        let memory = Self { mapping, offset, data_size, metadata_size, user_metadata_size: AtomicU64::new(UNKNOWN) };
+        let user_metadata_size = AtomicU64::new(UNKNOWN);
+        let memory = Self { mapping, offset, data_size, metadata_size, user_metadata_size };
         // Checked here once, so that handing out addresses cannot fail.
         memory.mapping.address(offset, data_size.saturating_add(metadata_size))?;
         Ok(memory)
@@ -148,30 +125,34 @@ impl Memory {
 #[derive(Debug)]
 pub struct Buffer {
     id: ObjectId,
-    private: bool,
-    /// Dropped before the memory: it is the object that is given back.
-    _hold: Hold,
+    /// What keeps the object's memory its own, as the store finds it among the pins of this process.
+    pin: Option<Held>,
+    /// What does so if it has no pin. Several buffers of one answer share it.
+    _counted: Option<Arc<CountedHold>>,
+    connection: Arc<Connection>,
     memory: Memory,
 }
 
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // In a forked child there is no reader: the pin is its parent's.
+        if let (Some(pin), Some(reader)) = (self.pin.take(), self.connection.reader()) {
+            reader.release(pin);
+        }
+    }
+}
+
 impl Buffer {
-    /// A held object, in a mapping of its segment.
+    /// An object that this process has pinned.
     #[inline(always)]
-    pub(super) fn shared(id: ObjectId, hold: Hold, mapping: Arc<Mapping>, location: Location) -> Result<Self> {
-        let memory = Memory::new(mapping, location.offset, location)?;
-        Ok(Self { id, private: false, _hold: hold, memory })
+    pub(super) fn pinned(id: ObjectId, connection: Arc<Connection>, pin: Held, memory: Memory) -> Self {
+        Self { id, pin: Some(pin), _counted: None, connection, memory }
     }
 
-    /// Maps a held object.
-    pub(super) fn new(id: ObjectId, hold: Hold, location: Location, private: bool) -> Result<Self> {
-        let mappings = hold.connection().mappings();
-        let size = location.data_size.saturating_add(location.metadata_size);
-        if !private || size == 0 {
-            let mapping = mappings.reader(location.segment)?;
-            return Self::shared(id, hold, mapping, location);
-        }
-        let memory = Memory::new(mappings.private(location.segment, location.offset, size)?, 0, location)?;
-        Ok(Self { id, private, _hold: hold, memory })
+    /// Maps an object that the store has counted.
+    pub(super) fn counted(hold: Arc<CountedHold>, location: Location, private: bool) -> Result<Self> {
+        let memory = Memory::map(hold.connection.mappings(), location, private)?;
+        Ok(Self { id: hold.id, pin: None, connection: hold.connection.clone(), _counted: Some(hold), memory })
     }
 
     /// The object's name.
@@ -186,7 +167,7 @@ impl Buffer {
 
     /// The same, to be written, if this buffer is private to the process; else `None`.
     pub fn private_data(&self) -> Option<*mut u8> {
-        self.private.then(|| self.memory.data_mut())
+        self.memory.mapping.is_writable().then(|| self.memory.data_mut())
     }
 
     /// Bytes of data.

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use crate::client::buffer::{Buffer, WritableBuffer};
-use crate::client::buffer::{CountedHold, Hold, Pending};
+use crate::client::buffer::{CountedHold, Pending};
 use crate::client::connection::{Connection, Patience};
 use crate::client::reading::LastSegment;
 use crate::error::{Error, Result};
@@ -376,9 +376,7 @@ impl Client {
             holds.entry(*id).or_insert_with(|| Arc::new(CountedHold::new(*id, self.connection.clone())));
         }
         let buffers = ids.iter().zip(locations).map(|(id, location)| match (location, holds.get(id)) {
-            (Some(location), Some(hold)) => {
-                Buffer::new(*id, Hold::Counted(hold.clone()), location, options.private).map(Some)
-            }
+            (Some(location), Some(hold)) => Buffer::counted(hold.clone(), location, options.private).map(Some),
             _ => Ok(None),
         });
         buffers.collect()

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use nix::unistd::write;
 
-use crate::client::buffer::{Buffer, Hold};
+use crate::client::buffer::{Buffer, Memory};
 use crate::client::connection::Patience;
 use crate::client::{Client, unexpected};
 use crate::error::{Error, Result};
-use crate::object::ObjectId;
+use crate::object::{Location, ObjectId};
 use crate::protocol::{Reply, Request};
 use crate::shm::mapping::Mapping;
 use crate::shm::pins::files::open_peer;
-use crate::shm::pins::peer::{Lookup, Peer, Pin};
+use crate::shm::pins::peer::{Held, Lookup, Peer};
 
 /// What became of an attempt to get an object without asking.
 pub(super) enum Read {
@@ -77,18 +77,18 @@ impl Client {
     }
 
     /// Gets an object if it is sealed, in the index, and in a segment that this process knows.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(&self, id: ObjectId, private: bool) -> Result<Read> {
         self.read_in(id, private, |key| self.connection.mappings().known_reader(key))
     }
 
     /// The same for one of several.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read_next(&self, id: ObjectId, private: bool, last: &mut LastSegment) -> Result<Read> {
         self.read_in(id, private, |key| last.mapping(self, key))
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_in(
         &self,
         id: ObjectId,
@@ -96,21 +96,34 @@ impl Client {
         mapping_of: impl FnOnce(i32) -> Result<Option<Arc<Mapping>>>,
     ) -> Result<Read> {
         let Some(reader) = self.connection.reader() else { return Ok(Read::Unknown) };
-        let pin = match pin(reader, &id) {
-            Ok(pin) => pin,
+        let held = match hold(reader, &id) {
+            Ok(held) => held,
             Err(read) => return Ok(read),
         };
-        let location = pin.location();
-        let hold = Hold::pinned(self.connection.clone(), pin);
-        // The store sends a segment that is not known with its answer.
+        // Nothing in between can panic.
+        match self.memory_at(reader.location(&held), private, mapping_of) {
+            Ok(Some(memory)) => Ok(Read::Buffer(Buffer::pinned(id, self.connection.clone(), held, memory))),
+            absent => {
+                reader.release(held);
+                absent.map(|_| Read::Unknown)
+            }
+        }
+    }
+
+    /// An object's memory; `None` for a segment that is not known, which the store sends with its answer.
+    #[inline(always)]
+    fn memory_at(
+        &self,
+        location: Location,
+        private: bool,
+        mapping_of: impl FnOnce(i32) -> Result<Option<Arc<Mapping>>>,
+    ) -> Result<Option<Memory>> {
+        let mappings = self.connection.mappings();
         if private {
-            let is_known = self.connection.mappings().knows(location.segment);
-            return if is_known { Buffer::new(id, hold, location, true).map(Read::Buffer) } else { Ok(Read::Unknown) };
+            return mappings.knows(location.segment).then(|| Memory::map(mappings, location, true)).transpose();
         }
-        match mapping_of(location.segment)? {
-            None => Ok(Read::Unknown),
-            Some(mapping) => Buffer::shared(id, hold, mapping, location).map(Read::Buffer),
-        }
+        let mapping = mapping_of(location.segment)?;
+        mapping.map(|mapping| Memory::shared(mapping, location)).transpose()
     }
 
     /// Whether a sealed object of this id is in the store, if that can be seen.
@@ -119,10 +132,10 @@ impl Client {
             return Err(Error::Forked);
         }
         let Some(reader) = self.connection.reader() else { return Ok(None) };
-        Ok(match reader.get(&id) {
-            Lookup::Found(pin) => {
-                let is_doomed = pin.is_doomed();
-                reader.release(pin);
+        Ok(match reader.hold(&id) {
+            Lookup::Found(held) => {
+                let is_doomed = held.is_doomed();
+                reader.release(held);
                 // Whether a deleted object is gone depends on others, so the store is asked.
                 (!is_doomed).then_some(true)
             }
@@ -132,13 +145,13 @@ impl Client {
     }
 }
 
-/// Pins an object that is there to stay; else what became of the attempt.
-#[inline]
-fn pin(reader: &Peer, id: &ObjectId) -> Result<Pin, Read> {
-    match reader.get(id) {
-        Lookup::Found(pin) if !pin.is_doomed() => Ok(pin),
-        Lookup::Found(pin) => {
-            reader.release(pin);
+/// Holds an object that is there to stay; else what became of the attempt.
+#[inline(always)]
+fn hold(reader: &Peer, id: &ObjectId) -> Result<Held, Read> {
+    match reader.hold(id) {
+        Lookup::Found(held) if !held.is_doomed() => Ok(held),
+        Lookup::Found(held) => {
+            reader.release(held);
             Err(Read::Unknown)
         }
         Lookup::Missing => Err(Read::Missing),

@@ -80,6 +80,11 @@ impl Mapping {
         self.memory.len() as u64
     }
 
+    /// Whether its bytes may be written.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
     /// The address of `len` bytes at `offset`, all of them mapped and readable while the mapping lives.
     ///
     /// The segment should have memory there: reading a hole allocates, and fails with SIGBUS when there is none left.

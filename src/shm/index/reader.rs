@@ -100,7 +100,7 @@ impl IndexReader {
     }
 
     /// Offers `visit` the descriptors that may name the object, until it takes one.
-    #[inline]
+    #[inline(always)]
     pub(in crate::shm) fn search<T>(
         &self,
         wanted: &Wanted,
