@@ -123,7 +123,7 @@ impl Random {
     }
 
     fn request(&mut self) -> Request {
-        match self.below(23) {
+        match self.below(25) {
             0 => Request::Connect { abilities: self.number() },
             1 => Request::Disconnect,
             2 => Request::Create {
@@ -160,12 +160,14 @@ impl Random {
             19 => Request::NativeSubscribe { skip_existing: self.flag() },
             20 => Request::Stats,
             21 => Request::Index { mapped: self.flag() },
+            22 => Request::Segment { segment: self.number() as i32, writable: self.flag() },
+            23 => Request::Retired { returned: self.several(|random| random.number() as i32) },
             _ => Request::Cancel { number: self.number() },
         }
     }
 
     fn reply(&mut self) -> Reply {
-        match self.below(18) {
+        match self.below(20) {
             0 => Reply::Connect { capacity: self.number() as i64, abilities: self.number() },
             1 => self.create_reply(),
             2 => Reply::CreateAndSeal { outcome: self.outcome() },
@@ -187,6 +189,8 @@ impl Random {
             14 => Reply::NativeSubscribe { outcome: if self.flag() { Ok(()) } else { Err(self.text()) } },
             15 => Reply::Stats(self.stats()),
             16 => Reply::Index { outcome: if self.flag() { Ok(self.flag()) } else { Err(self.text()) } },
+            17 => Reply::Segment { outcome: if self.flag() { Ok(self.size()) } else { Err(self.text()) } },
+            18 => Reply::Retired { segments: self.several(|random| random.number() as i32) },
             _ => Reply::RefreshLru,
         }
     }
@@ -212,6 +216,9 @@ impl Random {
             evicted_bytes: self.number(),
             pinned_bytes: self.number(),
             waiting_creates: self.number(),
+            segments: self.number(),
+            retired_bytes: self.number(),
+            copied_bytes: self.number(),
         }
     }
 

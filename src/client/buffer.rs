@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::client::connection::Connection;
 use crate::client::lock;
-use crate::client::mappings::Mappings;
+use crate::client::mappings::Access;
 use crate::error::Result;
 use crate::metadata;
 use crate::object::{Location, ObjectId};
@@ -54,12 +54,13 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Maps the memory of a held object, for everybody's bytes or as a private copy of them.
-    pub(super) fn map(mappings: &Mappings, location: Location, private: bool) -> Result<Self> {
+    pub(super) fn map(connection: &Arc<Connection>, location: Location, private: bool) -> Result<Self> {
         let size = location.data_size.saturating_add(location.metadata_size);
         if !private || size == 0 {
-            return Self::shared(mappings.reader(location.segment)?, location);
+            return Self::shared(connection.segment(location.segment, Access::Read)?, location);
         }
-        Self::new(mappings.private(location.segment, location.offset, size)?, 0, location)
+        let mapping = connection.private(location.segment, location.offset, size)?;
+        Self::new(Arc::new(mapping), 0, location)
     }
 
     /// Where the location says, in a mapping of its segment.
@@ -151,7 +152,7 @@ impl Buffer {
 
     /// Maps an object that the store has counted.
     pub(super) fn counted(hold: Arc<CountedHold>, location: Location, private: bool) -> Result<Self> {
-        let memory = Memory::map(hold.connection.mappings(), location, private)?;
+        let memory = Memory::map(&hold.connection, location, private)?;
         Ok(Self { id: hold.id, pin: None, connection: hold.connection.clone(), _counted: Some(hold), memory })
     }
 
@@ -297,7 +298,7 @@ pub struct WritableBuffer {
 impl WritableBuffer {
     /// Maps a new object; when that fails, the object is given up.
     pub(crate) fn new(pending: Arc<Pending>, location: Location) -> Result<Self> {
-        let mapping = pending.connection.mappings().writer(location.segment);
+        let mapping = pending.connection.segment(location.segment, Access::Write);
         match mapping.and_then(|mapping| Memory::new(mapping, location.offset, location)) {
             Ok(memory) => Ok(Self { pending, memory }),
             Err(error) => {

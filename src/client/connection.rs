@@ -27,11 +27,12 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::client::bells::Bells;
 use crate::client::lock;
 use crate::client::mappings::Mappings;
+use crate::client::segments::Retiring;
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::protocol::frame::{Dialect, MAX_BODY, encode};
-use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS};
-use crate::protocol::{Reply, Request, SegmentInfo};
+use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
+use crate::protocol::{Reply, Request};
 use crate::shm::fork_token::ForkToken;
 use crate::shm::pins::peer::Peer;
 use crate::transport::connect::connect_to;
@@ -86,6 +87,9 @@ impl Patience {
     }
 }
 
+/// What a store has to be able to do. There is none that can do some of it.
+const ABILITIES: u64 = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS;
+
 /// A connection to a store of ours.
 #[derive(Debug)]
 pub struct Connection {
@@ -101,6 +105,8 @@ pub struct Connection {
     bells: Bells,
     /// Gets objects without asking, where that is possible.
     reader: OnceLock<Peer>,
+    mappings: Mappings,
+    retiring: Retiring,
     /// In a forked child this is never taken apart: other threads may have been changing it.
     wire: Arc<Wire>,
 }
@@ -111,7 +117,6 @@ struct Wire {
     /// Held while a frame is sent, so that frames do not mix.
     sending: Mutex<()>,
     incoming: Mutex<Incoming>,
-    mappings: Mappings,
 }
 
 /// What has arrived, and who waits for what.
@@ -134,16 +139,7 @@ struct Incoming {
 struct HalfAnswer {
     number: u64,
     reply: Reply,
-    missing: VecDeque<Due>,
-}
-
-/// What a descriptor that follows an answer is for.
-#[derive(Clone, Copy, Debug)]
-enum Due {
-    /// A segment that is new to this connection.
-    Segment(SegmentInfo),
-    /// The caller.
-    Caller,
+    missing: usize,
 }
 
 #[derive(Debug)]
@@ -164,7 +160,7 @@ impl Connection {
     pub fn open(path: &Path, patience: Option<Duration>, return_on_signal: bool) -> Result<Self> {
         let token = ForkToken::current()?;
         let socket = connect_to(path, patience, return_on_signal)?;
-        let hello = Request::Connect { abilities: ABILITY_REQUEST_NUMBERS | ABILITY_INDEX };
+        let hello = Request::Connect { abilities: ABILITIES };
         let (message_type, body) = hello.encode();
         // A new socket has room for far more than this.
         send_some(socket.as_fd(), &encode(Dialect::Plasma, message_type, 0, &body))?;
@@ -179,8 +175,7 @@ impl Connection {
             ended: None,
             spare_bells: Vec::new(),
         };
-        let wire =
-            Wire { socket, sending: Mutex::new(()), incoming: Mutex::new(incoming), mappings: Mappings::default() };
+        let wire = Wire { socket, sending: Mutex::new(()), incoming: Mutex::new(incoming) };
         Ok(Self {
             token,
             capacity,
@@ -190,6 +185,8 @@ impl Connection {
             leader_bell: new_bell()?,
             bells: Bells::new(),
             reader: OnceLock::new(),
+            mappings: Mappings::default(),
+            retiring: Retiring::default(),
             wire: Arc::new(wire),
         })
     }
@@ -218,10 +215,15 @@ impl Connection {
         let _ = self.reader.set(reader);
     }
 
-    /// The segments this connection has been sent.
+    /// The segments that are mapped for this connection.
     #[inline]
     pub fn mappings(&self) -> &Mappings {
-        &self.wire.mappings
+        &self.mappings
+    }
+
+    /// What lets go of them.
+    pub(super) fn retiring(&self) -> &Retiring {
+        &self.retiring
     }
 
     /// Ends all calls that wait and can be interrupted. Async-signal-safe: atomics and `write`.
@@ -426,8 +428,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.is_usable() {
-            std::mem::forget(self.wire.clone());
+        match self.is_usable() {
+            true => self.retiring.end(),
+            false => std::mem::forget((self.wire.clone(), std::mem::take(&mut self.retiring))),
         }
     }
 }
@@ -446,7 +449,7 @@ impl Wire {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => incoming.end(&format!("receive: {error}")),
         }
-        incoming.dispatch(&self.mappings).unwrap_or_else(|error| {
+        incoming.dispatch().unwrap_or_else(|error| {
             incoming.end(&error.to_string());
             Vec::new()
         })
@@ -455,21 +458,18 @@ impl Wire {
 
 impl Incoming {
     /// Hands every whole answer to whom it belongs. Returns objects of abandoned answers.
-    fn dispatch(&mut self, mappings: &Mappings) -> Result<Vec<ObjectId>> {
+    fn dispatch(&mut self) -> Result<Vec<ObjectId>> {
         let mut releases = Vec::new();
-        while let Some(mut answer) = self.next_answer(mappings)? {
-            while let Some(due) = answer.missing.pop_front() {
+        while let Some(mut answer) = self.next_answer()? {
+            while answer.missing > 0 {
                 if !self.inbox.take_descriptor_byte() {
-                    answer.missing.push_front(due);
                     self.half = Some(answer);
                     return Ok(releases);
                 }
-                let lost = || Error::Protocol(format!("a descriptor did not come: {due:?}"));
+                let lost = || Error::Protocol(format!("a descriptor did not come, {} are missing", answer.missing));
                 let descriptor = self.descriptors.pop_front().ok_or_else(lost)?;
-                match due {
-                    Due::Segment(info) => mappings.add(info, descriptor),
-                    Due::Caller => self.handed_over.entry(answer.number).or_default().push(descriptor),
-                }
+                self.handed_over.entry(answer.number).or_default().push(descriptor);
+                answer.missing -= 1;
             }
             releases.extend(self.deliver(answer.number, answer.reply)?);
         }
@@ -478,13 +478,13 @@ impl Incoming {
         Ok(releases)
     }
 
-    fn next_answer(&mut self, mappings: &Mappings) -> Result<Option<HalfAnswer>> {
+    fn next_answer(&mut self) -> Result<Option<HalfAnswer>> {
         if let Some(half) = self.half.take() {
             return Ok(Some(half));
         }
         let Some(frame) = self.inbox.next_frame()? else { return Ok(None) };
         let reply = Reply::decode(frame.message_type, &frame.body)?;
-        let missing = descriptors_of(&reply, mappings);
+        let missing = descriptors_of(&reply);
         Ok(Some(HalfAnswer { number: frame.number, reply, missing }))
     }
 
@@ -567,16 +567,13 @@ impl Incoming {
     }
 }
 
-/// The descriptors that follow an answer.
-fn descriptors_of(reply: &Reply, mappings: &Mappings) -> VecDeque<Due> {
-    let segments = match reply {
-        Reply::Create { segment, .. } => segment.as_slice(),
-        Reply::Get { segments, .. } => segments,
-        Reply::NativeSubscribe { outcome: Ok(()) } => return [Due::Caller].into(),
-        Reply::Index { outcome: Ok(true) } => return [Due::Caller; 3].into(),
-        _ => &[],
-    };
-    segments.iter().filter(|info| !mappings.knows(info.key)).copied().map(Due::Segment).collect()
+/// How many descriptors follow an answer.
+fn descriptors_of(reply: &Reply) -> usize {
+    match reply {
+        Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
+        Reply::Index { outcome: Ok(true) } => 4,
+        _ => 0,
+    }
 }
 
 /// Objects that an answer nobody waited for made this connection hold.
@@ -643,7 +640,7 @@ fn read_hello(socket: BorrowedFd<'_>, path: &Path, return_on_signal: bool) -> Re
         }
     };
     match Reply::decode(frame.message_type, &frame.body) {
-        Ok(Reply::Connect { capacity, abilities }) if abilities & ABILITY_REQUEST_NUMBERS != 0 => {
+        Ok(Reply::Connect { capacity, abilities }) if abilities & ABILITIES == ABILITIES => {
             inbox.set_dialect(Dialect::Native);
             Ok((u64::try_from(capacity).unwrap_or(0), inbox))
         }

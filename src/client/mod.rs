@@ -1,7 +1,7 @@
 //! The library's core: one connection that many threads share, and buffers that keep what they need alive.
 //!
 //! - [`connection`]: requests out, answers back to the thread that asked; interrupts, timeouts, fork.
-//! - [`mappings`]: segments of the store, mapped on first use.
+//! - [`mappings`]: segments of the store as they are mapped; `segments`: how they come and go.
 //! - [`buffer`]: what a get or a create gives: memory and the hold on it.
 //! - [`tensor`]: objects that are tensors.
 //! - [`mod@subscription`]: streams of events, and what ends a wait for one.
@@ -14,6 +14,7 @@ mod connection;
 mod control;
 mod mappings;
 mod reading;
+mod segments;
 pub mod subscription;
 pub mod tensor;
 

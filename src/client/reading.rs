@@ -8,6 +8,7 @@ use nix::unistd::write;
 
 use crate::client::buffer::{Buffer, Memory};
 use crate::client::connection::Patience;
+use crate::client::mappings::Access;
 use crate::client::{Client, unexpected};
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
@@ -48,11 +49,15 @@ impl Read {
 pub(super) struct LastSegment(Option<(i32, Arc<Mapping>)>);
 
 impl LastSegment {
-    fn mapping(&mut self, client: &Client, key: i32) -> Result<Option<Arc<Mapping>>> {
-        if self.0.as_ref().is_none_or(|(last, _)| *last != key) {
-            self.0 = client.connection.mappings().known_reader(key)?.map(|mapping| (key, mapping));
+    fn mapping(&mut self, client: &Client, key: i32) -> Result<Arc<Mapping>> {
+        match &self.0 {
+            Some((last, mapping)) if *last == key => Ok(mapping.clone()),
+            _ => {
+                let mapping = client.connection.segment(key, Access::Read)?;
+                self.0 = Some((key, mapping.clone()));
+                Ok(mapping)
+            }
         }
-        Ok(self.0.as_ref().map(|(_, mapping)| mapping.clone()))
     }
 }
 
@@ -63,12 +68,13 @@ impl Client {
         // Answered at once, or the store is stopped.
         let patience = Patience::of_get(0);
         let (reply, descriptors) = self.connection.call_with_descriptors(&files, patience)?;
-        let Ok([index, pins, kick]) = <[OwnedFd; 3]>::try_from(descriptors) else { return refused(reply) };
+        let Ok([index, pins, kick, retire]) = <[OwnedFd; 4]>::try_from(descriptors) else { return refused(reply) };
         // Fails only when the store has been kicked 2^64 times and has not looked.
         let kick = move || {
             let _ = write(&kick, &1_u64.to_le_bytes());
         };
         let reader = open_peer(&index, &pins, kick)?;
+        self.connection.set_retire_bell(retire);
         match self.connection.call(&Request::Index { mapped: true }, patience)? {
             Reply::Index { outcome: Ok(false) } => self.connection.set_reader(reader),
             other => return refused(other),
@@ -76,10 +82,10 @@ impl Client {
         Ok(())
     }
 
-    /// Gets an object if it is sealed, in the index, and in a segment that this process knows.
+    /// Gets an object if it is sealed and in the index. A segment that is not mapped yet is asked for.
     #[inline(always)]
     pub(super) fn read(&self, id: ObjectId, private: bool) -> Result<Read> {
-        self.read_in(id, private, |key| self.connection.mappings().known_reader(key))
+        self.read_in(id, private, |key| self.connection.segment(key, Access::Read))
     }
 
     /// The same for one of several.
@@ -93,7 +99,7 @@ impl Client {
         &self,
         id: ObjectId,
         private: bool,
-        mapping_of: impl FnOnce(i32) -> Result<Option<Arc<Mapping>>>,
+        mapping_of: impl FnOnce(i32) -> Result<Arc<Mapping>>,
     ) -> Result<Read> {
         let Some(reader) = self.connection.reader() else { return Ok(Read::Unknown) };
         let held = match hold(reader, &id) {
@@ -102,28 +108,26 @@ impl Client {
         };
         // Nothing in between can panic.
         match self.memory_at(reader.location(&held), private, mapping_of) {
-            Ok(Some(memory)) => Ok(Read::Buffer(Buffer::pinned(id, self.connection.clone(), held, memory))),
-            absent => {
+            Ok(memory) => Ok(Read::Buffer(Buffer::pinned(id, self.connection.clone(), held, memory))),
+            Err(error) => {
                 reader.release(held);
-                absent.map(|_| Read::Unknown)
+                Err(error)
             }
         }
     }
 
-    /// An object's memory; `None` for a segment that is not known, which the store sends with its answer.
     #[inline(always)]
     fn memory_at(
         &self,
         location: Location,
         private: bool,
-        mapping_of: impl FnOnce(i32) -> Result<Option<Arc<Mapping>>>,
-    ) -> Result<Option<Memory>> {
-        let mappings = self.connection.mappings();
+        mapping_of: impl FnOnce(i32) -> Result<Arc<Mapping>>,
+    ) -> Result<Memory> {
         if private {
-            return mappings.knows(location.segment).then(|| Memory::map(mappings, location, true)).transpose();
+            Memory::map(&self.connection, location, true)
+        } else {
+            Memory::shared(mapping_of(location.segment)?, location)
         }
-        let mapping = mapping_of(location.segment)?;
-        mapping.map(|mapping| Memory::shared(mapping, location)).transpose()
     }
 
     /// Whether a sealed object of this id is in the store, if that can be seen.

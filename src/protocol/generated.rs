@@ -13,10 +13,10 @@ pub mod plasma {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_MESSAGE_TYPE: i64 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1031;
+pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1035;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 46] = [
+pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 50] = [
   MessageType::PlasmaDisconnectClient,
   MessageType::PlasmaCreateRequest,
   MessageType::PlasmaCreateReply,
@@ -63,6 +63,10 @@ pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 46] = [
   MessageType::NativeStatsReply,
   MessageType::NativeIndexRequest,
   MessageType::NativeIndexReply,
+  MessageType::NativeSegmentRequest,
+  MessageType::NativeSegmentReply,
+  MessageType::NativeRetiredRequest,
+  MessageType::NativeRetiredReply,
 ];
 
 /// The second word of a frame's header. Never stored inside a table.
@@ -117,9 +121,13 @@ impl MessageType {
   pub const NativeStatsReply: Self = Self(1023);
   pub const NativeIndexRequest: Self = Self(1030);
   pub const NativeIndexReply: Self = Self(1031);
+  pub const NativeSegmentRequest: Self = Self(1032);
+  pub const NativeSegmentReply: Self = Self(1033);
+  pub const NativeRetiredRequest: Self = Self(1034);
+  pub const NativeRetiredReply: Self = Self(1035);
 
   pub const ENUM_MIN: i64 = 0;
-  pub const ENUM_MAX: i64 = 1031;
+  pub const ENUM_MAX: i64 = 1035;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::PlasmaDisconnectClient,
     Self::PlasmaCreateRequest,
@@ -167,6 +175,10 @@ impl MessageType {
     Self::NativeStatsReply,
     Self::NativeIndexRequest,
     Self::NativeIndexReply,
+    Self::NativeSegmentRequest,
+    Self::NativeSegmentReply,
+    Self::NativeRetiredRequest,
+    Self::NativeRetiredReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -217,6 +229,10 @@ impl MessageType {
       Self::NativeStatsReply => Some("NativeStatsReply"),
       Self::NativeIndexRequest => Some("NativeIndexRequest"),
       Self::NativeIndexReply => Some("NativeIndexReply"),
+      Self::NativeSegmentRequest => Some("NativeSegmentRequest"),
+      Self::NativeSegmentReply => Some("NativeSegmentReply"),
+      Self::NativeRetiredRequest => Some("NativeRetiredRequest"),
+      Self::NativeRetiredReply => Some("NativeRetiredReply"),
       _ => None,
     }
   }
@@ -5478,7 +5494,8 @@ impl ::core::fmt::Debug for NativeIndexRequest<'_> {
 pub enum NativeIndexReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// Ours: three descriptors follow when the files were asked for: the index, the peer's pins, and what wakes the store.
+/// Ours: four descriptors follow when the files were asked for: the index, the peer's pins, what wakes the store, and what the
+/// store rings when the peer has segments to let go of.
 pub struct NativeIndexReply<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -5586,6 +5603,427 @@ impl ::core::fmt::Debug for NativeIndexReply<'_> {
     let mut ds = f.debug_struct("NativeIndexReply");
       ds.field("has_files", &self.has_files());
       ds.field("refusal", &self.refusal());
+      ds.finish()
+  }
+}
+pub enum NativeSegmentRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: asks for a segment, to read it or to be the one who writes it.
+pub struct NativeSegmentRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeSegmentRequest<'a> {
+  type Inner = NativeSegmentRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeSegmentRequest<'a> {
+  pub const VT_SEGMENT: ::flatbuffers::VOffsetT = 4;
+  pub const VT_WRITABLE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeSegmentRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeSegmentRequestArgs
+  ) -> ::flatbuffers::WIPOffset<NativeSegmentRequest<'bldr>> {
+    let mut builder = NativeSegmentRequestBuilder::new(_fbb);
+    builder.add_segment(args.segment);
+    builder.add_writable(args.writable);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn segment(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(NativeSegmentRequest::VT_SEGMENT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn writable(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NativeSegmentRequest::VT_WRITABLE, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeSegmentRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("segment", Self::VT_SEGMENT, false)?
+     .visit_field::<bool>("writable", Self::VT_WRITABLE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeSegmentRequestArgs {
+    pub segment: i32,
+    pub writable: bool,
+}
+impl<'a> Default for NativeSegmentRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    NativeSegmentRequestArgs {
+      segment: 0,
+      writable: false,
+    }
+  }
+}
+
+pub struct NativeSegmentRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeSegmentRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_segment(&mut self, segment: i32) {
+    self.fbb_.push_slot::<i32>(NativeSegmentRequest::VT_SEGMENT, segment, 0);
+  }
+  #[inline]
+  pub fn add_writable(&mut self, writable: bool) {
+    self.fbb_.push_slot::<bool>(NativeSegmentRequest::VT_WRITABLE, writable, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeSegmentRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeSegmentRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeSegmentRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeSegmentRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeSegmentRequest");
+      ds.field("segment", &self.segment());
+      ds.field("writable", &self.writable());
+      ds.finish()
+  }
+}
+pub enum NativeSegmentReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: the descriptor follows, unless there is a refusal.
+pub struct NativeSegmentReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeSegmentReply<'a> {
+  type Inner = NativeSegmentReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeSegmentReply<'a> {
+  pub const VT_MMAP_SIZE: ::flatbuffers::VOffsetT = 4;
+  pub const VT_REFUSAL: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeSegmentReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeSegmentReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativeSegmentReply<'bldr>> {
+    let mut builder = NativeSegmentReplyBuilder::new(_fbb);
+    builder.add_mmap_size(args.mmap_size);
+    if let Some(x) = args.refusal { builder.add_refusal(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn mmap_size(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(NativeSegmentReply::VT_MMAP_SIZE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn refusal(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(NativeSegmentReply::VT_REFUSAL, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeSegmentReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i64>("mmap_size", Self::VT_MMAP_SIZE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("refusal", Self::VT_REFUSAL, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeSegmentReplyArgs<'a> {
+    pub mmap_size: i64,
+    pub refusal: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
+}
+impl<'a> Default for NativeSegmentReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativeSegmentReplyArgs {
+      mmap_size: 0,
+      refusal: None,
+    }
+  }
+}
+
+pub struct NativeSegmentReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeSegmentReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_mmap_size(&mut self, mmap_size: i64) {
+    self.fbb_.push_slot::<i64>(NativeSegmentReply::VT_MMAP_SIZE, mmap_size, 0);
+  }
+  #[inline]
+  pub fn add_refusal(&mut self, refusal: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeSegmentReply::VT_REFUSAL, refusal);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeSegmentReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeSegmentReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeSegmentReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeSegmentReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeSegmentReply");
+      ds.field("mmap_size", &self.mmap_size());
+      ds.field("refusal", &self.refusal());
+      ds.finish()
+  }
+}
+pub enum NativeRetiredRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: says which segments the peer has let go of, and asks for those that it is to let go of.
+pub struct NativeRetiredRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeRetiredRequest<'a> {
+  type Inner = NativeRetiredRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeRetiredRequest<'a> {
+  pub const VT_RETURNED: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeRetiredRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeRetiredRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativeRetiredRequest<'bldr>> {
+    let mut builder = NativeRetiredRequestBuilder::new(_fbb);
+    if let Some(x) = args.returned { builder.add_returned(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn returned(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(NativeRetiredRequest::VT_RETURNED, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeRetiredRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("returned", Self::VT_RETURNED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeRetiredRequestArgs<'a> {
+    pub returned: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+}
+impl<'a> Default for NativeRetiredRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativeRetiredRequestArgs {
+      returned: None,
+    }
+  }
+}
+
+pub struct NativeRetiredRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeRetiredRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_returned(&mut self, returned: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeRetiredRequest::VT_RETURNED, returned);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeRetiredRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeRetiredRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeRetiredRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeRetiredRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeRetiredRequest");
+      ds.field("returned", &self.returned());
+      ds.finish()
+  }
+}
+pub enum NativeRetiredReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct NativeRetiredReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeRetiredReply<'a> {
+  type Inner = NativeRetiredReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeRetiredReply<'a> {
+  pub const VT_SEGMENTS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeRetiredReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeRetiredReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativeRetiredReply<'bldr>> {
+    let mut builder = NativeRetiredReplyBuilder::new(_fbb);
+    if let Some(x) = args.segments { builder.add_segments(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn segments(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(NativeRetiredReply::VT_SEGMENTS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeRetiredReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("segments", Self::VT_SEGMENTS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeRetiredReplyArgs<'a> {
+    pub segments: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+}
+impl<'a> Default for NativeRetiredReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativeRetiredReplyArgs {
+      segments: None,
+    }
+  }
+}
+
+pub struct NativeRetiredReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeRetiredReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_segments(&mut self, segments: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeRetiredReply::VT_SEGMENTS, segments);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeRetiredReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeRetiredReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeRetiredReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeRetiredReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeRetiredReply");
+      ds.field("segments", &self.segments());
       ds.finish()
   }
 }
@@ -5704,6 +6142,9 @@ impl<'a> NativeStatsReply<'a> {
   pub const VT_EVICTED_BYTES: ::flatbuffers::VOffsetT = 36;
   pub const VT_PINNED_BYTES: ::flatbuffers::VOffsetT = 38;
   pub const VT_WAITING_CREATES: ::flatbuffers::VOffsetT = 40;
+  pub const VT_SEGMENTS: ::flatbuffers::VOffsetT = 42;
+  pub const VT_RETIRED_BYTES: ::flatbuffers::VOffsetT = 44;
+  pub const VT_COPIED_BYTES: ::flatbuffers::VOffsetT = 46;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5715,6 +6156,9 @@ impl<'a> NativeStatsReply<'a> {
     args: &'args NativeStatsReplyArgs
   ) -> ::flatbuffers::WIPOffset<NativeStatsReply<'bldr>> {
     let mut builder = NativeStatsReplyBuilder::new(_fbb);
+    builder.add_copied_bytes(args.copied_bytes);
+    builder.add_retired_bytes(args.retired_bytes);
+    builder.add_segments(args.segments);
     builder.add_waiting_creates(args.waiting_creates);
     builder.add_pinned_bytes(args.pinned_bytes);
     builder.add_evicted_bytes(args.evicted_bytes);
@@ -5871,6 +6315,27 @@ impl<'a> NativeStatsReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(NativeStatsReply::VT_WAITING_CREATES, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn segments(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_SEGMENTS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn retired_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_RETIRED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn copied_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_COPIED_BYTES, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for NativeStatsReply<'_> {
@@ -5898,6 +6363,9 @@ impl ::flatbuffers::Verifiable for NativeStatsReply<'_> {
      .visit_field::<u64>("evicted_bytes", Self::VT_EVICTED_BYTES, false)?
      .visit_field::<u64>("pinned_bytes", Self::VT_PINNED_BYTES, false)?
      .visit_field::<u64>("waiting_creates", Self::VT_WAITING_CREATES, false)?
+     .visit_field::<u64>("segments", Self::VT_SEGMENTS, false)?
+     .visit_field::<u64>("retired_bytes", Self::VT_RETIRED_BYTES, false)?
+     .visit_field::<u64>("copied_bytes", Self::VT_COPIED_BYTES, false)?
      .finish();
     Ok(())
   }
@@ -5922,6 +6390,9 @@ pub struct NativeStatsReplyArgs {
     pub evicted_bytes: u64,
     pub pinned_bytes: u64,
     pub waiting_creates: u64,
+    pub segments: u64,
+    pub retired_bytes: u64,
+    pub copied_bytes: u64,
 }
 impl<'a> Default for NativeStatsReplyArgs {
   #[inline]
@@ -5946,6 +6417,9 @@ impl<'a> Default for NativeStatsReplyArgs {
       evicted_bytes: 0,
       pinned_bytes: 0,
       waiting_creates: 0,
+      segments: 0,
+      retired_bytes: 0,
+      copied_bytes: 0,
     }
   }
 }
@@ -6032,6 +6506,18 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeStatsReplyBuilder<'a, '
     self.fbb_.push_slot::<u64>(NativeStatsReply::VT_WAITING_CREATES, waiting_creates, 0);
   }
   #[inline]
+  pub fn add_segments(&mut self, segments: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_SEGMENTS, segments, 0);
+  }
+  #[inline]
+  pub fn add_retired_bytes(&mut self, retired_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_RETIRED_BYTES, retired_bytes, 0);
+  }
+  #[inline]
+  pub fn add_copied_bytes(&mut self, copied_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_COPIED_BYTES, copied_bytes, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeStatsReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     NativeStatsReplyBuilder {
@@ -6068,6 +6554,9 @@ impl ::core::fmt::Debug for NativeStatsReply<'_> {
       ds.field("evicted_bytes", &self.evicted_bytes());
       ds.field("pinned_bytes", &self.pinned_bytes());
       ds.field("waiting_creates", &self.waiting_creates());
+      ds.field("segments", &self.segments());
+      ds.field("retired_bytes", &self.retired_bytes());
+      ds.field("copied_bytes", &self.copied_bytes());
       ds.finish()
   }
 }

@@ -16,6 +16,10 @@ pub const ABILITY_REQUEST_NUMBERS: u64 = 1;
 /// Objects can be got without asking: [`Request::Index`].
 pub const ABILITY_INDEX: u64 = 2;
 
+/// The peer asks for the segments it needs ([`Request::Segment`]), and lets go of them when told to ([`Request::Retired`]). No
+/// descriptor comes with other answers, and objects it creates lie in segments that only it writes.
+pub const ABILITY_SEGMENTS: u64 = 4;
+
 /// The request number in a Cancel.
 pub(super) fn decode_cancel(body: Body<'_>) -> Result<u64> {
     Ok(body.root::<fbs::NativeCancelRequest<'_>>()?.number())
@@ -67,6 +71,53 @@ pub(super) fn encode_index_reply(outcome: &Result<bool, String>) -> Vec<u8> {
     let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
     let has_files = *outcome.as_ref().unwrap_or(&false);
     writer.finish(|b| fbs::NativeIndexReply::create(b, &fbs::NativeIndexReplyArgs { has_files, refusal }))
+}
+
+pub(super) fn decode_segment(body: Body<'_>) -> Result<Request> {
+    let table = body.root::<fbs::NativeSegmentRequest<'_>>()?;
+    Ok(Request::Segment { segment: table.segment(), writable: table.writable() })
+}
+
+pub(super) fn encode_segment(segment: i32, writable: bool) -> Vec<u8> {
+    let args = fbs::NativeSegmentRequestArgs { segment, writable };
+    Writer::small().finish(|b| fbs::NativeSegmentRequest::create(b, &args))
+}
+
+/// The length of the segment, or why there is none.
+pub(super) fn decode_segment_reply(body: Body<'_>) -> Result<Reply> {
+    let table = body.root::<fbs::NativeSegmentReply<'_>>()?;
+    let refusal = table.refusal().map(|refusal| body.text("refusal", Some(refusal))).transpose()?;
+    let mmap_size = body.unsigned("mmap_size", table.mmap_size())?;
+    Ok(Reply::Segment { outcome: refusal.map_or(Ok(mmap_size), Err) })
+}
+
+pub(super) fn encode_segment_reply(outcome: &Result<u64, String>) -> Vec<u8> {
+    let mut writer = Writer::with_extra(outcome.as_ref().err().map_or(0, String::len));
+    let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
+    let mmap_size = outcome.as_ref().map_or(0, |size| size.cast_signed());
+    writer.finish(|b| fbs::NativeSegmentReply::create(b, &fbs::NativeSegmentReplyArgs { mmap_size, refusal }))
+}
+
+pub(super) fn decode_retired(body: Body<'_>) -> Result<Request> {
+    let returned = body.present("returned", body.root::<fbs::NativeRetiredRequest<'_>>()?.returned())?;
+    Ok(Request::Retired { returned: returned.iter().collect() })
+}
+
+pub(super) fn encode_retired(returned: &[i32]) -> Vec<u8> {
+    let mut writer = Writer::with_extra(size_of_val(returned));
+    let returned = Some(writer.builder().create_vector(returned));
+    writer.finish(|b| fbs::NativeRetiredRequest::create(b, &fbs::NativeRetiredRequestArgs { returned }))
+}
+
+pub(super) fn decode_retired_reply(body: Body<'_>) -> Result<Reply> {
+    let segments = body.present("segments", body.root::<fbs::NativeRetiredReply<'_>>()?.segments())?;
+    Ok(Reply::Retired { segments: segments.iter().collect() })
+}
+
+pub(super) fn encode_retired_reply(segments: &[i32]) -> Vec<u8> {
+    let mut writer = Writer::with_extra(size_of_val(segments));
+    let segments = Some(writer.builder().create_vector(segments));
+    writer.finish(|b| fbs::NativeRetiredReply::create(b, &fbs::NativeRetiredReplyArgs { segments }))
 }
 
 pub(super) fn decode_pin(body: Body<'_>) -> Result<Request> {

@@ -122,10 +122,21 @@ pub enum Reply {
         /// Why not.
         outcome: Result<(), String>,
     },
-    /// Whether the index, the pins and what wakes the store follow, as three descriptors; `false` when they were mapped.
+    /// Whether the index, the pins, what wakes the store and what the store rings follow, as four descriptors; `false` when they were
+    /// mapped.
     Index {
         /// Why the peer has to go on asking for every object.
         outcome: Result<bool, String>,
+    },
+    /// The length of a segment, whose descriptor follows.
+    Segment {
+        /// Bytes, or why this peer does not get it.
+        outcome: Result<u64, String>,
+    },
+    /// Segments to let go of.
+    Retired {
+        /// Keys.
+        segments: Vec<i32>,
     },
     /// The store's figures.
     Stats(Stats),
@@ -166,6 +177,8 @@ impl Reply {
             }
             MessageType::NativePinReply => native::decode_pin_reply(body),
             MessageType::NativeIndexReply => native::decode_index_reply(body),
+            MessageType::NativeSegmentReply => native::decode_segment_reply(body),
+            MessageType::NativeRetiredReply => native::decode_retired_reply(body),
             MessageType::NativeSubscribeReply => {
                 Ok(Self::NativeSubscribe { outcome: native::decode_subscribed(body)? })
             }
@@ -203,6 +216,8 @@ impl Reply {
             Self::RefreshLru => (MessageType::PlasmaRefreshLRUReply, encode_refresh_lru()),
             Self::Pin { outcomes } => (MessageType::NativePinReply, native::encode_pin_reply(outcomes)),
             Self::Index { outcome } => (MessageType::NativeIndexReply, native::encode_index_reply(outcome)),
+            Self::Segment { outcome } => (MessageType::NativeSegmentReply, native::encode_segment_reply(outcome)),
+            Self::Retired { segments } => (MessageType::NativeRetiredReply, native::encode_retired_reply(segments)),
             Self::NativeSubscribe { outcome } => {
                 (MessageType::NativeSubscribeReply, native::encode_subscribed(outcome))
             }
@@ -225,10 +240,12 @@ fn create(body: Body<'_>) -> Result<Reply> {
         return Ok(Reply::Create { id, outcome: Err(refused), segment: None });
     }
     let location = location(body, spec)?;
-    if table.store_fd() != location.segment {
-        return Err(body.refuse(format_args!("segment {} for an object in {}", table.store_fd(), location.segment)));
-    }
-    let segment = Some(segment(body, table.store_fd(), table.mmap_size())?);
+    let segment = match table.store_fd() {
+        // Whoever asks for segments is not told of one.
+        0 => None,
+        key if key == location.segment => Some(segment(body, key, table.mmap_size())?),
+        key => return Err(body.refuse(format_args!("segment {key} for an object in {}", location.segment))),
+    };
     Ok(Reply::Create { id, outcome: Ok(location), segment })
 }
 

@@ -142,6 +142,18 @@ pub enum Request {
         /// Which of the two.
         mapped: bool,
     },
+    /// Native dialect only: ask for a segment, to read it or to be the one who writes it.
+    Segment {
+        /// Its key, as locations name it.
+        segment: i32,
+        /// Which of the two.
+        writable: bool,
+    },
+    /// Native dialect only: say which segments are not mapped any more, and ask for those to let go of.
+    Retired {
+        /// Keys.
+        returned: Vec<i32>,
+    },
     /// Native dialect only: ask for the store's figures as numbers.
     Stats,
 }
@@ -209,6 +221,8 @@ impl Request {
             MessageType::NativeCancelCreateRequest => native::decode_cancel_create(body),
             MessageType::NativeSubscribeRequest => native::decode_subscribe(body),
             MessageType::NativeIndexRequest => native::decode_index(body),
+            MessageType::NativeSegmentRequest => native::decode_segment(body),
+            MessageType::NativeRetiredRequest => native::decode_retired(body),
             _ => Err(body.refuse("not a request")),
         }
     }
@@ -247,6 +261,8 @@ impl Request {
             Self::CancelCreate { .. } => MessageType::NativeCancelCreateRequest,
             Self::NativeSubscribe { .. } => MessageType::NativeSubscribeRequest,
             Self::Index { .. } => MessageType::NativeIndexRequest,
+            Self::Segment { .. } => MessageType::NativeSegmentRequest,
+            Self::Retired { .. } => MessageType::NativeRetiredRequest,
             Self::Stats => MessageType::NativeStatsRequest,
         }
     }
@@ -289,6 +305,8 @@ impl Request {
             Self::CancelCreate { number, id } => native::encode_cancel_create(*number, id),
             Self::NativeSubscribe { skip_existing } => native::encode_subscribe(*skip_existing),
             Self::Index { mapped } => native::encode_index(*mapped),
+            Self::Segment { segment, writable } => native::encode_segment(*segment, *writable),
+            Self::Retired { returned } => native::encode_retired(returned),
         }
     }
 }

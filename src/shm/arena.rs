@@ -85,6 +85,11 @@ impl Arena {
         Ok(())
     }
 
+    /// Whether nothing is taken.
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
     /// Bytes that are free, in however many pieces.
     pub fn free_bytes(&self) -> u64 {
         self.free_bytes

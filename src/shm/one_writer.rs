@@ -6,8 +6,8 @@
 //! From then on no page can be given back, either: the memory comes back when the last one who has the file lets go.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::SealFlag;
 use nix::sys::stat::{Mode, fchmod};
@@ -32,6 +32,51 @@ impl OneWriter {
         add_seals(&segment, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
         segment.allocate(0..segment.len())?;
         Ok(Self { segment })
+    }
+
+    /// The same without memory yet; [`written_by_peer`](Self::written_by_peer) is then not for it, but
+    /// [`end_chances`](Self::end_chances).
+    ///
+    /// # Errors
+    /// As for [`Segment::create`].
+    pub fn create_sparse(name: &str, len: u64) -> Result<Self> {
+        let segment = Segment::create_unsealed(name, len)?;
+        add_seals(&segment, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
+        Ok(Self { segment })
+    }
+
+    /// Puts memory behind those parts of `range` that have none; what it has done by the time it fails stays.
+    ///
+    /// # Errors
+    /// As for [`Segment::allocate`].
+    pub fn allocate(&self, range: Range<u64>) -> Result<()> {
+        self.segment.fill(range)
+    }
+
+    /// Whoever is to write it has mapped it by now; from here on nobody else can. What is `backed` has memory afterwards, also where
+    /// the writer gave some back before.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a call fails, or a page is gone and there is no memory for another.
+    pub fn end_chances(&self, backed: &[Range<u64>]) -> Result<()> {
+        add_seals(&self.segment, SealFlag::F_SEAL_FUTURE_WRITE)?;
+        backed.iter().try_for_each(|range| self.segment.fill(range.clone()))
+    }
+
+    /// Nobody writes it any more, if its writer has really unmapped it: then the kernel refuses every way to.
+    pub fn end_writing(&self) {
+        if let Err(error) = add_seals(&self.segment, SealFlag::F_SEAL_WRITE) {
+            log::debug!("somebody still has a segment mapped whose writer is gone: {error}");
+        }
+    }
+
+    /// The file opened for reading. Everybody gets the same, so that there is no writable description to inherit or to open again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a call fails.
+    pub fn for_readers(&self) -> Result<Segment> {
+        let fd = self.read_only()?;
+        Ok(Segment { fd, len: self.len(), is_huge: false })
     }
 
     /// Bytes, whole pages.
@@ -59,12 +104,14 @@ impl OneWriter {
     pub fn written_by_peer(&self) -> Result<OwnedFd> {
         add_seals(&self.segment, SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL)?;
         self.segment.fill(0..self.len())?;
-        // Everybody gets this one, so that there is no writable description to inherit or to open again.
-        let path = format!("/proc/self/fd/{}", self.segment.as_fd().as_raw_fd());
-        let read_only = File::open(&path).map_err(|error| Error::io(format!("open({path})"), error))?;
+        self.read_only()
+    }
+
+    fn read_only(&self) -> Result<OwnedFd> {
+        let read_only = self.segment.open_for_reading()?;
         // Other users cannot open it at all. The same user could undo this, and is kept out by the seal.
         fchmod(&self.segment, Mode::empty()).map_err(Error::from_errno("fchmod"))?;
-        Ok(read_only.into())
+        Ok(read_only)
     }
 }
 
@@ -77,7 +124,7 @@ impl AsFd for OneWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::BorrowedFd;
+    use std::os::fd::{AsRawFd, BorrowedFd};
 
     use nix::errno::Errno;
     use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, open};

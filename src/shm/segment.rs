@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -182,6 +182,17 @@ impl Segment {
             }
         }
         Ok(())
+    }
+
+    /// Its file, opened once more so that the descriptor does not write. Whoever may write the file can open it again, if nothing
+    /// else keeps them from it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open_for_reading(&self) -> Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let file = File::open(&path).map_err(|error| Error::io(format!("open({path})"), error))?;
+        Ok(file.into())
     }
 
     fn fallocate(&self, mode: FallocateFlags, range: &Range<u64>) -> Result<(), Errno> {

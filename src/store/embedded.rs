@@ -17,10 +17,10 @@ use crate::shm::fork_token::ForkToken;
 use crate::store::external::{self, ExternalStore};
 use crate::store::options::StoreOptions;
 use crate::store::server::Server;
-use crate::store::threads::spawn_without_signals;
 use crate::transport::connect::{default_socket, private_directory};
 use crate::transport::fork_guard::Guarded;
 use crate::transport::listener::Listener;
+use crate::transport::threads::spawn_without_signals;
 
 /// A running store. Dropping it ends it.
 ///

@@ -4,9 +4,11 @@
 //! ones are told apart only where the old protocol promises something that costs the others: see [`Peer::native`].
 #![forbid(unsafe_code)]
 
+mod copies;
 mod creation;
 mod external;
 mod figures;
+mod lending;
 mod lifetimes;
 mod quotas;
 mod readers;
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::object::{ObjectId, ObjectState};
-use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS};
+use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::shm::pins::store::SharedIndex;
@@ -83,6 +85,20 @@ pub enum Effect {
         /// Which of the two.
         mapped: bool,
     },
+    /// Send a native peer the descriptor of a segment, with the answer.
+    Segment {
+        /// Who asked.
+        asker: Asker,
+        /// Its key.
+        segment: i32,
+        /// To write it, or to read it.
+        writable: bool,
+    },
+    /// Ring a native peer's bell: it has segments to let go of.
+    Ring {
+        /// Whose.
+        peer: PeerId,
+    },
     /// Close this connection: the peer broke the protocol in a way that has no answer.
     Close {
         /// Whose.
@@ -101,6 +117,10 @@ pub struct Engine<P> {
     peers: HashMap<PeerId, Peer>,
     waiters: Waiters,
     growing: VecDeque<Growing>,
+    /// Objects with copies, those that were made first before the others.
+    copied: VecDeque<ObjectId>,
+    /// Objects that old clients wait for, and for which there is no room where those could map it.
+    uncopied: VecDeque<ObjectId>,
     queue: Queue,
     /// Something has changed since the first in the queue was last tried, so that it may be served now, or never.
     queue_may_move: bool,
@@ -132,6 +152,8 @@ impl<P: Pages> Engine<P> {
             peers: HashMap::new(),
             waiters: Waiters::default(),
             growing: VecDeque::new(),
+            copied: VecDeque::new(),
+            uncopied: VecDeque::new(),
             queue: Queue::default(),
             queue_may_move: false,
             expiries: BTreeSet::new(),
@@ -176,13 +198,16 @@ impl<P: Pages> Engine<P> {
             self.drop_object(id);
         }
         for id in left.held.into_keys() {
-            self.holder_left(id);
+            self.holder_left(id, left.pulls);
         }
         self.remove_reader(peer);
+        self.space.peer_left(peer);
     }
 
     /// What has to be done since the last call.
     pub fn take_effects(&mut self) -> Vec<Effect> {
+        let to_tell = self.space.leases_mut().take_to_tell();
+        self.effects.extend(to_tell.into_iter().map(|peer| Effect::Ring { peer }));
         std::mem::take(&mut self.effects)
     }
 
@@ -206,7 +231,7 @@ impl<P: Pages> Engine<P> {
 
     /// Whether [`Engine::work`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.growing.is_empty() || self.queue_may_move && !self.queue.is_empty()
+        !self.growing.is_empty() || self.queue_may_move && !(self.queue.is_empty() && self.uncopied.is_empty())
     }
 
     /// Does one slice of long work, so that large creates delay nobody else for long, and serves one create that waits.
@@ -214,7 +239,18 @@ impl<P: Pages> Engine<P> {
         if let Some(growing) = self.growing.pop_front() {
             self.grow(growing);
         }
-        self.serve_first(now);
+        self.serve_those_who_wait(now);
+    }
+
+    /// Tries again what had no room, if something has changed.
+    fn serve_those_who_wait(&mut self, now: Now) {
+        if self.queue_may_move {
+            self.copy_those_that_wait();
+        }
+        match self.queue.is_empty() {
+            true => self.queue_may_move = false,
+            false => self.serve_first(now),
+        }
     }
 
     /// Serves one request.
@@ -269,6 +305,8 @@ impl<P: Pages> Engine<P> {
             Request::Index { mapped } if self.peers.get(&asker.peer).is_some_and(|peer| peer.native) => {
                 self.effects.push(Effect::Index { asker, mapped });
             }
+            Request::Segment { segment, writable } => self.lend(asker, segment, writable),
+            Request::Retired { returned } => self.take_returned(asker, &returned),
             Request::Subscribe => self.subscribe(asker),
             Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
             other => self.steer(asker, other),
@@ -296,13 +334,16 @@ impl<P: Pages> Engine<P> {
     }
 
     fn greet(&mut self, asker: Asker, abilities: u64) {
-        let known = if abilities & ABILITY_REQUEST_NUMBERS == 0 { 0 } else { ABILITY_REQUEST_NUMBERS | ABILITY_INDEX };
-        let abilities = abilities & known;
+        let abilities = match abilities & ABILITY_REQUEST_NUMBERS {
+            0 => 0,
+            _ => abilities & (ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS),
+        };
         let Some(peer) = self.peers.get_mut(&asker.peer) else { return };
         if peer.native {
             return self.close(asker.peer, "it said hello twice".into());
         }
         peer.native = abilities & ABILITY_REQUEST_NUMBERS != 0;
+        peer.pulls = abilities & ABILITY_SEGMENTS != 0;
         let capacity = i64::try_from(self.space.limit()).unwrap_or(i64::MAX);
         self.reply(asker, Reply::Connect { capacity, abilities });
     }
@@ -322,6 +363,11 @@ impl<P: Pages> Engine<P> {
         if object.created_by.peer != peer || !object.populated {
             return Err(Refusal::ObjectNotFound);
         }
+        if let Some(Err(error)) = object.place.map(|place| self.space.make_readable(place)) {
+            self.close(peer, format!("its segment cannot be made readable: {error}"));
+            return Err(Refusal::OutOfMemory);
+        }
+        let Some(object) = self.objects.get_mut(&id) else { return Err(Refusal::ObjectNotFound) };
         object.state = ObjectState::Sealed;
         object.digest = digest;
         object.construct_duration = now.unix_seconds.saturating_sub(object.create_time).max(0);
@@ -343,10 +389,13 @@ impl<P: Pages> Engine<P> {
 
     /// Gives an object to those who wait for it.
     fn hand_out(&mut self, id: ObjectId) {
-        let Some(location) = self.objects.get(&id).map(Object::location) else { return };
-        let (holders, complete) = self.waiters.sealed(id, location);
+        let Some(object) = self.objects.get(&id) else { return };
+        let peers = &self.peers;
+        let pulls = |peer| peers.get(&peer).is_some_and(|peer| peer.pulls);
+        let (holders, complete) = self.waiters.sealed(id, |peer| object.location_for(pulls(peer)));
         holders.into_iter().for_each(|peer| self.hold(peer, id));
         complete.into_iter().for_each(|get| self.answer_get(get));
+        self.copy(id);
     }
 
     fn abort(&mut self, asker: Asker, id: ObjectId) {
@@ -367,12 +416,13 @@ impl<P: Pages> Engine<P> {
 
     fn get(&mut self, asker: Asker, ids: Vec<ObjectId>, timeout_ms: i64, now: Now) {
         ids.iter().for_each(|id| self.settle(*id));
+        let pulls = self.peers.get(&asker.peer).is_some_and(|peer| peer.pulls);
         let mut found = HashMap::with_capacity(ids.len());
         let mut missing = HashSet::new();
         for id in &ids {
-            match (self.objects.get(id), found.entry(*id)) {
-                (Some(object), Entry::Vacant(entry)) if object.is_at_hand() => {
-                    entry.insert(object.location());
+            match (self.objects.get(id).and_then(|object| object.location_for(pulls)), found.entry(*id)) {
+                (Some(location), Entry::Vacant(entry)) => {
+                    entry.insert(location);
                     self.hold(asker.peer, *id);
                 }
                 (_, Entry::Vacant(_)) => drop(missing.insert(*id)),
@@ -382,8 +432,8 @@ impl<P: Pages> Engine<P> {
         self.counted.get(found.len(), missing.len());
         let waits = timeout_ms == -1 || timeout_ms > 0;
         if !waits {
-            // What is in the external store is there, so it is waited for all the same.
-            missing.retain(|id| self.is_outside(*id));
+            // What is in the external store, or has to be copied, is there, so it is waited for all the same.
+            missing.retain(|id| self.is_sealed(*id));
         }
         if missing.is_empty() {
             let locations = ids.iter().map(|id| found.get(id).copied()).collect();
@@ -397,10 +447,17 @@ impl<P: Pages> Engine<P> {
         }
         let patience = u64::try_from(timeout_ms).ok().filter(|_| waits).map(Duration::from_millis);
         let deadline = patience.and_then(|patience| now.instant.checked_add(patience));
-        let outside: Vec<_> = ids.iter().copied().filter(|id| self.is_outside(*id)).collect();
         let missing: Vec<_> = missing.into_iter().collect();
+        let there: Vec<_> = missing.iter().copied().filter(|id| self.is_sealed(*id)).collect();
         self.waiters.park(asker, ids, found, &missing, deadline);
-        outside.into_iter().for_each(|id| self.bring_back(asker, id));
+        for id in there {
+            self.bring_back(asker, id);
+            self.copy(id);
+        }
+    }
+
+    fn is_sealed(&self, id: ObjectId) -> bool {
+        self.objects.get(&id).is_some_and(Object::is_sealed)
     }
 
     fn answer_get(&mut self, get: WaitingGet) {
@@ -413,7 +470,8 @@ impl<P: Pages> Engine<P> {
         let Some(peer) = self.peers.get_mut(&peer) else { return };
         let size = self.objects.get(&id).map_or(0, Object::size);
         if !peer.unsealed.contains(&id) && peer.release(id, size) {
-            self.holder_left(id);
+            let pulls = peer.pulls;
+            self.holder_left(id, pulls);
         }
     }
 
@@ -443,15 +501,17 @@ impl<P: Pages> Engine<P> {
         let (Some(peer), Some(object)) = (self.peers.get_mut(&peer), self.objects.get_mut(&id)) else { return };
         if peer.hold(id, object.size()) {
             object.holders += 1;
+            object.copy.iter_mut().filter(|_| !peer.pulls).for_each(|copy| copy.holders += 1);
             if object.owner.is_none() {
                 self.unlist(id);
             }
         }
     }
 
-    /// One peer less holds this object.
-    fn holder_left(&mut self, id: ObjectId) {
+    /// One peer less holds this object: one that can map every segment, or an old one.
+    fn holder_left(&mut self, id: ObjectId, pulls: bool) {
         let Some(object) = self.objects.get_mut(&id) else { return };
+        object.copy.iter_mut().filter(|_| !pulls).for_each(|copy| copy.holders -= 1);
         object.holders -= 1;
         self.unheld(id);
     }
@@ -479,10 +539,11 @@ impl<P: Pages> Engine<P> {
     fn drop_object(&mut self, id: ObjectId) {
         self.disown(id);
         self.forget_time(id);
+        self.drop_copy(id);
         let Some(object) = self.objects.remove(&id) else { return };
         match object.residence {
-            Residence::Leaving(job) => self.orphan(job, object.extent),
-            _ => self.space.release(object.extent, object.size_here()),
+            Residence::Leaving(job) => self.orphan(job, object.place),
+            _ => self.space.release(object.place, object.size_here()),
         }
         if object.saved || matches!(object.residence, Residence::Leaving(_)) {
             self.order(id, Work::Delete);

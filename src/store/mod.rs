@@ -3,7 +3,7 @@
 //! - [`engine`]: (peer, request, now) -> effects.
 //! - [`objects`], [`peers`], [`waiters`], [`queue`], [`eviction`]: what the engine remembers: objects, who holds them, who waits
 //!   for them, who waits for room, which may go first.
-//! - [`space`]: the memory ledger and the segment that objects lie in.
+//! - [`space`], [`leases`]: the memory ledger, and the segments that objects lie in; [`segments`]: their files.
 //! - [`server`]: the epoll loop, connections, descriptors; [`subscription`]: sockets that events are written to.
 //! - [`external`]: where evicted objects go, when there is such a place.
 //! - [`options`], [`available`]: what a store is to be, and how large it can be here.
@@ -16,14 +16,15 @@ pub mod embedded;
 pub mod engine;
 mod eviction;
 pub mod external;
+pub mod leases;
 mod objects;
 mod options;
 mod peers;
 mod queue;
+mod segments;
 mod server;
 pub mod space;
 mod subscription;
-mod threads;
 mod waiters;
 
 pub use embedded::{Store, default_socket_directory};

@@ -5,14 +5,11 @@ use std::time::Instant;
 
 use crate::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use crate::protocol::notification::Event;
-use crate::shm::arena::Extent;
 use crate::shm::index::writer::Descriptor;
 use crate::store::eviction::Age;
 use crate::store::peers::PeerId;
+use crate::store::space::{Place, SHARED_SEGMENT};
 use crate::store::waiters::Asker;
-
-/// Key of the one segment there is. Never 0, which old clients see in placeholders, and never reused.
-pub const SEGMENT_KEY: i32 = 1;
 
 /// Which store has an object's bytes, ours or the external one. Without an external store all are here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,11 +39,26 @@ pub enum Indexed {
     Doomed,
 }
 
+/// A second place of an object's bytes, in the shared segment: for old clients, which cannot map the first.
+#[derive(Debug)]
+pub struct SecondPlace {
+    /// `None` while there is no room for it.
+    pub place: Option<Place>,
+    /// The object is to move there, as there is no room for both.
+    pub moves: bool,
+    /// All bytes are there.
+    pub is_ready: bool,
+    /// Old clients that hold the object.
+    pub holders: u32,
+}
+
 /// One object.
 #[derive(Debug)]
 pub struct Object {
     /// Where it lies; `None` when it has no bytes, or none here.
-    pub extent: Option<Extent>,
+    pub place: Option<Place>,
+    /// Where old clients find it, if not there.
+    pub copy: Option<SecondPlace>,
     /// Bytes of data.
     pub data_size: u64,
     /// Bytes of metadata, right behind the data.
@@ -91,9 +103,14 @@ impl Object {
         self.data_size + self.metadata_size
     }
 
-    /// Bytes it takes in the segment.
+    /// Bytes it takes, without a copy.
     pub fn size_here(&self) -> u64 {
-        self.extent.map_or(0, |_| self.size())
+        self.place.map_or(0, |_| self.size())
+    }
+
+    /// Bytes that its copy takes.
+    pub fn copy_size(&self) -> u64 {
+        self.copy.as_ref().filter(|copy| !copy.moves && copy.place.is_some()).map_or(0, |_| self.size())
     }
 
     /// Whether anyone may get it.
@@ -108,9 +125,28 @@ impl Object {
 
     /// Where its bytes are.
     pub fn location(&self) -> Location {
+        self.location_of(self.place)
+    }
+
+    /// Where a peer finds its bytes at once: one that can map every segment, or an old one.
+    pub fn location_for(&self, maps_all: bool) -> Option<Location> {
+        let copied = || self.copy.as_ref().filter(|copy| copy.is_ready).map(|copy| self.location_of(copy.place));
+        match maps_all || !self.is_leased() {
+            _ if !self.is_at_hand() => None,
+            true => Some(self.location()),
+            false => copied(),
+        }
+    }
+
+    /// Whether it lies where old clients cannot map it.
+    pub fn is_leased(&self) -> bool {
+        self.place.is_some_and(|place| place.segment != SHARED_SEGMENT)
+    }
+
+    fn location_of(&self, place: Option<Place>) -> Location {
         Location {
-            segment: SEGMENT_KEY,
-            offset: self.extent.map_or(0, |extent| extent.offset),
+            segment: place.map_or(SHARED_SEGMENT, |place| place.segment),
+            offset: place.map_or(0, |place| place.extent.offset),
             data_size: self.data_size,
             metadata_size: self.metadata_size,
         }

@@ -17,6 +17,8 @@ pub struct Peer {
     /// Whether it speaks the native dialect. Such a peer has many calls in flight, so its holds are counted: a release of one
     /// thread must not undo a get of another. An old client has each object at most once.
     pub native: bool,
+    /// Whether it asks for the segments that it needs. Others can only map the one that all may write.
+    pub pulls: bool,
     /// Objects it holds, and how often.
     pub held: HashMap<ObjectId, u32>,
     /// Objects it created and has not sealed.

@@ -7,7 +7,7 @@
 mod events;
 mod readers;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use nix::unistd::read;
 
 use crate::error::{Error, Result};
 use crate::protocol::frame::{Dialect, encode};
+use crate::protocol::native::ABILITY_SEGMENTS;
 use crate::protocol::{Reply, Request, SegmentInfo};
-use crate::shm::segment::Segment;
-use crate::store::engine::{Asker, Effect, Engine, Now, SubscriptionId};
+use crate::store::engine::{Asker, Effect, Engine, Job, Now, SubscriptionId, Work};
 use crate::store::external::ExternalStore;
 use crate::store::external::worker::Worker;
-use crate::store::objects::SEGMENT_KEY;
 use crate::store::options::StoreOptions;
 use crate::store::peers::PeerId;
+use crate::store::segments::Segments;
 use crate::store::server::readers::{Offer, Reader};
-use crate::store::space::{Pages, fixed_segment_length, segment_length};
+use crate::store::space::SHARED_SEGMENT;
 use crate::store::subscription::Subscription;
 use crate::transport::fork_guard::Guarded;
 use crate::transport::listener::Listener;
@@ -58,28 +58,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 
-/// The segment, shared with the descriptors that wait to be sent.
-#[derive(Clone, Debug)]
-struct SharedSegment(Arc<Guarded<Segment>>);
-
-impl Pages for SharedSegment {
-    fn allocate(&mut self, range: std::ops::Range<u64>) -> Result<()> {
-        self.0.allocate(range)
-    }
-
-    fn punch(&mut self, range: std::ops::Range<u64>) -> Result<()> {
-        self.0.punch(range)
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.0.write_at(offset, bytes)
-    }
-
-    fn fixed_length(&self) -> Option<u64> {
-        self.0.fixed_length()
-    }
-}
-
 /// One connection.
 #[derive(Debug)]
 struct Connection {
@@ -87,8 +65,10 @@ struct Connection {
     dialect: Dialect,
     inbox: Inbox,
     outbox: Outbox,
-    /// Keys of the segments whose descriptors this peer was sent. It expects each exactly once.
-    known_segments: HashSet<i32>,
+    /// It was sent the shared segment's descriptor, which it expects exactly once.
+    has_shared_segment: bool,
+    /// It asks for the segments that it needs.
+    pulls: bool,
     /// Whole frames may lie in the inbox: its turn was over, or too many answers waited.
     has_backlog: bool,
     interest: EpollFlags,
@@ -104,8 +84,7 @@ struct Connection {
 /// A store that listens.
 #[derive(Debug)]
 pub struct Server {
-    engine: Engine<SharedSegment>,
-    segment: SharedSegment,
+    engine: Engine<Segments>,
     index: Offer,
     listener: Listener,
     epoll: Guarded<EpollFd>,
@@ -142,7 +121,7 @@ impl Server {
         external: Option<Box<dyn ExternalStore>>,
         stop: &EventFd,
     ) -> Result<Self> {
-        let segment = SharedSegment(Arc::new(new_segment(options)?));
+        let segments = Segments::new(options)?;
         let epoll = Guarded::open(|| {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::from_errno("epoll_create1"))?;
             Ok(EpollFd(epoll))
@@ -153,14 +132,13 @@ impl Server {
             .add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))
             .map_err(Error::from_errno("epoll_ctl"))?;
         let (index, shared_index) = Offer::new(options.capacity)?;
-        let mut engine = Engine::new(options.capacity, segment.clone())?.with_index(shared_index);
-        let external = external.map(|store| start_worker(store, &segment, &epoll)).transpose()?;
+        let mut engine = Engine::new(options.capacity, segments)?.with_index(shared_index);
+        let external = external.map(|store| start_worker(store, &epoll)).transpose()?;
         if external.is_some() {
             engine = engine.with_external_store();
         }
         Ok(Self {
             engine,
-            segment,
             index,
             listener,
             epoll,
@@ -204,6 +182,17 @@ impl Server {
             self.engine.expire(now);
             self.accept_again();
             self.apply_effects();
+        }
+    }
+
+    /// Gives a job to the external store, with the segment that it is about.
+    fn order(&mut self, job: Job) {
+        let key = match job.work {
+            Work::Put(location) | Work::Get(location) => location.segment,
+            Work::Delete => SHARED_SEGMENT,
+        };
+        if let (Some(worker), Some(segment)) = (&self.external, self.engine.pages().segment(key)) {
+            worker.give(job, segment);
         }
     }
 
@@ -285,7 +274,8 @@ impl Server {
             dialect: Dialect::Plasma,
             inbox: Inbox::new(Dialect::Plasma),
             outbox: Outbox::default(),
-            known_segments: HashSet::new(),
+            has_shared_segment: false,
+            pulls: false,
             has_backlog: false,
             interest,
             credentials,
@@ -363,7 +353,9 @@ impl Server {
                     Effect::Subscribe { asker, id } => self.subscribe(asker, id),
                     Effect::Index { asker, mapped } => self.serve_index(asker, mapped),
                     Effect::Notify { to, events } => self.notify(&to, &events),
-                    Effect::External(job) => self.external.iter().for_each(|worker| worker.give(job)),
+                    Effect::Segment { asker, segment, writable } => self.lend(asker, segment, writable),
+                    Effect::Ring { peer } => self.ring(peer),
+                    Effect::External(job) => self.order(job),
                     Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
                 }
             }
@@ -377,7 +369,7 @@ impl Server {
     /// Sends an answer, and behind it descriptors that are for whoever asked.
     fn send_with(&mut self, to: Asker, reply: Reply, descriptors: impl IntoIterator<Item = SharedDescriptor>) {
         let Some(connection) = self.connections.get_mut(&to.peer) else { return };
-        connection.queue(to.number, reply, &self.segment);
+        connection.queue(to.number, reply, self.engine.pages());
         descriptors.into_iter().for_each(|descriptor| connection.outbox.push_descriptor(descriptor));
         self.flush(to.peer);
         self.watch(to.peer);
@@ -431,17 +423,19 @@ impl Connection {
     }
 
     /// Queues an answer and the descriptors it needs.
-    fn queue(&mut self, number: u64, mut reply: Reply, segment: &SharedSegment) {
-        let info = SegmentInfo { key: SEGMENT_KEY, mmap_size: segment.0.len() };
-        let used = attach_segments(&mut reply, info);
+    fn queue(&mut self, number: u64, mut reply: Reply, segments: &Segments) {
+        let shared = segments.shared();
+        let info = SegmentInfo { key: SHARED_SEGMENT, mmap_size: shared.len() };
+        let used = !self.pulls && attach_segments(&mut reply, info);
         let (message_type, body) = reply.encode(self.dialect);
         self.outbox.push_bytes(encode(self.dialect, message_type, number, &body));
-        if used && self.known_segments.insert(SEGMENT_KEY) {
-            self.outbox.push_descriptor(segment.0.clone());
+        if used && !std::mem::replace(&mut self.has_shared_segment, true) {
+            self.outbox.push_descriptor(shared.clone());
         }
-        if matches!(reply, Reply::Connect { abilities, .. } if abilities != 0) {
+        if let Reply::Connect { abilities: abilities @ 1.., .. } = reply {
             self.dialect = Dialect::Native;
             self.inbox.set_dialect(Dialect::Native);
+            self.pulls = abilities & ABILITY_SEGMENTS != 0;
         }
     }
 }
@@ -471,28 +465,13 @@ fn process_of(credentials: &UnixCredentials) -> String {
     format!("process {pid} ({})", name.trim_end_matches('\n').chars().map(plain).collect::<String>())
 }
 
-fn new_segment(options: &StoreOptions) -> Result<Guarded<Segment>> {
-    let directory = options.directory.as_deref();
-    if options.huge_pages {
-        let length = fixed_segment_length(options.capacity)?;
-        let segment = Guarded::open(|| Segment::create_huge("plasma_store", directory, length))?;
-        segment.allocate_huge()?;
-        return Ok(segment);
-    }
-    let length = segment_length(options.capacity)?;
-    Guarded::open(|| match directory {
-        Some(directory) => Segment::create_in(directory, length),
-        None => Segment::create("plasma_store", length),
-    })
-}
-
 /// Starts the thread of an external store, whose bell wakes the loop.
-fn start_worker(store: Box<dyn ExternalStore>, segment: &SharedSegment, epoll: &EpollFd) -> Result<Worker> {
+fn start_worker(store: Box<dyn ExternalStore>, epoll: &EpollFd) -> Result<Worker> {
     let bell = Guarded::open(|| {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))
     })?;
-    let worker = Worker::start(store, segment.0.clone(), Arc::new(bell))?;
+    let worker = Worker::start(store, Arc::new(bell))?;
     let event = EpollEvent::new(EpollFlags::EPOLLIN, EXTERNAL);
     epoll.0.add(worker.bell(), event).map_err(Error::from_errno("epoll_ctl"))?;
     Ok(worker)

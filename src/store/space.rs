@@ -1,9 +1,10 @@
-//! The memory that objects lie in: one sparse segment, and two accounts of it.
+//! The memory that objects lie in, and two accounts of it.
 //!
-//! The *limit* (`-m`) counts bytes of data and metadata, as old Plasma does. The segment is several times as long as the
+//! There is one segment that all old clients write, and leases, which have one writer each: see `leases`. The *limit* (`-m`)
+//! counts bytes of data and metadata, as old Plasma does. The shared segment is several times as long as the
 //! limit, so that free room is not lost to fragmented addresses; only pages under objects, and some that were just freed and
-//! are kept warm, have memory behind them. Pages are allocated before an object is announced, so shortage is an error here
-//! and never a `SIGBUS` in whoever touches them.
+//! are kept warm, have memory behind them, and for all segments together those are bounded as well. Pages are allocated before
+//! an object is announced, so shortage is an error here and never a `SIGBUS` in whoever touches them.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -11,8 +12,12 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::shm::arena::{Arena, Extent};
 use crate::shm::backing::Backing;
+use crate::store::leases::{Leases, Producer};
+use crate::store::peers::PeerId;
 
-/// The segment is this many times as long as the limit.
+/// Key of the segment that old clients write. Never 0, which they see in placeholders, and never reused.
+pub const SHARED_SEGMENT: i32 = 1;
+/// The shared segment is this many times as long as the limit.
 const ADDRESS_FACTOR: u64 = 4;
 /// Room beside the limit for page ends and alignment: a share of it, and this many bytes.
 const SLACK_BYTES: u64 = 1 << 20;
@@ -21,30 +26,68 @@ const GIVE_BACK_STEP: u64 = 1 << 20;
 /// Most bytes that one call allocates pages for: what the event loop can be kept from its other peers, 2-8 ms.
 const SLICE: u64 = 8 << 20;
 
-/// Gives and takes the pages of a segment.
+/// Where bytes lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Key of the segment.
+    pub segment: i32,
+    /// Which bytes of it.
+    pub extent: Extent,
+}
+
+/// Gives and takes segments and their pages.
 pub trait Pages {
-    /// Puts memory behind a page-aligned range.
+    /// Puts memory behind a page-aligned range of a segment.
     ///
     /// # Errors
     /// [`Error::Io`] when there is none.
-    fn allocate(&mut self, range: Range<u64>) -> Result<()>;
+    fn allocate(&mut self, segment: i32, range: Range<u64>) -> Result<()>;
 
-    /// Gives the memory behind a page-aligned range back.
+    /// Gives the memory behind a page-aligned range of the shared segment back.
     ///
     /// # Errors
     /// [`Error::Io`].
     fn punch(&mut self, range: Range<u64>) -> Result<()>;
 
-    /// Writes into pages that have memory.
+    /// Writes into pages that have memory, of the shared segment or one that the store leased to itself.
     ///
     /// # Errors
     /// [`Error::Io`].
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
+    fn write(&mut self, segment: i32, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Length of a segment that has all its memory from the start and keeps it.
+    /// Copies bytes of any segment into pages of the shared one that have memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()>;
+
+    /// Length of a shared segment that has all its memory from the start and keeps it.
     fn fixed_length(&self) -> Option<u64> {
         None
     }
+
+    /// Whether there can be leases.
+    fn can_lease(&self) -> bool {
+        false
+    }
+
+    /// Makes a segment of `len` bytes without memory, for one producer.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Unsupported`].
+    fn lease(&mut self, segment: i32, len: u64, producer: Producer) -> Result<()>;
+
+    /// Ends everybody's chance to map a leased segment for writing, who has not yet; `backed` is what must have memory after that.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when its producer has taken memory away and there is none to replace it.
+    fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()>;
+
+    /// The producer of a segment is gone; no more will be written.
+    fn end_lease(&mut self, segment: i32);
+
+    /// Lets go of a leased segment. Its memory comes back when the last who has it mapped lets go too.
+    fn drop_lease(&mut self, segment: i32);
 }
 
 /// How a call to [`Space::populate`] ended.
@@ -65,14 +108,30 @@ pub enum NoRoom {
     Fragmented,
 }
 
-/// The ledger of one segment.
+/// The books of one segment: which bytes are taken, and which pages have memory.
+#[derive(Debug)]
+pub struct Region {
+    pub(super) arena: Arena,
+    pub(super) backing: Backing,
+}
+
+impl Region {
+    /// An empty segment of `len` bytes, without memory.
+    pub(super) fn new(len: u64) -> Result<Self> {
+        Ok(Self { arena: Arena::new(len), backing: Backing::new()? })
+    }
+}
+
+/// The ledger of all segments.
 #[derive(Debug)]
 pub struct Space<P> {
     limit: u64,
     used: u64,
     physical_limit: u64,
-    arena: Arena,
-    backing: Backing,
+    /// What may have memory beyond that, as it is being moved.
+    moving: u64,
+    shared: Region,
+    leases: Leases,
     pages: P,
 }
 
@@ -98,19 +157,19 @@ pub fn fixed_segment_length(limit: u64) -> Result<u64> {
 }
 
 impl<P: Pages> Space<P> {
-    /// The ledger of an empty segment of [`segment_length`]`(limit)` bytes, unless its length is fixed.
+    /// The ledger of an empty shared segment of [`segment_length`]`(limit)` bytes, unless its length is fixed.
     ///
     /// # Errors
     /// As for [`segment_length`]; [`Error::Io`] when the system does not tell the size of its pages.
     pub fn new(limit: u64, pages: P) -> Result<Self> {
         let length = segment_length(limit)?;
-        let mut backing = Backing::new()?;
         let (length, physical_limit) = match pages.fixed_length() {
             Some(fixed) => (fixed, fixed),
             None => (length, limit + limit / 8 + SLACK_BYTES),
         };
-        backing.add(0..pages.fixed_length().unwrap_or(0));
-        Ok(Self { limit, used: 0, physical_limit, arena: Arena::new(length), backing, pages })
+        let mut shared = Region::new(length)?;
+        shared.backing.add(0..pages.fixed_length().unwrap_or(0));
+        Ok(Self { limit, used: 0, physical_limit, moving: 0, shared, leases: Leases::default(), pages })
     }
 
     /// The limit in bytes of data and metadata.
@@ -123,40 +182,98 @@ impl<P: Pages> Space<P> {
         self.used
     }
 
-    /// Bytes of memory behind the segment.
+    /// Bytes of memory behind all segments, without those that are retired.
     pub fn backed(&self) -> u64 {
-        self.backing.bytes()
+        self.shared.backing.bytes() + self.leases.backed()
     }
 
-    /// Takes room for `size` bytes; `None` for an object of none. No memory is behind it yet. `kept` bytes stay free.
+    /// Who has which segment.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// The same, to be changed.
+    pub fn leases_mut(&mut self) -> &mut Leases {
+        &mut self.leases
+    }
+
+    /// Who gives the pages.
+    pub fn pages(&self) -> &P {
+        &self.pages
+    }
+
+    /// Takes room for `size` bytes; `None` for an object of none. No memory is behind it yet. `kept` bytes stay free. What
+    /// has a producer of its own lies in a segment that only this one writes, where there can be such.
     ///
     /// # Errors
     /// Why there is no room.
-    pub fn reserve(&mut self, size: u64, kept: u64) -> Result<Option<Extent>, NoRoom> {
+    pub fn reserve(&mut self, size: u64, kept: u64, producer: Option<Producer>) -> Result<Option<Place>, NoRoom> {
         let over = size.saturating_add(kept).saturating_sub(self.limit - self.used);
         if over > 0 && size > 0 {
             return Err(NoRoom::OverLimit(over));
         }
-        let extent = match size {
+        let place = match size {
             0 => None,
-            _ => Some(self.arena.allocate(size).ok_or(NoRoom::Fragmented)?),
+            _ => Some(self.place(size, producer).ok_or(NoRoom::Fragmented)?),
         };
         self.used += size;
-        Ok(extent)
+        Ok(place)
     }
 
-    /// Puts memory behind an extent, a slice at a time, first giving back what lies free where that is needed.
+    fn place(&mut self, size: u64, producer: Option<Producer>) -> Option<Place> {
+        let producer = producer.filter(|_| self.pages.can_lease());
+        producer.and_then(|producer| self.place_in_lease(size, producer)).or_else(|| self.place_shared(size))
+    }
+
+    fn place_shared(&mut self, size: u64) -> Option<Place> {
+        self.shared.arena.allocate(size).map(|extent| Place { segment: SHARED_SEGMENT, extent })
+    }
+
+    fn place_in_lease(&mut self, size: u64, producer: Producer) -> Option<Place> {
+        if let Some(place) = self.leases.allocate(producer, size) {
+            return Some(place);
+        }
+        let (segment, len) = self.leases.next(producer, size)?;
+        let made = self.pages.lease(segment, len, producer).and_then(|()| Region::new(len));
+        match made {
+            Ok(region) => self.leases.add(segment, producer, region),
+            Err(error) => {
+                log::warn!("an object goes to the shared segment: a segment of its own of {len} bytes: {error}")
+            }
+        }
+        self.leases.allocate(producer, size)
+    }
+
+    /// Takes room in the shared segment for bytes that are in a lease and are to leave it. They are counted once, and until
+    /// [`Space::has_moved`] there may be memory for them twice.
+    ///
+    /// # Errors
+    /// [`NoRoom::Fragmented`].
+    pub fn reserve_move(&mut self, size: u64) -> Result<Place, NoRoom> {
+        let place = self.place_shared(size).ok_or(NoRoom::Fragmented)?;
+        self.moving += size + SLACK_BYTES;
+        Ok(place)
+    }
+
+    /// What [`Space::reserve_move`] was called for has happened, or will not.
+    pub fn has_moved(&mut self, size: u64) {
+        self.moving -= size + SLACK_BYTES;
+        let most = self.physical_limit + self.moving;
+        self.give_back(self.backed().saturating_sub(most), SHARED_SEGMENT);
+    }
+
+    /// Puts memory behind a place, a slice at a time, first giving back what lies free where that is needed.
     ///
     /// # Errors
     /// [`Error::StoreFull`] with the bytes that were missing; what was allocated so far stays with the segment.
-    pub fn populate(&mut self, extent: Extent) -> Result<Populated> {
+    pub fn populate(&mut self, place: Place) -> Result<Populated> {
         let mut budget = SLICE;
-        for missing in self.backing.missing(extent.offset..extent.offset + extent.len) {
+        for missing in self.missing(place) {
             if budget == 0 {
                 return Ok(Populated::InPart);
             }
             let slice = missing.start..missing.end.min(missing.start + budget);
-            self.allocate_pages(slice.clone())?;
+            self.allocate_pages(place.segment, slice.clone())?;
             budget -= slice.end - slice.start;
             if slice.end < missing.end {
                 return Ok(Populated::InPart);
@@ -165,65 +282,127 @@ impl<P: Pages> Space<P> {
         Ok(Populated::Whole)
     }
 
-    /// Copies bytes into a populated extent.
+    fn missing(&self, Place { segment, extent }: Place) -> Vec<Range<u64>> {
+        let region = if segment == SHARED_SEGMENT { Some(&self.shared) } else { self.leases.region(segment) };
+        region.map(|region| region.backing.missing(extent.offset..extent.offset + extent.len)).unwrap_or_default()
+    }
+
+    fn region(&mut self, segment: i32) -> Option<&mut Region> {
+        if segment == SHARED_SEGMENT { Some(&mut self.shared) } else { self.leases.region_mut(segment) }
+    }
+
+    /// Copies bytes into a populated place.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn write(&mut self, extent: Extent, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.pages.write(extent.offset + offset, bytes)
+    pub fn write(&mut self, place: Place, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.pages.write(place.segment, place.extent.offset + offset, bytes)
     }
 
-    /// Takes back what [`Space::reserve`] gave. Its pages stay warm while the segment is below its bound.
-    pub fn release(&mut self, extent: Option<Extent>, size: u64) {
-        self.used -= size;
-        if let Some(Err(error)) = extent.map(|extent| self.arena.free(extent)) {
-            log::error!("the arena refused an extent of its own: {error}");
-        }
+    /// Copies the bytes `range` of a place to the same bytes of another, which is in the shared segment and populated.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn copy(&mut self, from: Place, to: Place, range: Range<u64>) -> Result<()> {
+        let start = from.extent.offset;
+        self.pages.copy(from.segment, start + range.start..start + range.end, to.extent.offset + range.start)
     }
 
-    /// Bytes of the longest free extent.
-    pub fn largest_free(&self) -> u64 {
-        self.arena.largest_free()
-    }
-
-    fn allocate_pages(&mut self, range: Range<u64>) -> Result<()> {
-        let length = range.end - range.start;
-        let spare = self.physical_limit.saturating_sub(self.backing.bytes());
-        self.give_back(length.saturating_sub(spare));
-        if self.backing.bytes() + length > self.physical_limit {
-            return Err(Error::StoreFull(format!(
-                "{length} bytes of pages are missing: {} of at most {} are in use, many of them in part",
-                self.backing.bytes(),
-                self.physical_limit
-            )));
-        }
-        if self.pages.allocate(range.clone()).is_err() {
-            self.give_back(u64::MAX);
-            self.pages.allocate(range.clone()).map_err(|error| Error::StoreFull(format!("{length} bytes: {error}")))?;
-        }
-        self.backing.add(range);
+    /// Others than its producer may read a place from now on.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the producer took memory away and there is none to replace it.
+    pub fn make_readable(&mut self, place: Place) -> Result<()> {
+        let Some(backed) = self.leases.not_readable(place.segment) else { return Ok(()) };
+        self.pages.make_readable(place.segment, &backed)?;
+        self.leases.set_readable(place.segment);
         Ok(())
     }
 
-    /// Punches free pages until `bytes` are given back or none are left, longest free extents first.
-    fn give_back(&mut self, bytes: u64) {
+    /// Takes back what [`Space::reserve`] gave. Its pages stay warm while memory is below its bound.
+    pub fn release(&mut self, place: Option<Place>, size: u64) {
+        self.used -= size;
+        let Some(Place { segment, extent }) = place else { return };
+        if let Some(Err(error)) = self.region(segment).map(|region| region.arena.free(extent)) {
+            log::error!("the arena refused an extent of its own: {error}");
+        }
+        if self.leases.is_left(segment) {
+            self.retire(segment);
+        }
+    }
+
+    /// A peer is gone: what it leased gets no more objects, and what it had mapped it has no more.
+    pub fn peer_left(&mut self, peer: PeerId) {
+        for segment in self.leases.end(peer) {
+            self.pages.end_lease(segment);
+            if self.leases.is_left(segment) {
+                self.retire(segment);
+            }
+        }
+    }
+
+    /// Bytes of the longest free extent of the shared segment.
+    pub fn largest_free(&self) -> u64 {
+        self.shared.arena.largest_free()
+    }
+
+    fn allocate_pages(&mut self, segment: i32, range: Range<u64>) -> Result<()> {
+        let length = range.end - range.start;
+        let most = self.physical_limit + self.moving;
+        self.give_back(length.saturating_sub(most.saturating_sub(self.backed())), segment);
+        let backed = self.backed();
+        if backed + length > most {
+            return Err(Error::StoreFull(format!(
+                "{length} bytes of pages are missing: {backed} of at most {most} are in use, many of them in part"
+            )));
+        }
+        if self.pages.allocate(segment, range.clone()).is_err() {
+            self.give_back(u64::MAX, segment);
+            let again = self.pages.allocate(segment, range.clone());
+            again.map_err(|error| Error::StoreFull(format!("{length} bytes: {error}")))?;
+        }
+        self.region(segment).into_iter().for_each(|region| region.backing.add(range.clone()));
+        Ok(())
+    }
+
+    /// Gives memory back until `bytes` are or there is none: free pages of the shared segment, then leases where nothing lies,
+    /// but for the one that is `needed`.
+    fn give_back(&mut self, bytes: u64, needed: i32) {
+        let mut left = self.punch(bytes);
+        for (segment, backed) in self.leases.empty() {
+            if left > 0 && segment != needed {
+                self.retire(segment);
+                left = left.saturating_sub(backed);
+            }
+        }
+    }
+
+    /// Nothing will lie in this segment any more; its memory is free when all who mapped it have let go.
+    fn retire(&mut self, segment: i32) {
+        self.leases.retire(segment);
+        self.pages.drop_lease(segment);
+    }
+
+    /// Punches free pages until `bytes` are given back or none are left, longest free extents first. Returns what is missing.
+    fn punch(&mut self, bytes: u64) -> u64 {
         let mut left = bytes;
-        let mut free: Vec<Extent> = if left > 0 { self.arena.free_extents().collect() } else { Vec::new() };
+        let mut free: Vec<Extent> = if left > 0 { self.shared.arena.free_extents().collect() } else { Vec::new() };
         free.sort_by_key(|extent| std::cmp::Reverse(extent.len));
         for extent in free {
-            for backed in self.backing.within(extent.offset..extent.offset + extent.len) {
+            for backed in self.shared.backing.within(extent.offset..extent.offset + extent.len) {
                 if left == 0 {
-                    return;
+                    return 0;
                 }
                 let step = left.checked_next_multiple_of(GIVE_BACK_STEP).unwrap_or(u64::MAX);
                 let cut = backed.start..backed.end.min(backed.start.saturating_add(step));
                 if let Err(error) = self.pages.punch(cut.clone()) {
                     log::warn!("free pages could not be given back: {error}");
-                    return;
+                    return left;
                 }
                 left = left.saturating_sub(cut.end - cut.start);
-                self.backing.remove(cut);
+                self.shared.backing.remove(cut);
             }
         }
+        left
     }
 }

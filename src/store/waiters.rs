@@ -92,12 +92,22 @@ impl Waiters {
 
     /// An object was sealed: records it with everyone who waits for it. Returns the peers that now hold it, one entry a
     /// get, and the gets that are complete, oldest first.
-    pub fn sealed(&mut self, id: ObjectId, location: Location) -> (Vec<PeerId>, Vec<WaitingGet>) {
+    ///
+    /// Those that `location` has no place for wait on.
+    pub fn sealed(
+        &mut self,
+        id: ObjectId,
+        location: impl Fn(PeerId) -> Option<Location>,
+    ) -> (Vec<PeerId>, Vec<WaitingGet>) {
         let tickets = self.by_object.remove(&id).unwrap_or_default();
         let mut holders = Vec::with_capacity(tickets.len());
         let mut complete = Vec::new();
         for ticket in tickets {
             let Some(get) = self.gets.get_mut(&ticket) else { continue };
+            let Some(location) = location(get.asker.peer) else {
+                self.by_object.entry(id).or_default().insert(ticket);
+                continue;
+            };
             get.found.insert(id, location);
             get.missing -= 1;
             holders.push(get.asker.peer);

@@ -6,4 +6,5 @@ pub mod fd_passing;
 pub mod fork_guard;
 pub mod listener;
 pub mod stream;
+pub mod threads;
 pub mod wait;

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use crate::error::Error;
 use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::{InlineObject, Refusal, Refused, Reply};
-use crate::shm::arena::Extent;
 use crate::store::engine::external::{Relief, What};
 use crate::store::engine::{Asker, Engine, Now};
+use crate::store::leases::Producer;
 use crate::store::objects::{Indexed, Object, Residence};
 use crate::store::peers::PeerId;
 use crate::store::queue::NewObject;
-use crate::store::space::{NoRoom, Pages, Populated};
+use crate::store::space::{NoRoom, Pages, Place, Populated};
 
 /// An object whose pages are still being allocated.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Growing {
     pub(super) id: ObjectId,
     pub(super) evict: bool,
     pub(super) purpose: Purpose,
+    /// Bytes that were copied so far.
+    pub(super) copied: u64,
 }
 
 /// What comes when all pages are there.
@@ -29,9 +31,16 @@ pub(super) enum Purpose {
     Create,
     /// The bytes, from the external store.
     Return,
+    /// The bytes, from where the object lies.
+    Copy,
 }
 
 impl Growing {
+    /// Begins with the first page.
+    pub(super) fn new(asker: Asker, id: ObjectId, evict: bool, purpose: Purpose) -> Self {
+        Self { asker, id, evict, purpose, copied: 0 }
+    }
+
     /// Whether it ends with this peer. An object that returns does so for everybody.
     pub(super) fn ends_with(&self, peer: PeerId) -> bool {
         self.purpose == Purpose::Create && self.asker.peer == peer
@@ -93,8 +102,9 @@ impl<P: Pages> Engine<P> {
         }
         let waits = self.may_wait(asker.peer, wait_ms);
         let is_its_turn = !waits || self.queue.is_empty() || self.was_in_line();
-        match if is_its_turn { self.begin_at_once(asker, new, now) } else { Err(Lack::Full) } {
-            Ok(()) => self.grow(Growing { asker, id, evict, purpose: Purpose::Create }),
+        let producer = self.producer(asker.peer);
+        match if is_its_turn { self.begin_at_once(asker, new, producer, now) } else { Err(Lack::Full) } {
+            Ok(()) => self.grow(Growing::new(asker, id, evict, Purpose::Create)),
             Err(Lack::Later) => self.stall(new.size(), What::Create { asker, new, wait_ms, now }),
             Err(Lack::Full) if waits => self.park(asker, new, wait_ms, now),
             Err(Lack::Full) => {
@@ -201,11 +211,13 @@ impl<P: Pages> Engine<P> {
     fn check_room(&mut self, peer: PeerId, objects: &[InlineObject], evict: bool, now: Now) -> Result<(), Stop> {
         let bytes = objects.iter().map(InlineObject::size).sum();
         if self.external.is_there {
-            let extent = self.reserve(peer, bytes, evict).map_err(|lack| self.stop(lack, peer, bytes, now))?;
-            self.space.release(extent, bytes);
+            let place = self.reserve(peer, bytes, evict, None).map_err(|lack| self.stop(lack, peer, bytes, now))?;
+            self.space.release(place, bytes);
             return Ok(());
         }
-        let missing = (self.space.used() + bytes).saturating_sub(self.space.limit());
+        let missing = |engine: &Self| (engine.space.used() + bytes).saturating_sub(engine.space.limit());
+        while missing(self) > 0 && self.drop_idle_copy() {}
+        let missing = missing(self);
         // A client with a quota makes room among its own objects, too.
         let has_quota = self.peers.get(&peer).is_some_and(|peer| peer.quota.is_some());
         if missing == 0 || has_quota || evict && self.can_evict(missing) {
@@ -219,12 +231,13 @@ impl<P: Pages> Engine<P> {
     fn make(&mut self, asker: Asker, object: &InlineObject, evict: bool, now: Now) -> Result<(), Stop> {
         let (peer, new) = (asker.peer, whole(object, evict));
         self.check(peer, &new, now)?;
-        self.begin_at_once(asker, new, now).map_err(|lack| self.stop(lack, peer, new.size(), now))?;
-        let filled = self.populate_whole(object.id, evict).and_then(|extent| {
-            let Some(extent) = extent else { return Ok(()) };
+        let producer = self.producer(peer).map(|_| Producer::Store);
+        self.begin_at_once(asker, new, producer, now).map_err(|lack| self.stop(lack, peer, new.size(), now))?;
+        let filled = self.populate_whole(object.id, evict).and_then(|place| {
+            let Some(place) = place else { return Ok(()) };
             let write = |engine: &mut Self| {
-                engine.space.write(extent, 0, &object.data)?;
-                engine.space.write(extent, object.data.len() as u64, &object.metadata)
+                engine.space.write(place, 0, &object.data)?;
+                engine.space.write(place, object.data.len() as u64, &object.metadata)
             };
             write(self).map_err(|error: Error| out_of_memory(error.to_string()).into())
         });
@@ -238,13 +251,13 @@ impl<P: Pages> Engine<P> {
         }
     }
 
-    fn populate_whole(&mut self, id: ObjectId, evict: bool) -> Result<Option<Extent>, Stop> {
+    fn populate_whole(&mut self, id: ObjectId, evict: bool) -> Result<Option<Place>, Stop> {
         let Some(object) = self.objects.get_mut(&id) else { return Ok(None) };
         object.populated = true;
-        let Some(extent) = object.extent else { return Ok(None) };
+        let Some(place) = object.place else { return Ok(None) };
         loop {
-            match self.space.populate(extent) {
-                Ok(Populated::Whole) => return Ok(Some(extent)),
+            match self.space.populate(place) {
+                Ok(Populated::Whole) => return Ok(Some(place)),
                 Ok(Populated::InPart) => {}
                 Err(error) => match self.relieve_pages(evict) {
                     Relief::Now => {}
@@ -256,15 +269,22 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Enters an object that was checked, held by its creator, in room that has no pages yet.
-    pub(super) fn begin(&mut self, asker: Asker, new: NewObject, now: Now) -> Result<(), Lack> {
+    pub(super) fn begin(
+        &mut self,
+        asker: Asker,
+        new: NewObject,
+        producer: Option<Producer>,
+        now: Now,
+    ) -> Result<(), Lack> {
         let NewObject { id, data_size, metadata_size, evict, ttl_ms } = new;
         let peer = asker.peer;
         if evict {
             self.make_room_in_quota(peer, new.size());
         }
-        let extent = self.reserve(peer, new.size(), evict)?;
+        let place = self.reserve(peer, new.size(), evict, producer)?;
         let object = Object {
-            extent,
+            place,
+            copy: None,
             data_size,
             metadata_size,
             state: ObjectState::Created,
@@ -294,13 +314,21 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Finds room, evicting objects if that is allowed and if it helps.
-    pub(super) fn reserve(&mut self, peer: PeerId, size: u64, evict: bool) -> Result<Option<Extent>, Lack> {
+    pub(super) fn reserve(
+        &mut self,
+        peer: PeerId,
+        size: u64,
+        evict: bool,
+        producer: Option<Producer>,
+    ) -> Result<Option<Place>, Lack> {
         loop {
-            let relief = match self.space.reserve(size, self.kept()) {
-                Ok(extent) => return Ok(extent),
-                Err(_) if self.some_are_gone() => Relief::Now,
+            let relief = match self.space.reserve(size, self.kept(), producer) {
+                Ok(place) => return Ok(place),
+                Err(_) if self.some_are_gone() || self.drop_idle_copy() => Relief::Now,
                 Err(_) if !evict => Relief::None,
-                Err(NoRoom::OverLimit(missing)) => self.relieve(peer, missing),
+                Err(NoRoom::OverLimit(missing)) => {
+                    self.relieve(missing, |engine, more| engine.eviction_goal(peer, more))
+                }
                 Err(NoRoom::Fragmented) => self.relieve_somehow(),
             };
             match relief {
@@ -313,18 +341,14 @@ impl<P: Pages> Engine<P> {
 
     /// Allocates the next pages of a new object, and answers when all are there or none are to be had.
     pub(super) fn grow(&mut self, growing: Growing) {
-        let Growing { asker, id, evict, purpose } = growing;
-        let Some(object) = self.objects.get_mut(&id) else { return };
-        let populated = object.extent.map_or(Ok(Populated::Whole), |extent| self.space.populate(extent));
-        match populated {
-            Ok(Populated::Whole) => {
-                object.populated = true;
-                let location = object.location();
-                match purpose {
-                    Purpose::Create => self.answer_create(asker, id, Ok(location)),
-                    Purpose::Return => self.fetch(id, location),
-                }
-            }
+        let Growing { id, evict, .. } = growing;
+        let Some(object) = self.objects.get(&id) else { return };
+        let place = match growing.purpose {
+            Purpose::Copy => object.copy.as_ref().and_then(|copy| copy.place),
+            _ => object.place,
+        };
+        match place.map_or(Ok(Populated::Whole), |place| self.space.populate(place)) {
+            Ok(Populated::Whole) => self.has_grown(growing),
             Ok(Populated::InPart) => self.growing.push_back(growing),
             Err(error) => match self.relieve_pages(evict) {
                 Relief::Now => self.growing.push_back(growing),
@@ -334,8 +358,30 @@ impl<P: Pages> Engine<P> {
         }
     }
 
+    /// All pages are there.
+    fn has_grown(&mut self, growing: Growing) {
+        let Growing { asker, id, purpose, .. } = growing;
+        let Some(object) = self.objects.get_mut(&id) else { return };
+        object.populated = true;
+        let location = object.location();
+        match purpose {
+            Purpose::Create => self.answer_create(asker, id, Ok(location)),
+            Purpose::Return => self.fetch(id, location),
+            Purpose::Copy => self.copy_on(growing),
+        }
+    }
+
     fn relieve_pages(&mut self, evict: bool) -> Relief {
-        if evict { self.relieve_somehow() } else { Relief::None }
+        match evict {
+            _ if self.drop_idle_copy() => Relief::Now,
+            true => self.relieve_somehow(),
+            false => Relief::None,
+        }
+    }
+
+    /// Who writes what this peer creates, if nobody else may.
+    pub(super) fn producer(&self, peer: PeerId) -> Option<Producer> {
+        self.peers.get(&peer).filter(|state| state.pulls).map(|_| Producer::Peer(peer))
     }
 
     /// There are no pages.
@@ -347,6 +393,7 @@ impl<P: Pages> Engine<P> {
                 self.answer_create(asker, id, Err(out_of_memory(why)));
             }
             Purpose::Return => self.stays_away(id, &why),
+            Purpose::Copy => self.has_no_room(id),
         }
     }
 

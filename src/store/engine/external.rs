@@ -9,14 +9,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::error::Result;
 use crate::object::{Location, ObjectId};
 use crate::protocol::{InlineObject, Refused, Reply};
-use crate::shm::arena::Extent;
 use crate::store::engine::creation::{Growing, Lack, Purpose, out_of_memory};
 use crate::store::engine::room::Evicted;
 use crate::store::engine::{Asker, Effect, Engine, Now};
 use crate::store::objects::Residence;
 use crate::store::peers::PeerId;
 use crate::store::queue::NewObject;
-use crate::store::space::Pages;
+use crate::store::space::{Pages, Place};
 
 /// Bytes that one peer's requests may bring along while they wait for room: as many as one frame has at most.
 const MAX_CARRIED: u64 = 64 << 20;
@@ -79,7 +78,7 @@ pub(super) struct Move {
     /// Bytes of an object on its way out; 0 of one on its way in, as what has no bytes never leaves.
     pub(super) leaving: u64,
     /// Where the bytes lie of an object that was deleted on its way out.
-    pub(super) orphan: Option<Extent>,
+    pub(super) orphan: Option<Place>,
 }
 
 /// One in line.
@@ -201,10 +200,11 @@ impl<P: Pages> Engine<P> {
 
     /// Gives up an object's room. Returns how many bytes that were.
     fn leave(&mut self, id: ObjectId) -> u64 {
+        self.drop_copy(id);
         let Some(object) = self.objects.get_mut(&id) else { return 0 };
         let bytes = object.size_here();
         object.residence = Residence::Away;
-        self.space.release(object.extent.take(), bytes);
+        self.space.release(object.place.take(), bytes);
         self.queue_may_move = true;
         bytes
     }
@@ -232,15 +232,10 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Keeps the room of an object that is deleted until nobody reads it any more.
-    pub(super) fn orphan(&mut self, job: u64, extent: Option<Extent>) {
+    pub(super) fn orphan(&mut self, job: u64, place: Option<Place>) {
         if let Some(moved) = self.external.moves.get_mut(&job) {
-            moved.orphan = extent;
+            moved.orphan = place;
         }
-    }
-
-    /// Whether an object is in the external store only, or comes from there.
-    pub(super) fn is_outside(&self, id: ObjectId) -> bool {
-        self.objects.get(&id).is_some_and(|object| object.is_sealed() && !object.is_at_hand())
     }
 
     /// Brings an object back for those who wait for it, unless it comes already.
@@ -248,20 +243,20 @@ impl<P: Pages> Engine<P> {
         let away = self.objects.get_mut(&id).filter(|object| object.residence == Residence::Away);
         if let Some(object) = away.filter(|_| self.waiters.is_awaited(id)) {
             object.residence = Residence::Returning;
-            self.place(Growing { asker, id, evict: true, purpose: Purpose::Return });
+            self.place(Growing::new(asker, id, true, Purpose::Return));
         }
     }
 
     /// Finds room for an object that has none yet, and goes on with its pages.
     fn place(&mut self, growing: Growing) {
-        let Some(object) = self.objects.get(&growing.id).filter(|object| object.extent.is_none()) else {
+        let Some(object) = self.objects.get(&growing.id).filter(|object| object.place.is_none()) else {
             return self.grow(growing);
         };
         let bytes = object.size();
-        match self.reserve(growing.asker.peer, bytes, growing.evict) {
-            Ok(extent) => {
+        match self.reserve(growing.asker.peer, bytes, growing.evict, None) {
+            Ok(place) => {
                 let object = self.objects.get_mut(&growing.id);
-                object.into_iter().for_each(|object| object.extent = extent);
+                object.into_iter().for_each(|object| object.place = place);
                 self.grow(growing);
             }
             Err(Lack::Later) => self.stall(bytes, What::Growing(growing)),
@@ -302,11 +297,12 @@ impl<P: Pages> Engine<P> {
         number
     }
 
-    /// Makes objects go for `missing` bytes over the limit, as far as writes that are under way will not do.
-    pub(super) fn relieve(&mut self, peer: PeerId, missing: u64) -> Relief {
+    /// Makes objects go for `missing` bytes over the limit, as far as writes that are under way will not do; if any have to, as
+    /// many bytes as `goal` says.
+    pub(super) fn relieve(&mut self, missing: u64, goal: impl FnOnce(&Self, u64) -> u64) -> Relief {
         match missing.saturating_sub(self.external.leaving.saturating_sub(self.promised())) {
             0 => Relief::Later,
-            more if self.can_evict(more) => self.make_go(self.eviction_goal(peer, more)),
+            more if self.can_evict(more) => self.make_go(goal(self, more)),
             _ => Relief::None,
         }
     }

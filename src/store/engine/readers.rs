@@ -63,7 +63,7 @@ impl<P: Pages> Engine<P> {
     /// The plumbing is about to sleep. `false`: it must not, as there is something to do. After `true` readers kick when they let
     /// go of what the store waits for. [`Engine::woke`] is to be called afterwards in both cases.
     pub fn may_sleep(&mut self, now: Now) -> bool {
-        let waits_for_room = !self.queue.is_empty();
+        let waits_for_room = !self.queue.is_empty() || !self.uncopied.is_empty();
         let Some(index) = &mut self.index else { return true };
         if !index.may_sleep(waits_for_room) {
             self.look_at_readers();
@@ -72,7 +72,7 @@ impl<P: Pages> Engine<P> {
         if waits_for_room {
             // Looked at once more now that nobody lets go without a kick.
             self.queue_may_move = true;
-            self.serve_first(now);
+            self.serve_those_who_wait(now);
         }
         !self.has_work() && self.effects.is_empty()
     }

@@ -23,6 +23,8 @@ use super::*;
 use crate::error::Error;
 use crate::object::Location;
 use crate::protocol::Refused;
+use crate::store::leases::Producer;
+use crate::store::space::Place;
 
 /// What the pages under test were asked for, and when they are to fail.
 #[derive(Debug, Default)]
@@ -37,19 +39,26 @@ struct Ledger {
     fixed_length: Option<u64>,
     /// Bytes that came with requests, and where they went.
     written: Vec<(u64, Vec<u8>)>,
+    /// Whether producers have segments of their own: their keys, and how much memory each has.
+    can_lease: bool,
+    leases: BTreeMap<i32, u64>,
+    /// What was copied: from which segment and bytes, and to where in the shared one.
+    copied: Vec<(i32, Range<u64>, u64)>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct FakePages(Rc<RefCell<Ledger>>);
 
 impl Pages for FakePages {
-    fn allocate(&mut self, range: Range<u64>) -> Result<()> {
+    fn allocate(&mut self, segment: i32, range: Range<u64>) -> Result<()> {
         let mut ledger = self.0.borrow_mut();
         ledger.calls += 1;
         if ledger.failures.contains(&ledger.calls) {
             return Err(Error::io("fallocate", nix::errno::Errno::ENOSPC.into()));
         }
-        ledger.backed += range.end - range.start;
+        let length = range.end - range.start;
+        ledger.backed += length;
+        ledger.leases.entry(segment).and_modify(|backed| *backed += length);
         Ok(())
     }
 
@@ -58,13 +67,43 @@ impl Pages for FakePages {
         Ok(())
     }
 
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, _: i32, offset: u64, bytes: &[u8]) -> Result<()> {
         self.0.borrow_mut().written.push((offset, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()> {
+        self.0.borrow_mut().copied.push((segment, from, to));
         Ok(())
     }
 
     fn fixed_length(&self) -> Option<u64> {
         self.0.borrow().fixed_length
+    }
+
+    fn can_lease(&self) -> bool {
+        self.0.borrow().can_lease
+    }
+
+    fn lease(&mut self, segment: i32, _: u64, _: Producer) -> Result<()> {
+        assert!(self.0.borrow_mut().leases.insert(segment, 0).is_none());
+        Ok(())
+    }
+
+    fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()> {
+        let bytes = backed.iter().map(|range| range.end - range.start).sum();
+        assert_eq!(self.0.borrow().leases.get(&segment), Some(&bytes));
+        Ok(())
+    }
+
+    fn end_lease(&mut self, segment: i32) {
+        assert!(self.0.borrow().leases.contains_key(&segment));
+    }
+
+    fn drop_lease(&mut self, segment: i32) {
+        let mut ledger = self.0.borrow_mut();
+        let backed = ledger.leases.remove(&segment);
+        ledger.backed -= backed.expect("a lease is dropped once");
     }
 }
 
@@ -112,7 +151,8 @@ impl Lab {
         let peer = self.engine.connect();
         let replies = self.ask(peer, Request::Connect { abilities: u64::MAX });
         let capacity = self.engine.space.limit() as i64;
-        assert_eq!(replies, [Reply::Connect { capacity, abilities: ABILITY_REQUEST_NUMBERS | ABILITY_INDEX }]);
+        let abilities = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS;
+        assert_eq!(replies, [Reply::Connect { capacity, abilities }]);
         peer
     }
 
@@ -245,7 +285,7 @@ impl Lab {
     /// What must be true between any two requests.
     fn check(&self) {
         let engine = &self.engine;
-        let live: u64 = engine.objects.values().map(Object::size_here).sum();
+        let live: u64 = engine.objects.values().map(|object| object.size_here() + object.copy_size()).sum();
         let moves = &engine.external.moves;
         let orphans: u64 = moves.values().filter(|moved| moved.orphan.is_some()).map(|moved| moved.leaving).sum();
         assert_eq!(live + orphans, engine.space.used(), "bytes used are those of the objects");
@@ -254,12 +294,19 @@ impl Lab {
         assert!(engine.space.used() <= engine.space.limit());
         assert!(engine.space.backed() == self.pages.0.borrow().backed, "the books of pages are right");
         let orphans = moves.values().filter_map(|moved| moved.orphan);
-        let mut extents: Vec<_> = engine.objects.values().filter_map(|object| object.extent).chain(orphans).collect();
-        extents.sort_by_key(|extent| extent.offset);
-        assert!(extents.windows(2).all(|two| two[0].offset + two[0].len <= two[1].offset), "objects overlap");
+        let copies = engine.objects.values().filter_map(|object| object.copy.as_ref()?.place);
+        let places = engine.objects.values().filter_map(|object| object.place);
+        let mut places: Vec<_> = places.chain(copies).chain(orphans).collect();
+        places.sort_by_key(|place| (place.segment, place.extent.offset));
+        let disjoint = |two: &[Place]| {
+            two[0].segment != two[1].segment || two[0].extent.offset + two[0].extent.len <= two[1].extent.offset
+        };
+        assert!(places.windows(2).all(disjoint), "objects overlap");
         for (id, object) in &engine.objects {
             let held_by = engine.peers.values().filter(|peer| peer.held.contains_key(id)).count();
-            assert_eq!(object.holders as usize, held_by, "holders of {id}");
+            let is_copied_now = object.copy.as_ref().is_some_and(|copy| !copy.is_ready);
+            assert_eq!(object.holders as usize, held_by + usize::from(is_copied_now), "holders of {id}");
+            let held_by = object.holders;
             let listed = match object.residence {
                 Residence::Here => {
                     object.owner.is_some() || object.is_sealed() && held_by == 0 && !object.pinned && !object.doomed

@@ -10,6 +10,7 @@ use crate::object::ObjectId;
 use crate::protocol::Refused;
 use crate::store::engine::creation::{Growing, Lack, Purpose, out_of_memory};
 use crate::store::engine::{Asker, Engine, MAX_WAITING, Now};
+use crate::store::leases::Producer;
 use crate::store::objects::Object;
 use crate::store::peers::PeerId;
 use crate::store::queue::{NewObject, WaitingCreate};
@@ -33,11 +34,17 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Enters an object for a create that does not wait, if there is room that is not kept for one that does.
-    pub(super) fn begin_at_once(&mut self, asker: Asker, new: NewObject, now: Now) -> Result<(), Lack> {
+    pub(super) fn begin_at_once(
+        &mut self,
+        asker: Asker,
+        new: NewObject,
+        producer: Option<Producer>,
+        now: Now,
+    ) -> Result<(), Lack> {
         if self.is_kept_from(new.size()) {
             return Err(Lack::Full);
         }
-        self.begin(asker, new, now)?;
+        self.begin(asker, new, producer, now)?;
         self.queue.passed_by(new.size());
         // Who waits for this name waits in vain from now on.
         self.queue_may_move = true;
@@ -59,10 +66,9 @@ impl<P: Pages> Engine<P> {
         }
         match self.check(asker.peer, &new, now) {
             Err(refused) => self.answer_create(asker, new.id, Err(refused)),
-            Ok(()) => match self.begin(asker, new, now) {
+            Ok(()) => match self.begin(asker, new, self.producer(asker.peer), now) {
                 Ok(()) => {
-                    let (id, evict, purpose) = (new.id, new.evict, Purpose::Create);
-                    self.growing.push_back(Growing { asker, id, evict, purpose });
+                    self.growing.push_back(Growing::new(asker, new.id, new.evict, Purpose::Create));
                 }
                 // Objects that are being written make it move when they have left.
                 Err(Lack::Later | Lack::Full) => return self.queue_may_move = false,

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::shm::segment::Segment;
 use crate::store::engine::{Job, Work};
 use crate::store::external::{Contents, ExternalStore};
-use crate::store::threads::spawn_without_signals;
 use crate::transport::fork_guard::Guarded;
+use crate::transport::threads::spawn_without_signals;
 
 /// How long the end of the store waits for a call that is under way.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ pub type Done = (u64, Result<()>);
 
 /// A running thread. Dropping this ends it, without what still waits in its queue.
 pub struct Worker {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<Order>>,
     done: Receiver<Done>,
     bell: Arc<Guarded<EventFd>>,
     is_over: Arc<AtomicBool>,
@@ -36,31 +36,28 @@ pub struct Worker {
     alive: Receiver<()>,
 }
 
+/// A job, and the segment that it reads or writes.
+type Order = (Job, Arc<Guarded<Segment>>);
+
 /// What the thread has.
 struct Workplace {
     store: Box<dyn ExternalStore>,
-    segment: Arc<Guarded<Segment>>,
-    jobs: Receiver<Job>,
+    jobs: Receiver<Order>,
     done: Sender<Done>,
     bell: Arc<Guarded<EventFd>>,
     is_over: Arc<AtomicBool>,
 }
 
 impl Worker {
-    /// Starts the thread for `store`, which reads and writes objects in `segment` and rings `bell` when something is done.
+    /// Starts the thread for `store`, which rings `bell` when something is done.
     ///
     /// # Errors
     /// [`Error::Io`] when there is no thread.
-    pub fn start(
-        store: Box<dyn ExternalStore>,
-        segment: Arc<Guarded<Segment>>,
-        bell: Arc<Guarded<EventFd>>,
-    ) -> Result<Self> {
+    pub fn start(store: Box<dyn ExternalStore>, bell: Arc<Guarded<EventFd>>) -> Result<Self> {
         let ((jobs, to_do), (finished, done)) = (channel(), channel());
         let is_over = Arc::new(AtomicBool::new(false));
         let (life, alive) = channel();
-        let place =
-            Workplace { store, segment, jobs: to_do, done: finished, bell: bell.clone(), is_over: is_over.clone() };
+        let place = Workplace { store, jobs: to_do, done: finished, bell: bell.clone(), is_over: is_over.clone() };
         spawn_without_signals("plasma-external", move || {
             place.work();
             drop(life);
@@ -73,9 +70,9 @@ impl Worker {
         &self.bell
     }
 
-    /// Queues a job.
-    pub fn give(&self, job: Job) {
-        if self.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
+    /// Queues a job about an object in this segment.
+    pub fn give(&self, job: Job, segment: Arc<Guarded<Segment>>) {
+        if self.jobs.as_ref().is_none_or(|jobs| jobs.send((job, segment)).is_err()) {
             log::error!("the thread of the external store is gone");
         }
     }
@@ -106,11 +103,11 @@ impl fmt::Debug for Worker {
 
 impl Workplace {
     fn work(mut self) {
-        while let Ok(job) = self.jobs.recv() {
+        while let Ok((job, segment)) = self.jobs.recv() {
             if self.is_over.load(Ordering::Relaxed) {
                 return;
             }
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.call(job)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.call(job, &segment)));
             let outcome = outcome.unwrap_or_else(|_| Err(Error::Unsupported("the external store panicked".into())));
             match (job.work, outcome) {
                 (Work::Delete, Ok(())) => {}
@@ -122,10 +119,10 @@ impl Workplace {
         }
     }
 
-    fn call(&mut self, job: Job) -> Result<()> {
+    fn call(&mut self, job: Job, segment: &Segment) -> Result<()> {
         match job.work {
-            Work::Put(location) => self.store.put(job.id, &Contents::new(&self.segment, location)),
-            Work::Get(location) => self.store.get(job.id, &Contents::new(&self.segment, location)),
+            Work::Put(location) => self.store.put(job.id, &Contents::new(segment, location)),
+            Work::Get(location) => self.store.get(job.id, &Contents::new(segment, location)),
             Work::Delete => self.store.delete(job.id),
         }
     }

@@ -29,13 +29,32 @@ pub(super) struct Offer {
     descriptor: Arc<Guarded<OwnedFd>>,
 }
 
+/// What wakes whom.
+#[derive(Clone, Debug)]
+pub(super) struct Bells {
+    /// The store, when the peer lets go of something.
+    kick: Arc<Guarded<EventFd>>,
+    /// The peer, when it has segments to let go of.
+    retire: Arc<Guarded<EventFd>>,
+}
+
+impl Bells {
+    fn new() -> Result<Self> {
+        let new = || {
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            Guarded::open(|| EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))).map(Arc::new)
+        };
+        Ok(Self { kick: new()?, retire: new()? })
+    }
+}
+
 /// How far a peer is with it.
 #[derive(Debug)]
 pub(super) enum Reader {
     /// It was given its files, and may not have mapped them.
-    Invited { pins: Guarded<OneWriter>, kick: Arc<Guarded<EventFd>> },
-    /// It reads. This wakes the store when the peer lets go of something.
-    Admitted { kick: Arc<Guarded<EventFd>> },
+    Invited { pins: Guarded<OneWriter>, bells: Bells },
+    /// It reads.
+    Admitted { bells: Bells },
 }
 
 impl Offer {
@@ -64,7 +83,7 @@ impl Server {
         self.send_with(asker, Reply::Index { outcome }, files.into_iter().flatten().flatten());
     }
 
-    fn invite(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 3]> {
+    fn invite(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 4]> {
         let connection = self.connections.get_mut(&peer).filter(|connection| connection.reader.is_none());
         let Some(connection) = connection else {
             return Err(Error::Protocol("it has asked for the index before".into()));
@@ -73,33 +92,30 @@ impl Server {
         let for_peer = Guarded::open(|| {
             pins.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's pins", error))
         })?;
-        let kick = Arc::new(Guarded::open(|| {
-            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))
-        })?);
-        connection.reader = Some(Reader::Invited { pins, kick: kick.clone() });
-        Ok([self.index.descriptor.clone(), Arc::new(for_peer), kick])
+        let bells = Bells::new()?;
+        connection.reader = Some(Reader::Invited { pins, bells: bells.clone() });
+        Ok([self.index.descriptor.clone(), Arc::new(for_peer), bells.kick, bells.retire])
     }
 
     fn admit(&mut self, peer: PeerId) -> Result<()> {
         let reader = self.connections.get_mut(&peer).and_then(|connection| connection.reader.take());
-        let Some(Reader::Invited { pins, kick }) = reader else {
+        let Some(Reader::Invited { pins, bells }) = reader else {
             return Err(Error::Protocol("it was not given the index".into()));
         };
         let pins = self.index.file.pins_of_peer(&pins)?;
         let event = EpollEvent::new(EpollFlags::EPOLLIN, peer | KICK);
-        self.epoll.0.add(kick.as_fd(), event).map_err(Error::from_errno("epoll_ctl"))?;
+        self.epoll.0.add(bells.kick.as_fd(), event).map_err(Error::from_errno("epoll_ctl"))?;
         self.engine.add_reader(peer, &pins)?;
         if let Some(connection) = self.connections.get_mut(&peer) {
-            connection.reader = Some(Reader::Admitted { kick });
+            connection.reader = Some(Reader::Admitted { bells });
         }
         Ok(())
     }
 
     /// What a peer that is gone woke the store with does so no more, although somebody may still have it.
     pub(super) fn forget_kick(&self, reader: Option<&Reader>) {
-        if let Some(Reader::Admitted { kick }) = reader
-            && let Err(errno) = self.epoll.0.delete(kick.as_fd())
+        if let Some(Reader::Admitted { bells }) = reader
+            && let Err(errno) = self.epoll.0.delete(bells.kick.as_fd())
         {
             log::error!("epoll_ctl for a peer's kick: {errno}");
         }
@@ -107,12 +123,32 @@ impl Server {
 
     /// A reader has let go of something that the store waits for.
     pub(super) fn kicked(&mut self, peer: PeerId) {
-        if let Some(Reader::Admitted { kick }) =
-            self.connections.get(&peer).and_then(|connection| connection.reader.as_ref())
-        {
+        if let Some(bells) = self.bells_of(peer) {
             // Another kick may come right away, and will be seen as well.
-            let _ = kick.read();
+            let _ = bells.kick.read();
         }
         self.engine.look_at_readers();
+    }
+
+    /// Tells a peer that it has segments to let go of.
+    pub(super) fn ring(&self, peer: PeerId) {
+        if let Some(bells) = self.bells_of(peer) {
+            // Fails only when it is ringing already.
+            let _ = bells.retire.write(1);
+        }
+    }
+
+    fn bells_of(&self, peer: PeerId) -> Option<&Bells> {
+        match self.connections.get(&peer)?.reader.as_ref()? {
+            Reader::Admitted { bells } => Some(bells),
+            Reader::Invited { .. } => None,
+        }
+    }
+
+    /// Sends the descriptor of a segment.
+    pub(super) fn lend(&mut self, asker: Asker, segment: i32, writable: bool) {
+        let lent = self.engine.pages().descriptor(segment, writable);
+        let outcome = lent.as_ref().map(|(len, _)| *len).map_err(ToString::to_string);
+        self.send_with(asker, Reply::Segment { outcome }, lent.ok().map(|(_, descriptor)| descriptor));
     }
 }

@@ -13,7 +13,7 @@ fn an_object_lies_at_a_multiple_of_64_with_its_metadata_behind() {
     assert_eq!(lab.used(), 115);
 }
 
-const SEGMENT: i32 = crate::store::objects::SEGMENT_KEY;
+const SEGMENT: i32 = crate::store::space::SHARED_SEGMENT;
 
 #[test]
 fn an_id_is_taken_from_create_on() {

@@ -1,4 +1,4 @@
-//! Threads of a store.
+//! Threads of ours in a process that belongs to others.
 #![forbid(unsafe_code)]
 
 use std::thread::{Builder, JoinHandle};

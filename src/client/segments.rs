@@ -1,0 +1,157 @@
+//! Segments of the store: asked for when an object lies in one that is not mapped yet, and let go of when the store says that
+//! nothing lies there any more.
+//!
+//! Memory of such a segment is free when the last process has unmapped it, and a process that does nothing must not keep it. So
+//! a thread of ours sleeps until the store rings; it is started with the first segment, has all signals blocked, and ends
+//! with the connection. A forked child has no such thread: what it inherited it keeps.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::{self, JoinHandle};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{read, write};
+
+use crate::client::connection::{Connection, Patience};
+use crate::client::mappings::Access;
+use crate::client::{lock, unexpected};
+use crate::error::{Error, Result};
+use crate::protocol::{Reply, Request};
+use crate::shm::mapping::Mapping;
+use crate::transport::threads::spawn_without_signals;
+
+/// What the store rings when there are segments to let go of, and the thread that hears it.
+#[derive(Debug, Default)]
+pub struct Retiring {
+    bell: OnceLock<Arc<OwnedFd>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Connection {
+    /// The whole segment, mapped so. Who writes it can read it too.
+    ///
+    /// # Errors
+    /// What mapping it says, or [`Error::Protocol`] when the store does not give it; for reading, as for a get that does not wait.
+    pub fn segment(self: &Arc<Self>, key: i32, access: Access) -> Result<Arc<Mapping>> {
+        if let Some(mapping) = self.mappings().get(key, access) {
+            return Ok(mapping);
+        }
+        let mapped = self.map(key, access);
+        self.listen();
+        // Where it is not given, another thread may have been first, and have sealed something there: then nobody else may.
+        match (self.mappings().get(key, access), mapped) {
+            (Some(mapping), _) => Ok(mapping),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(Error::Protocol(format!("segment {key} was taken back while an object was there"))),
+        }
+    }
+
+    fn map(&self, key: i32, access: Access) -> Result<()> {
+        let (descriptor, len) = self.pull(key, access)?;
+        if access == Access::Write {
+            self.mappings().keep(key, Access::Write, Mapping::read_write(&descriptor, len)?);
+        }
+        self.mappings().keep(key, Access::Read, Mapping::read_only(&descriptor, len)?);
+        Ok(())
+    }
+
+    /// A copy-on-write mapping of `len` bytes from `offset` of a segment.
+    ///
+    /// # Errors
+    /// As for [`Connection::segment`].
+    pub fn private(self: &Arc<Self>, key: i32, offset: u64, len: u64) -> Result<Mapping> {
+        let (descriptor, segment_len) = self.pull(key, Access::Read)?;
+        if offset.checked_add(len).is_none_or(|end| end > segment_len) {
+            let text = format!("{len} bytes at {offset} lie outside a segment of {segment_len}");
+            return Err(Error::Protocol(text));
+        }
+        Mapping::private(&descriptor, offset, len)
+    }
+
+    fn pull(&self, segment: i32, access: Access) -> Result<(OwnedFd, u64)> {
+        let pulled = match self.ask_for_segment(segment, access)? {
+            Err(_) => {
+                // It may want others back first.
+                self.return_retired()?;
+                self.ask_for_segment(segment, access)?
+            }
+            pulled => pulled,
+        };
+        pulled.map_err(|why| Error::Protocol(format!("the store does not give segment {segment}: {why}")))
+    }
+
+    /// Descriptor and length, or why the store does not give it.
+    fn ask_for_segment(&self, segment: i32, access: Access) -> Result<Result<(OwnedFd, u64), String>> {
+        let request = Request::Segment { segment, writable: access == Access::Write };
+        let patience = if access == Access::Write { Patience::Unlimited } else { Patience::of_get(0) };
+        let (reply, descriptors) = self.call_with_descriptors(&request, patience)?;
+        match (reply, descriptors.into_iter().next()) {
+            (Reply::Segment { outcome: Ok(len) }, Some(descriptor)) => Ok(Ok((descriptor, len))),
+            (Reply::Segment { outcome: Err(why) }, _) => Ok(Err(why)),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets go of all segments that the store wants back.
+    fn return_retired(&self) -> Result<()> {
+        let mut returned = Vec::new();
+        loop {
+            match self.call(&Request::Retired { returned }, Patience::Unlimited)? {
+                Reply::Retired { segments } if segments.is_empty() => return Ok(()),
+                Reply::Retired { segments } => {
+                    segments.iter().for_each(|segment| self.mappings().forget(*segment));
+                    returned = segments;
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// From now on the store can ask for segments back, by this descriptor.
+    pub(super) fn set_retire_bell(&self, bell: OwnedFd) {
+        // There is none yet, since only whoever made the connection sets it.
+        let _ = self.retiring().bell.set(Arc::new(bell));
+    }
+
+    /// Starts the thread that lets go of segments, if it does not run yet.
+    fn listen(self: &Arc<Self>) {
+        let Some(bell) = self.retiring().bell.get() else { return };
+        let mut thread = lock(&self.retiring().thread);
+        if thread.is_none() {
+            let (connection, bell) = (Arc::downgrade(self), bell.clone());
+            match spawn_without_signals("plasma-unmap", move || answer(&connection, &bell)) {
+                Ok(started) => *thread = Some(started),
+                Err(error) => log::warn!("segments stay mapped that the store does not need any more: {error}"),
+            }
+        }
+    }
+}
+
+/// Lets go of segments whenever the bell rings, until the connection is gone.
+fn answer(connection: &Weak<Connection>, bell: &OwnedFd) {
+    loop {
+        // An error would come again and again; the next look at the connection tells whether to go on.
+        let _ = poll(&mut [PollFd::new(bell.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        let _ = read(bell, &mut [0; 8]);
+        let returned = connection.upgrade().map(|connection| connection.return_retired());
+        if !matches!(returned, Some(Ok(()))) {
+            return;
+        }
+    }
+}
+
+impl Retiring {
+    /// Ends the thread. The connection is gone by now, so nothing else does. Not for a forked child, where there is none.
+    pub fn end(&self) {
+        let Some(thread) = lock(&self.thread).take() else { return };
+        if let Some(bell) = self.bell.get() {
+            // Fails only when it is ringing already.
+            let _ = write(bell, &1_u64.to_le_bytes());
+        }
+        // The thread itself may be the last one to have had the connection.
+        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            log::error!("the thread that unmaps segments has panicked");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Segments that one producer writes and everybody else may only read, and which of them who has mapped.
+//!
+//! The kernel keeps such a segment from all other writers, the store included, so no page of one can be given back while the
+//! segment lives: its free room waits for the same producer. A segment where nothing lies is *retired* when its producer is
+//! gone, or when memory is short: the store lets go of it, and those who mapped it are told to. Its memory is free when the last
+//! of them has. Who does not let go gets no further segments from some point on.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+use crate::store::peers::PeerId;
+use crate::store::space::{Place, Region, SHARED_SEGMENT};
+
+/// Length of a producer's first segment, in bytes; every next one is twice as long.
+const FIRST_LENGTH: u64 = 2 << 20;
+/// How long they become.
+const MOST_LENGTH: u64 = 64 << 20;
+
+/// Who writes a leased segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Producer {
+    /// A client.
+    Peer(PeerId),
+    /// The store itself: for objects whose bytes came with the request.
+    Store,
+}
+
+/// One segment.
+#[derive(Debug)]
+struct Lease {
+    region: Region,
+    /// `None` when it is gone: nothing new is put here.
+    producer: Option<Producer>,
+    /// Nobody else can map it for writing any more.
+    is_readable: bool,
+    /// Peers that were given its descriptor.
+    lent_to: BTreeSet<PeerId>,
+}
+
+impl Lease {
+    fn is_empty(&self) -> bool {
+        self.region.arena.is_empty()
+    }
+}
+
+/// A segment that is no more than somebody's mapping.
+#[derive(Debug)]
+struct Retired {
+    bytes: u64,
+    lent_to: BTreeSet<PeerId>,
+}
+
+/// What one producer has.
+#[derive(Debug)]
+struct Own {
+    next_length: u64,
+    segments: Vec<i32>,
+}
+
+/// All segments but the shared one.
+#[derive(Debug)]
+pub struct Leases {
+    leases: BTreeMap<i32, Lease>,
+    retired: BTreeMap<i32, Retired>,
+    producers: HashMap<Producer, Own>,
+    /// Peers that have not been told of a segment they are to let go of.
+    to_tell: BTreeSet<PeerId>,
+    next_key: i32,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        let (leases, retired) = (BTreeMap::new(), BTreeMap::new());
+        let next_key = SHARED_SEGMENT + 1;
+        Self { leases, retired, producers: HashMap::new(), to_tell: BTreeSet::new(), next_key }
+    }
+}
+
+impl Leases {
+    /// Room in one of a producer's segments, in the oldest where there is some.
+    pub(super) fn allocate(&mut self, producer: Producer, size: u64) -> Option<Place> {
+        self.producers.get(&producer)?.segments.iter().find_map(|segment| {
+            let extent = self.leases.get_mut(segment)?.region.arena.allocate(size)?;
+            Some(Place { segment: *segment, extent })
+        })
+    }
+
+    /// Key and length of the next segment for a producer with an object of `size` bytes. `None` when all keys are used up.
+    pub(super) fn next(&mut self, producer: Producer, size: u64) -> Option<(i32, u64)> {
+        let segment = self.next_key;
+        self.next_key = segment.checked_add(1)?;
+        let own = self.producers.get(&producer).map_or(FIRST_LENGTH, |own| own.next_length);
+        Some((segment, size.checked_next_multiple_of(FIRST_LENGTH)?.max(own)))
+    }
+
+    pub(super) fn add(&mut self, segment: i32, producer: Producer, region: Region) {
+        // Nobody but the store ever had a descriptor with which its own could be written.
+        let is_readable = producer == Producer::Store;
+        let lease = Lease { region, producer: Some(producer), is_readable, lent_to: BTreeSet::new() };
+        self.leases.insert(segment, lease);
+        let none = Own { next_length: FIRST_LENGTH, segments: Vec::new() };
+        let own = self.producers.entry(producer).or_insert(none);
+        own.next_length = (own.next_length * 2).min(MOST_LENGTH);
+        own.segments.push(segment);
+    }
+
+    pub(super) fn region(&self, segment: i32) -> Option<&Region> {
+        self.leases.get(&segment).map(|lease| &lease.region)
+    }
+
+    pub(super) fn region_mut(&mut self, segment: i32) -> Option<&mut Region> {
+        self.leases.get_mut(&segment).map(|lease| &mut lease.region)
+    }
+
+    /// Bytes of memory behind segments that are in use.
+    pub fn backed(&self) -> u64 {
+        self.leases.values().map(|lease| lease.region.backing.bytes()).sum()
+    }
+
+    /// Segments that are in use.
+    pub fn count(&self) -> u64 {
+        self.leases.len() as u64
+    }
+
+    /// Bytes of segments that only somebody's mapping keeps.
+    pub fn retired_bytes(&self) -> u64 {
+        self.retired.values().map(|retired| retired.bytes).sum()
+    }
+
+    /// What has memory in a segment that nobody but its producer may read yet; `None` for all others.
+    pub(super) fn not_readable(&self, segment: i32) -> Option<Vec<Range<u64>>> {
+        let lease = self.leases.get(&segment).filter(|lease| !lease.is_readable)?;
+        Some(lease.region.backing.within(0..u64::MAX))
+    }
+
+    pub(super) fn set_readable(&mut self, segment: i32) {
+        self.leases.get_mut(&segment).into_iter().for_each(|lease| lease.is_readable = true);
+    }
+
+    /// Whether nobody has a use for a segment any more.
+    pub(super) fn is_left(&self, segment: i32) -> bool {
+        self.leases.get(&segment).is_some_and(|lease| lease.producer.is_none() && lease.is_empty())
+    }
+
+    /// Segments where nothing lies, with the bytes of memory behind them; those with most first.
+    pub(super) fn empty(&self) -> Vec<(i32, u64)> {
+        let empty = self.leases.iter().filter(|(_, lease)| lease.is_empty());
+        let mut empty: Vec<_> = empty.map(|(segment, lease)| (*segment, lease.region.backing.bytes())).collect();
+        empty.sort_by_key(|(_, backed)| std::cmp::Reverse(*backed));
+        empty
+    }
+
+    /// A peer is gone. Returns the segments that it wrote.
+    pub(super) fn end(&mut self, peer: PeerId) -> Vec<i32> {
+        let ended = self.producers.remove(&Producer::Peer(peer)).map(|own| own.segments).unwrap_or_default();
+        self.to_tell.remove(&peer);
+        self.retired.retain(|_, retired| {
+            retired.lent_to.remove(&peer);
+            !retired.lent_to.is_empty()
+        });
+        for lease in self.leases.values_mut() {
+            lease.lent_to.remove(&peer);
+            lease.producer = lease.producer.filter(|producer| *producer != Producer::Peer(peer));
+        }
+        ended
+    }
+
+    pub(super) fn retire(&mut self, segment: i32) {
+        let Some(lease) = self.leases.remove(&segment) else { return };
+        if let Some(own) = lease.producer.and_then(|producer| self.producers.get_mut(&producer)) {
+            own.segments.retain(|own| *own != segment);
+        }
+        if lease.lent_to.is_empty() {
+            return;
+        }
+        self.to_tell.extend(&lease.lent_to);
+        self.retired.insert(segment, Retired { bytes: lease.region.backing.bytes(), lent_to: lease.lent_to });
+    }
+
+    /// Whom to tell that there are segments to let go of.
+    pub fn take_to_tell(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.to_tell)
+    }
+
+    /// The segments that a peer is to let go of.
+    pub fn retired_for(&self, peer: PeerId) -> Vec<i32> {
+        let lent = self.retired.iter().filter(|(_, retired)| retired.lent_to.contains(&peer));
+        lent.map(|(segment, _)| *segment).collect()
+    }
+
+    /// A peer has let go of a segment. What it was not lent, or is not retired, it says nothing about.
+    pub fn returned(&mut self, peer: PeerId, segment: i32) {
+        let Some(retired) = self.retired.get_mut(&segment) else { return };
+        retired.lent_to.remove(&peer);
+        if retired.lent_to.is_empty() {
+            self.retired.remove(&segment);
+        }
+    }
+
+    /// Lends a segment to a peer, to be written or read.
+    ///
+    /// # Errors
+    /// A sentence that says why not. `most` is how many bytes of retired segments one peer may keep.
+    pub fn lend(&mut self, peer: PeerId, segment: i32, writable: bool, most: u64) -> Result<(), String> {
+        if segment == SHARED_SEGMENT {
+            return Ok(());
+        }
+        let kept = self.retired.values().filter(|retired| retired.lent_to.contains(&peer));
+        let kept = kept.map(|retired| retired.bytes).sum::<u64>();
+        if kept > most {
+            return Err(format!("{kept} bytes of retired segments are still mapped; {most} may be"));
+        }
+        let lease = self.leases.get_mut(&segment).ok_or_else(|| format!("there is no segment {segment}"))?;
+        let is_own = lease.producer == Some(Producer::Peer(peer));
+        match (writable, lease.is_readable) {
+            (true, false) if is_own => {}
+            (true, _) => return Err(format!("segment {segment} is not to be written by this client, or not any more")),
+            (false, false) => return Err(format!("nothing is sealed in segment {segment}")),
+            (false, true) => {}
+        }
+        lease.lent_to.insert(peer);
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The files of all segments: the shared one, and one for each lease.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::shm::mapping::Mapping;
+use crate::shm::one_writer::OneWriter;
+use crate::shm::segment::Segment;
+use crate::store::leases::Producer;
+use crate::store::options::StoreOptions;
+use crate::store::space::{Pages, SHARED_SEGMENT, fixed_segment_length, segment_length};
+use crate::transport::fork_guard::Guarded;
+use crate::transport::stream::SharedDescriptor;
+
+/// Bytes that are copied at once.
+const COPY_SIZE: u64 = 1 << 20;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Segments {
+    shared: Arc<Guarded<Segment>>,
+    /// The same file for those who only read it.
+    shared_for_readers: Arc<Guarded<OwnedFd>>,
+    leases: HashMap<i32, Lease>,
+    /// A file in a directory can have no seal, and pages that are all there from the start are for the shared segment.
+    can_lease: bool,
+    buffer: Vec<u8>,
+}
+
+/// The file of one lease.
+#[derive(Debug)]
+struct Lease {
+    /// Until its producer is gone.
+    file: Option<Arc<Guarded<OneWriter>>>,
+    for_readers: Arc<Guarded<Segment>>,
+    /// Where the store itself writes.
+    own: Option<Mapping>,
+}
+
+impl Segments {
+    /// The shared segment of a store, and no lease.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a capacity that cannot be or a directory that cannot hold its file, else [`Error::Io`].
+    pub fn new(options: &StoreOptions) -> Result<Self> {
+        let shared = Arc::new(shared_segment(options)?);
+        let shared_for_readers = Arc::new(Guarded::open(|| shared.open_for_reading())?);
+        let can_lease = !options.huge_pages && options.directory.is_none();
+        Ok(Self { shared, shared_for_readers, leases: HashMap::new(), can_lease, buffer: Vec::new() })
+    }
+
+    /// The segment that old clients map.
+    pub fn shared(&self) -> &Arc<Guarded<Segment>> {
+        &self.shared
+    }
+
+    /// A segment, for reading by the store.
+    pub fn segment(&self, key: i32) -> Option<Arc<Guarded<Segment>>> {
+        if key == SHARED_SEGMENT { Some(self.shared.clone()) } else { Some(self.leases.get(&key)?.for_readers.clone()) }
+    }
+
+    /// Length and descriptor of a segment, for a peer that may have it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when there is no such segment, or none any more that is written.
+    pub fn descriptor(&self, key: i32, writable: bool) -> Result<(u64, SharedDescriptor)> {
+        if key == SHARED_SEGMENT {
+            let descriptor: SharedDescriptor = match writable {
+                true => self.shared.clone(),
+                false => self.shared_for_readers.clone(),
+            };
+            return Ok((self.shared.len(), descriptor));
+        }
+        let missing = || Error::InvalidArgument(format!("there is no segment {key}"));
+        let lease = self.leases.get(&key).ok_or_else(missing)?;
+        let descriptor: SharedDescriptor = match writable {
+            true => lease.file.clone().ok_or_else(missing)?,
+            false => lease.for_readers.clone(),
+        };
+        Ok((lease.for_readers.len(), descriptor))
+    }
+
+    fn file(&self, key: i32) -> Result<&OneWriter> {
+        let file = self.leases.get(&key).and_then(|lease| lease.file.as_ref());
+        file.map(|file| &***file).ok_or_else(|| Error::InvalidArgument(format!("nobody writes segment {key}")))
+    }
+}
+
+impl Pages for Segments {
+    fn allocate(&mut self, segment: i32, range: Range<u64>) -> Result<()> {
+        match segment {
+            SHARED_SEGMENT => self.shared.allocate(range),
+            _ => self.file(segment)?.allocate(range),
+        }
+    }
+
+    fn punch(&mut self, range: Range<u64>) -> Result<()> {
+        self.shared.punch(range)
+    }
+
+    fn write(&mut self, segment: i32, offset: u64, bytes: &[u8]) -> Result<()> {
+        if segment == SHARED_SEGMENT {
+            return self.shared.write_at(offset, bytes);
+        }
+        let own = self.leases.get(&segment).and_then(|lease| lease.own.as_ref());
+        let own = own.ok_or_else(|| Error::InvalidArgument(format!("the store does not write segment {segment}")))?;
+        own.write(offset, bytes)
+    }
+
+    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()> {
+        let source = self.segment(segment);
+        let source = source.ok_or_else(|| Error::InvalidArgument(format!("there is no segment {segment}")))?;
+        self.buffer.resize(COPY_SIZE as usize, 0);
+        let mut done = 0;
+        while let Some(left) = (from.end - from.start).checked_sub(done).filter(|left| *left > 0) {
+            let piece = self.buffer.get_mut(..left.min(COPY_SIZE) as usize).unwrap_or_default();
+            source.read_at(from.start + done, piece)?;
+            self.shared.write_at(to + done, piece)?;
+            done += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn fixed_length(&self) -> Option<u64> {
+        self.shared.fixed_length()
+    }
+
+    fn can_lease(&self) -> bool {
+        self.can_lease
+    }
+
+    fn lease(&mut self, segment: i32, len: u64, producer: Producer) -> Result<()> {
+        let file = Guarded::open(|| OneWriter::create_sparse("plasma_lease", len))?;
+        let for_readers = Arc::new(Guarded::open(|| file.for_readers())?);
+        let own = match producer {
+            Producer::Peer(_) => None,
+            Producer::Store => {
+                let own = Mapping::read_write(file.as_fd(), file.len())?;
+                file.end_chances(&[])?;
+                Some(own)
+            }
+        };
+        self.leases.insert(segment, Lease { file: Some(Arc::new(file)), for_readers, own });
+        Ok(())
+    }
+
+    fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()> {
+        self.file(segment)?.end_chances(backed)
+    }
+
+    fn end_lease(&mut self, segment: i32) {
+        if let Some(file) = self.leases.get_mut(&segment).and_then(|lease| lease.file.take()) {
+            file.end_writing();
+        }
+    }
+
+    fn drop_lease(&mut self, segment: i32) {
+        self.leases.remove(&segment);
+    }
+}
+
+fn shared_segment(options: &StoreOptions) -> Result<Guarded<Segment>> {
+    let directory = options.directory.as_deref();
+    if options.huge_pages {
+        let length = fixed_segment_length(options.capacity)?;
+        let segment = Guarded::open(|| Segment::create_huge("plasma_store", directory, length))?;
+        segment.allocate_huge()?;
+        return Ok(segment);
+    }
+    let length = segment_length(options.capacity)?;
+    Guarded::open(|| match directory {
+        Some(directory) => Segment::create_in(directory, length),
+        None => Segment::create("plasma_store", length),
+    })
+}
