@@ -365,6 +365,18 @@ typedef struct plasma_store_stats {
      * Creates that wait for room.
      */
     uint64_t waiting_creates;
+    /**
+     * Segments that one client writes, or wrote, or the store.
+     */
+    uint64_t segments;
+    /**
+     * Bytes of segments that the store has let go of and a client has not.
+     */
+    uint64_t retired_bytes;
+    /**
+     * Of the bytes used, those of copies for clients of the old protocol.
+     */
+    uint64_t copied_bytes;
 } plasma_store_stats;
 
 /**

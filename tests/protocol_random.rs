@@ -216,6 +216,9 @@ impl Random {
             evicted_bytes: self.number(),
             pinned_bytes: self.number(),
             waiting_creates: self.number(),
+            segments: self.number(),
+            retired_bytes: self.number(),
+            copied_bytes: self.number(),
         }
     }
 

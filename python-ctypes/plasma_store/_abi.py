@@ -177,6 +177,9 @@ class plasma_store_stats(Structure):
         ("evicted_bytes", c_uint64),
         ("pinned_bytes", c_uint64),
         ("waiting_creates", c_uint64),
+        ("segments", c_uint64),
+        ("retired_bytes", c_uint64),
+        ("copied_bytes", c_uint64),
     ]
 
 

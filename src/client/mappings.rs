@@ -30,10 +30,10 @@ impl Mappings {
         self.of(access).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 
-    /// Keeps a mapping that was just made, unless another thread has made one as well. Returns the one that is kept.
-    pub fn keep(&self, key: i32, access: Access, mapping: Mapping) -> Arc<Mapping> {
+    /// Keeps a mapping that was just made, unless another thread has made one as well.
+    pub fn keep(&self, key: i32, access: Access, mapping: Mapping) {
         let mut mappings = self.of(access).write().unwrap_or_else(PoisonError::into_inner);
-        mappings.entry(key).or_insert_with(|| Arc::new(mapping)).clone()
+        mappings.entry(key).or_insert_with(|| Arc::new(mapping));
     }
 
     /// Lets go of a segment; buffers that lie there keep it mapped.

@@ -29,7 +29,7 @@ pub struct Retiring {
 }
 
 impl Connection {
-    /// The whole segment, mapped so.
+    /// The whole segment, mapped so. Who writes it can read it too.
     ///
     /// # Errors
     /// What mapping it says, or [`Error::Protocol`] when the store does not give it; for reading, as for a get that does not wait.
@@ -37,18 +37,23 @@ impl Connection {
         if let Some(mapping) = self.mappings().get(key, access) {
             return Ok(mapping);
         }
-        let pulled = self.pull(key, access).and_then(|(descriptor, len)| match access {
-            Access::Read => Mapping::read_only(&descriptor, len),
-            Access::Write => Mapping::read_write(&descriptor, len),
-        });
-        match pulled {
-            Ok(mapping) => {
-                self.listen();
-                Ok(self.mappings().keep(key, access, mapping))
-            }
-            // Another thread was first, and has sealed something there: then nobody else may.
-            Err(error) => self.mappings().get(key, access).ok_or(error),
+        let mapped = self.map(key, access);
+        self.listen();
+        // Where it is not given, another thread may have been first, and have sealed something there: then nobody else may.
+        match (self.mappings().get(key, access), mapped) {
+            (Some(mapping), _) => Ok(mapping),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(Error::Protocol(format!("segment {key} was taken back while an object was there"))),
         }
+    }
+
+    fn map(&self, key: i32, access: Access) -> Result<()> {
+        let (descriptor, len) = self.pull(key, access)?;
+        if access == Access::Write {
+            self.mappings().keep(key, Access::Write, Mapping::read_write(&descriptor, len)?);
+        }
+        self.mappings().keep(key, Access::Read, Mapping::read_only(&descriptor, len)?);
+        Ok(())
     }
 
     /// A copy-on-write mapping of `len` bytes from `offset` of a segment.

@@ -49,6 +49,12 @@ pub struct plasma_store_stats {
     pub pinned_bytes: u64,
     /// Creates that wait for room.
     pub waiting_creates: u64,
+    /// Segments that one client writes, or wrote, or the store.
+    pub segments: u64,
+    /// Bytes of segments that the store has let go of and a client has not.
+    pub retired_bytes: u64,
+    /// Of the bytes used, those of copies for clients of the old protocol.
+    pub copied_bytes: u64,
 }
 
 // SAFETY: `repr(C)`, begins with its size, integers only.
@@ -90,5 +96,8 @@ fn stats_of(stats: &Stats) -> plasma_store_stats {
         evicted_bytes: stats.evicted_bytes,
         pinned_bytes: stats.pinned_bytes,
         waiting_creates: stats.waiting_creates,
+        segments: stats.segments,
+        retired_bytes: stats.retired_bytes,
+        copied_bytes: stats.copied_bytes,
     }
 }

@@ -6142,6 +6142,9 @@ impl<'a> NativeStatsReply<'a> {
   pub const VT_EVICTED_BYTES: ::flatbuffers::VOffsetT = 36;
   pub const VT_PINNED_BYTES: ::flatbuffers::VOffsetT = 38;
   pub const VT_WAITING_CREATES: ::flatbuffers::VOffsetT = 40;
+  pub const VT_SEGMENTS: ::flatbuffers::VOffsetT = 42;
+  pub const VT_RETIRED_BYTES: ::flatbuffers::VOffsetT = 44;
+  pub const VT_COPIED_BYTES: ::flatbuffers::VOffsetT = 46;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6153,6 +6156,9 @@ impl<'a> NativeStatsReply<'a> {
     args: &'args NativeStatsReplyArgs
   ) -> ::flatbuffers::WIPOffset<NativeStatsReply<'bldr>> {
     let mut builder = NativeStatsReplyBuilder::new(_fbb);
+    builder.add_copied_bytes(args.copied_bytes);
+    builder.add_retired_bytes(args.retired_bytes);
+    builder.add_segments(args.segments);
     builder.add_waiting_creates(args.waiting_creates);
     builder.add_pinned_bytes(args.pinned_bytes);
     builder.add_evicted_bytes(args.evicted_bytes);
@@ -6309,6 +6315,27 @@ impl<'a> NativeStatsReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(NativeStatsReply::VT_WAITING_CREATES, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn segments(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_SEGMENTS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn retired_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_RETIRED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn copied_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_COPIED_BYTES, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for NativeStatsReply<'_> {
@@ -6336,6 +6363,9 @@ impl ::flatbuffers::Verifiable for NativeStatsReply<'_> {
      .visit_field::<u64>("evicted_bytes", Self::VT_EVICTED_BYTES, false)?
      .visit_field::<u64>("pinned_bytes", Self::VT_PINNED_BYTES, false)?
      .visit_field::<u64>("waiting_creates", Self::VT_WAITING_CREATES, false)?
+     .visit_field::<u64>("segments", Self::VT_SEGMENTS, false)?
+     .visit_field::<u64>("retired_bytes", Self::VT_RETIRED_BYTES, false)?
+     .visit_field::<u64>("copied_bytes", Self::VT_COPIED_BYTES, false)?
      .finish();
     Ok(())
   }
@@ -6360,6 +6390,9 @@ pub struct NativeStatsReplyArgs {
     pub evicted_bytes: u64,
     pub pinned_bytes: u64,
     pub waiting_creates: u64,
+    pub segments: u64,
+    pub retired_bytes: u64,
+    pub copied_bytes: u64,
 }
 impl<'a> Default for NativeStatsReplyArgs {
   #[inline]
@@ -6384,6 +6417,9 @@ impl<'a> Default for NativeStatsReplyArgs {
       evicted_bytes: 0,
       pinned_bytes: 0,
       waiting_creates: 0,
+      segments: 0,
+      retired_bytes: 0,
+      copied_bytes: 0,
     }
   }
 }
@@ -6470,6 +6506,18 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeStatsReplyBuilder<'a, '
     self.fbb_.push_slot::<u64>(NativeStatsReply::VT_WAITING_CREATES, waiting_creates, 0);
   }
   #[inline]
+  pub fn add_segments(&mut self, segments: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_SEGMENTS, segments, 0);
+  }
+  #[inline]
+  pub fn add_retired_bytes(&mut self, retired_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_RETIRED_BYTES, retired_bytes, 0);
+  }
+  #[inline]
+  pub fn add_copied_bytes(&mut self, copied_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_COPIED_BYTES, copied_bytes, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeStatsReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     NativeStatsReplyBuilder {
@@ -6506,6 +6554,9 @@ impl ::core::fmt::Debug for NativeStatsReply<'_> {
       ds.field("evicted_bytes", &self.evicted_bytes());
       ds.field("pinned_bytes", &self.pinned_bytes());
       ds.field("waiting_creates", &self.waiting_creates());
+      ds.field("segments", &self.segments());
+      ds.field("retired_bytes", &self.retired_bytes());
+      ds.field("copied_bytes", &self.copied_bytes());
       ds.finish()
   }
 }

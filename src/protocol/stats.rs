@@ -65,4 +65,10 @@ figures! {
     pinned_bytes,
     /// Creates that wait for room.
     waiting_creates,
+    /// Segments that one client writes, or wrote, or the store.
+    segments,
+    /// Bytes of segments that the store has let go of and a client has not.
+    retired_bytes,
+    /// Of the bytes used, those of copies for clients of the old protocol.
+    copied_bytes,
 }

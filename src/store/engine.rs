@@ -4,6 +4,7 @@
 //! ones are told apart only where the old protocol promises something that costs the others: see [`Peer::native`].
 #![forbid(unsafe_code)]
 
+mod compaction;
 mod copies;
 mod creation;
 mod external;
@@ -26,6 +27,7 @@ use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SE
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::shm::pins::store::SharedIndex;
+use crate::store::engine::compaction::Compaction;
 use crate::store::engine::creation::{Growing, Sizes};
 use crate::store::engine::external::External;
 pub use crate::store::engine::external::{Job, Work};
@@ -117,6 +119,9 @@ pub struct Engine<P> {
     peers: HashMap<PeerId, Peer>,
     waiters: Waiters,
     growing: VecDeque<Growing>,
+    /// A segment that is being emptied.
+    compaction: Option<Compaction>,
+    compaction_has_failed: bool,
     /// Objects with copies, those that were made first before the others.
     copied: VecDeque<ObjectId>,
     /// Objects that old clients wait for, and for which there is no room where those could map it.
@@ -152,6 +157,8 @@ impl<P: Pages> Engine<P> {
             peers: HashMap::new(),
             waiters: Waiters::default(),
             growing: VecDeque::new(),
+            compaction: None,
+            compaction_has_failed: false,
             copied: VecDeque::new(),
             uncopied: VecDeque::new(),
             queue: Queue::default(),
@@ -231,7 +238,9 @@ impl<P: Pages> Engine<P> {
 
     /// Whether [`Engine::work`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.growing.is_empty() || self.queue_may_move && !(self.queue.is_empty() && self.uncopied.is_empty())
+        !self.growing.is_empty()
+            || self.compaction.is_some()
+            || self.queue_may_move && !(self.queue.is_empty() && self.uncopied.is_empty())
     }
 
     /// Does one slice of long work, so that large creates delay nobody else for long, and serves one create that waits.
@@ -239,6 +248,7 @@ impl<P: Pages> Engine<P> {
         if let Some(growing) = self.growing.pop_front() {
             self.grow(growing);
         }
+        self.compact_on();
         self.serve_those_who_wait(now);
     }
 
@@ -518,6 +528,7 @@ impl<P: Pages> Engine<P> {
 
     /// What nobody holds goes if it is to go, else it may be evicted.
     fn unheld(&mut self, id: ObjectId) {
+        self.compaction_has_failed = false;
         let Some(object) = self.objects.get(&id).filter(|object| object.holders == 0) else { return };
         match object.doomed {
             true => drop(self.drop_unread(id)),
@@ -540,6 +551,7 @@ impl<P: Pages> Engine<P> {
         self.disown(id);
         self.forget_time(id);
         self.drop_copy(id);
+        self.compaction_has_failed = false;
         let Some(object) = self.objects.remove(&id) else { return };
         match object.residence {
             Residence::Leaving(job) => self.orphan(job, object.place),

@@ -111,17 +111,19 @@ impl Pages for Segments {
         own.write(offset, bytes)
     }
 
-    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()> {
-        let source = self.segment(segment);
-        let source = source.ok_or_else(|| Error::InvalidArgument(format!("there is no segment {segment}")))?;
-        self.buffer.resize(COPY_SIZE as usize, 0);
+    fn copy(&mut self, from: i32, bytes: Range<u64>, to: i32, offset: u64) -> Result<()> {
+        let source = self.segment(from);
+        let source = source.ok_or_else(|| Error::InvalidArgument(format!("there is no segment {from}")))?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(COPY_SIZE as usize, 0);
         let mut done = 0;
-        while let Some(left) = (from.end - from.start).checked_sub(done).filter(|left| *left > 0) {
-            let piece = self.buffer.get_mut(..left.min(COPY_SIZE) as usize).unwrap_or_default();
-            source.read_at(from.start + done, piece)?;
-            self.shared.write_at(to + done, piece)?;
+        while let Some(left) = (bytes.end - bytes.start).checked_sub(done).filter(|left| *left > 0) {
+            let piece = buffer.get_mut(..left.min(COPY_SIZE) as usize).unwrap_or_default();
+            source.read_at(bytes.start + done, piece)?;
+            self.write(to, offset + done, piece)?;
             done += piece.len() as u64;
         }
+        self.buffer = buffer;
         Ok(())
     }
 

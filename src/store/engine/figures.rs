@@ -66,6 +66,9 @@ impl<P: Pages> Engine<P> {
             evicted_bytes,
             pinned_bytes: self.pinned_bytes,
             waiting_creates: self.queue.len() as u64,
+            segments: self.space.leases().count(),
+            retired_bytes: self.space.leases().retired_bytes(),
+            copied_bytes: self.objects.values().map(Object::copy_size).sum(),
         }
     }
 

@@ -42,8 +42,8 @@ struct Ledger {
     /// Whether producers have segments of their own: their keys, and how much memory each has.
     can_lease: bool,
     leases: BTreeMap<i32, u64>,
-    /// What was copied: from which segment and bytes, and to where in the shared one.
-    copied: Vec<(i32, Range<u64>, u64)>,
+    /// What was copied: from which segment and bytes, and to where.
+    copied: Vec<(i32, Range<u64>, i32, u64)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,8 +72,8 @@ impl Pages for FakePages {
         Ok(())
     }
 
-    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()> {
-        self.0.borrow_mut().copied.push((segment, from, to));
+    fn copy(&mut self, from: i32, bytes: Range<u64>, to: i32, offset: u64) -> Result<()> {
+        self.0.borrow_mut().copied.push((from, bytes, to, offset));
         Ok(())
     }
 
