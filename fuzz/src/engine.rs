@@ -384,6 +384,7 @@ impl Game {
                     Effect::Ring { peer } => assert!(self.peers.contains(peer), "a bell of nobody"),
                     Effect::Notify { to, events } => self.notified(to, events),
                     Effect::External(job) => self.ordered(*job),
+                    Effect::Gather { location } => self.check_place(location),
                     Effect::Close { .. } => {}
                 }
             }

@@ -22,10 +22,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::object::{ObjectId, ObjectState};
+use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
+use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::pins::store::SharedIndex;
 use crate::store::engine::compaction::Compaction;
 use crate::store::engine::creation::{Growing, Sizes};
@@ -86,6 +87,11 @@ pub enum Effect {
         asker: Asker,
         /// Which of the two.
         mapped: bool,
+    },
+    /// Gather this object in huge pages, when there is time: it is large, and stays as it is.
+    Gather {
+        /// Where its bytes are.
+        location: Location,
     },
     /// Send a native peer the descriptor of a segment, with the answer.
     Segment {
@@ -393,8 +399,15 @@ impl<P: Pages> Engine<P> {
         let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
         let events = found.map(|(id, object)| object.sealed_event(id)).collect();
         ids.iter().for_each(|id| self.enter(*id));
+        ids.iter().for_each(|id| self.gather(*id));
         self.announce(events);
         ids.iter().for_each(|id| self.hand_out(*id));
+    }
+
+    /// Has an object gathered in huge pages that may have a whole one.
+    fn gather(&mut self, id: ObjectId) {
+        let large = self.objects.get(&id).filter(|object| object.size_here() >= HUGE_PAGE);
+        self.effects.extend(large.map(|object| Effect::Gather { location: object.location() }));
     }
 
     /// Gives an object to those who wait for it.

@@ -383,6 +383,7 @@ impl Server {
                     Effect::Segment { asker, segment, writable } => self.lend(asker, segment, writable),
                     Effect::Ring { peer } => self.ring(peer),
                     Effect::External(job) => self.order(job),
+                    Effect::Gather { location } => self.engine.pages().gather(location),
                     Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
                 }
             }
