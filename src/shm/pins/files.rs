@@ -29,7 +29,7 @@ impl IndexFile {
     /// # Errors
     /// [`Error::InvalidArgument`] for a number that cannot be, [`Error::Io`] when there is no memory.
     pub fn create(objects: u32) -> Result<(Self, SharedIndex, OwnedFd)> {
-        let geometry = Geometry::new(objects, 0)?;
+        let geometry = Geometry::new(objects)?;
         let (mapping, descriptor) = OneWriter::create("plasma_store_index", geometry.bytes())?.write_here()?;
         let mapping = Arc::new(mapping);
         let words = Words::of_mapping(&mapping, 0, geometry.words())?;

@@ -30,7 +30,7 @@ struct Store {
 
 impl Store {
     fn new() -> Self {
-        let geometry = Geometry::new(CAPACITY as u32, 0).unwrap();
+        let geometry = Geometry::new(CAPACITY as u32).unwrap();
         let words = Words::private(geometry.words());
         alive_word(&words).store(1, Ordering::Relaxed);
         let writer = IndexWriter::create(words.clone(), geometry, 0, [1, 2]).unwrap();
