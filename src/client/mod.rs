@@ -335,6 +335,7 @@ impl Client {
         let (mut got, mut last) = (Vec::with_capacity(ids.len()), LastSegment::default());
         let mut unsettled = Vec::new();
         for (index, id) in ids.iter().enumerate() {
+            self.look_ahead(ids, index);
             let read = self.read_next(*id, options.private, &mut last)?;
             if read.is_to_be_asked_for(timeout_ms) {
                 unsettled.push((index, *id));

@@ -16,6 +16,9 @@ use crate::shm::words::Words;
 /// evict, and its state is looked at meanwhile. Some microseconds in all; then the store is asked.
 const PATIENCE: usize = if cfg!(loom) { 2 } else { 16 };
 
+/// How many gets ahead of its own a descriptor is asked for, and twice as many the slot that names it.
+const AHEAD: usize = 6;
+
 /// What a get found.
 #[derive(Debug)]
 pub enum Lookup<Found = Pin> {
@@ -158,6 +161,20 @@ impl Peer {
         }
     }
 
+    /// Asks for what the `at`-th of several gets in a row does not yet need but those after it do: each waits for its pin, so they
+    /// would not ask by themselves.
+    #[inline(always)]
+    pub fn look_ahead(&self, ids: &[ObjectId], at: usize) {
+        if let Some(id) = ids.get(at + 2 * AHEAD) {
+            self.index.prefetch_slot(&self.index.wanted(id));
+        }
+        let near = ids.get(at + AHEAD).and_then(|id| self.index.likely(&self.index.wanted(id)));
+        if let Some(index) = near {
+            self.index.prefetch(index);
+            self.pins.prefetch(index);
+        }
+    }
+
     /// Where a held object is, as the store said. Nobody has checked that it lies inside a segment.
     #[inline]
     pub fn location(&self, held: &Held) -> Location {
@@ -215,6 +232,8 @@ impl Peer {
     #[inline(always)]
     fn pin(&self, index: usize, wanted: &Wanted) -> Attempt {
         let too_early = (!taken(Step::PinFirst)).then(|| self.index.state(index));
+        // No load overtakes the addition, so the descriptor would be asked for only when the pin is there.
+        self.index.prefetch(index);
         let old = add_one_get(&self.pins.all()[index]);
         total_order(Step::PinBarrier);
         let state = too_early.unwrap_or_else(|| self.index.state(index));
