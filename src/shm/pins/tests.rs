@@ -176,6 +176,25 @@ fn too_many_holds_are_refused_and_change_none() {
 }
 
 #[test]
+fn a_look_ahead_holds_nothing() {
+    let mut store = Store::new();
+    let attached = Attached::new(&mut store, 1);
+    let descriptor = store.insert(3);
+    let ids: Vec<_> = (0..30).map(id).collect();
+    for at in 0..40 {
+        attached.peer.look_ahead(&ids, at);
+    }
+    assert!(!store.shared.was_used(&descriptor) && !store.shared.is_held(&descriptor));
+    // Nor does it fall for a table that names what is not there.
+    let table = Geometry::new(CAPACITY as u32).unwrap().words() - 16;
+    for slot in store.words.all().iter().skip(table) {
+        slot.store(u64::MAX >> 1, Ordering::Relaxed);
+    }
+    (0..40).for_each(|at| attached.peer.look_ahead(&ids, at));
+    store.shared.evict(descriptor).unwrap();
+}
+
+#[test]
 fn a_condemned_object_is_not_called_missing() {
     let mut store = Store::new();
     let attached = Attached::new(&mut store, 1);
