@@ -96,14 +96,6 @@ impl Client {
         self.read_in(id, private, |key| last.mapping(self, key))
     }
 
-    /// Before the `at`-th of several is read: those after it come sooner.
-    #[inline(always)]
-    pub(super) fn look_ahead(&self, ids: &[ObjectId], at: usize) {
-        if let Some(reader) = self.connection.reader() {
-            reader.look_ahead(ids, at);
-        }
-    }
-
     #[inline(always)]
     fn read_in(
         &self,
