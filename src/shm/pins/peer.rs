@@ -241,8 +241,6 @@ impl Peer {
     #[inline(always)]
     fn pin(&self, index: usize, wanted: &Wanted) -> Attempt {
         let too_early = (!taken(Step::PinFirst)).then(|| self.index.state(index));
-        // No load overtakes the addition, so the descriptor would be asked for only when the pin is there.
-        self.index.prefetch(index);
         let old = add_one_get(&self.pins.all()[index]);
         total_order(Step::PinBarrier);
         let state = too_early.unwrap_or_else(|| self.index.state(index));
