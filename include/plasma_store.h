@@ -450,6 +450,40 @@ typedef struct tensor_write_options {
 } tensor_write_options;
 
 /**
+ * What an object's bytes say of the tensor in them. Set `struct_size` to the size of the struct before it is filled.
+ */
+typedef struct tensor_description {
+    /**
+     * `sizeof(tensor_description)`.
+     */
+    size_t struct_size;
+    /**
+     * The first element, valid until the buffer is released.
+     */
+    uint8_t *data;
+    /**
+     * Flags of DLPack: `DLPACK_FLAG_BITMASK_READ_ONLY` for what must not be written.
+     */
+    uint32_t flags;
+    /**
+     * Element type.
+     */
+    DLDataType dtype;
+    /**
+     * How many dimensions there are, at most 32.
+     */
+    int32_t ndim;
+    /**
+     * Elements along each dimension; 0 in the places that are left.
+     */
+    int64_t shape[32];
+    /**
+     * Bytes from one element to the next along each dimension, which is not what DLPack counts; 0 in the places that are left.
+     */
+    int64_t byte_strides[32];
+} tensor_description;
+
+/**
  * What a store is to be. Set `struct_size` to the size of the struct; zero is the default of everything else.
  */
 typedef struct plasma_store_options {
@@ -1033,6 +1067,13 @@ plasma_status tensor_from_buffer(const struct plasma_buffer *buffer, DLManagedTe
  * The same with the struct of DLPack 1.x, whose flags say whether the memory is read-only.
  */
 plasma_status tensor_from_buffer_versioned(const struct plasma_buffer *buffer, DLManagedTensorVersioned **out);
+
+/**
+ * Tells of the tensor in a buffer what `tensor_from_buffer_versioned` would, and makes nothing that is to be freed.
+ *
+ * Errors: `PLASMA_CORRUPT` when the buffer holds no tensor.
+ */
+plasma_status tensor_describe(const struct plasma_buffer *buffer, struct tensor_description *out);
 
 /**
  * Starts a store in this process. When it returns, clients can connect.

@@ -77,6 +77,35 @@ fn timeouts_are_at_least_as_long_as_asked_and_negative_ones_are_refused() {
 }
 
 #[test]
+fn one_object_and_several_are_got_alike() {
+    let _watchdog = Watchdog::new("one_object_and_several_are_got_alike");
+    let store = store(MEBIBYTE);
+    let (maker, client) = (connect(store.socket()), connect(store.socket()));
+    put(&maker, id(1), b"first");
+    put(&maker, id(2), b"second");
+    let options = GetOptions::default();
+    let one = |n: u64, ms: i64| client.get_one(id(n), ms, options).unwrap();
+    // The first get asks the store, which sends the segment; the second finds the object by itself.
+    for _ in 0..2 {
+        assert_eq!(bytes_of(&one(1, -1).unwrap()), b"first");
+    }
+    for ms in [0, 30] {
+        let begin = Instant::now();
+        assert!(one(9, ms).is_none() && begin.elapsed() >= Duration::from_millis(ms as u64));
+        let sizes = client.get_each(&[id(2), id(9), id(1), id(2)], ms, options, |buffer| buffer.size()).unwrap();
+        assert_eq!(sizes, [Some(6), None, Some(5), Some(6)]);
+    }
+    assert!(client.get_one(id(1), -7, options).unwrap_err().to_string().contains("-7"));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| one(3, -1));
+        std::thread::sleep(Duration::from_millis(20));
+        put(&maker, id(3), b"late");
+        assert_eq!(bytes_of(&waiting.join().unwrap().unwrap()), b"late");
+    });
+    client.delete(&[id(1), id(2), id(3)]).unwrap().into_iter().for_each(|outcome| outcome.unwrap());
+}
+
+#[test]
 fn duplicates_in_one_get_share_one_hold() {
     let _watchdog = Watchdog::new("duplicates_in_one_get_share_one_hold");
     let store = store(MEBIBYTE);
@@ -437,7 +466,6 @@ fn a_forked_child_reads_what_is_held_and_disturbs_nobody() {
             failures += 32 * i32::from(client.is_usable());
             client.interrupt();
             drop(unsealed);
-            drop(held.clone());
             drop(held);
             drop(client);
             failures += 64 * i32::from(!forked(store.stop()));

@@ -205,6 +205,7 @@ class plasma_event(Structure):
 
 DLPACK_MAJOR_VERSION = 1
 DLPACK_MINOR_VERSION = 3
+DLPACK_FLAG_BITMASK_READ_ONLY = 1
 kDLCPU = 1
 kDLInt = 0
 kDLUInt = 1
@@ -249,6 +250,20 @@ class DLManagedTensor(Structure):
 
 class DLManagedTensorVersioned(Structure):
     """The same since DLPack 1.0, with a version and flags."""
+
+
+class tensor_description(Structure):
+    """What an object's bytes say of the tensor in them."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("data", c_void_p),
+        ("flags", c_uint32),
+        ("dtype", DLDataType),
+        ("ndim", c_int32),
+        ("shape", c_int64 * 32),
+        ("byte_strides", c_int64 * 32),
+    ]
 
 
 DLManagedTensor._fields_ = [
@@ -355,6 +370,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_read_versioned": (plasma_status, [_client, _id, c_int64, c_uint32, _managed_versioned]),
     "tensor_from_buffer": (plasma_status, [_buffer, _managed]),
     "tensor_from_buffer_versioned": (plasma_status, [_buffer, _managed_versioned]),
+    "tensor_describe": (plasma_status, [_buffer, POINTER(tensor_description)]),
     "plasma_store_start": (plasma_status, [POINTER(plasma_store_options), POINTER(_store)]),
     "plasma_store_socket": (c_char_p, [_store]),
     "plasma_store_stop": (plasma_status, [_store]),

@@ -37,6 +37,16 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
 lib: ctypes.CDLL = _load()
 
 
+def bare(name: str) -> Any:
+    """A function of the library without its signature, for calls that are made often: looking over what it is given is most of
+    a call. Whoever calls it gives `bytes`, pointers, and numbers as objects of ctypes, and nothing else: a plain number would be
+    passed as a C int, and whatever is wrong is not noticed.
+    """
+    function = lib[name]
+    function.restype = _abi.FUNCTIONS[name][0]
+    return function
+
+
 def _python_function(name: str, returns: Any, *takes: Any) -> Any:
     """A function of CPython, called with the GIL held; an exception that it sets is raised."""
     return ctypes.PYFUNCTYPE(returns, *takes)((name, ctypes.pythonapi))

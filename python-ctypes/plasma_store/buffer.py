@@ -10,12 +10,16 @@ from __future__ import annotations
 import ctypes
 import functools
 from abc import ABC
-from typing import Any, NoReturn, Optional, Protocol
+from typing import TYPE_CHECKING, Any, List, NoReturn, Optional, Protocol, Tuple
 
 from . import _abi
-from ._lib import PyBUF_ANY_CONTIGUOUS, PyBuffer, buffer_get, buffer_release, lib
+from ._lib import PyBUF_ANY_CONTIGUOUS, PyBuffer, bare, buffer_get, buffer_release, lib
 
-Pointer = ctypes.POINTER(_abi.plasma_buffer)
+if TYPE_CHECKING:
+    _Pointer = ctypes._Pointer[_abi.plasma_buffer]
+else:
+    _Pointer = ctypes.POINTER(_abi.plasma_buffer)
+_data, _size = bare("plasma_buffer_data"), bare("plasma_buffer_size")
 
 
 class Buffer(Protocol):
@@ -46,46 +50,36 @@ class PlasmaBuffer(ABC):
         return issubclass(other, memoryview if pyarrow is None else pyarrow.Buffer)
 
 
-class Hold:
-    """One `plasma_buffer`, released when this is collected.
+class Hold(_Pointer):
+    """A `plasma_buffer *`, released when this is collected; false while it is NULL.
 
-    It is made before the call that fills its slot. So there is no moment at which an exception, such as that of Ctrl-C, could
-    lose a buffer that the library has handed out.
+    It is made before the call that fills it, whose out-parameter it is. So there is no moment at which an exception, such as that
+    of Ctrl-C, could lose a buffer that the library has handed out.
     """
 
-    __slots__ = ("_index", "_slots")
-
-    def __init__(self, slots: Any, index: int = 0) -> None:
-        self._index = index
-        self._slots = slots
+    __slots__ = ()
+    _type_ = _abi.plasma_buffer
 
     # Bound as a default because globals may be gone when the interpreter ends. In a forked child the library does nothing here.
-    def __del__(self, release: Any = lib.plasma_buffer_release) -> None:
-        # Ctrl-C may have come before `__init__` did anything.
-        if hasattr(self, "_slots"):
-            release(self._slots[self._index])
+    def __del__(self, release: Any = bare("plasma_buffer_release")) -> None:
+        release(self)
 
-    @property
-    def pointer(self) -> Any:
-        """The `plasma_buffer *`, false while it is NULL. It shares the slot's memory, so it is an out-parameter as well."""
-        return self._slots[self._index]
+    def sealed_data(self) -> memoryview:
+        """The data of a sealed object that is not private to this process, read-only."""
+        return self.view(_data(self), _size(self), readonly=True)
 
     def data(self) -> memoryview:
         """The object's data: writable while it is being created and when it is private to this process, else read-only."""
-        pointer = self.pointer
-        address = lib.plasma_buffer_mutable_data(pointer)
-        if address:
-            return self.view(address, lib.plasma_buffer_size(pointer), readonly=False)
-        return self.view(lib.plasma_buffer_data(pointer), lib.plasma_buffer_size(pointer), readonly=True)
+        address = lib.plasma_buffer_mutable_data(self)
+        return self.view(address, _size(self), readonly=False) if address else self.sealed_data()
 
     def metadata(self) -> memoryview:
         """The user's metadata, read-only."""
-        pointer = self.pointer
-        return self.view(lib.plasma_buffer_metadata(pointer), lib.plasma_buffer_metadata_size(pointer), readonly=True)
+        return self.view(lib.plasma_buffer_metadata(self), lib.plasma_buffer_metadata_size(self), readonly=True)
 
     def view(self, address: Optional[int], size: int, readonly: bool) -> memoryview:
         """A view of memory that this hold keeps. A zero-sized object may have no address."""
-        array: Any = (ctypes.c_ubyte * size).from_address(address or 0)
+        array: Any = _array_of(ctypes.c_ubyte, size).from_address(address or 0)
         array.hold = self
         view = memoryview(array).cast("B")
         return view.toreadonly() if readonly else view
@@ -118,9 +112,17 @@ class Source:
         return ctypes.c_char_p(self._view.buf)
 
 
-def new_hold() -> Hold:
-    """A hold on nothing yet."""
-    return Hold((Pointer * 1)())
+@functools.lru_cache(maxsize=256)
+def _array_of(kind: Any, count: int) -> Any:
+    """The type of an array. ctypes forgets it with the last such array, and to make it again takes longer than a get."""
+    return kind * count
+
+
+def new_holds(count: int) -> Tuple[Any, List[Hold]]:
+    """Holds on nothing yet, and the array that they lie in."""
+    array = _array_of(Hold, count)()
+    # Each is taken out once: every object for a place releases what is there.
+    return array, [*array]
 
 
 def wrap(view: memoryview) -> Buffer:

@@ -23,7 +23,7 @@ from typing import (
 
 from . import _abi, values
 from ._lib import lib
-from .buffer import Buffer, Hold, Source, new_hold, wrap
+from .buffer import Buffer, Hold, Source, wrap
 from .dlpack import DTYPES, dtype_name
 from .dlpack import Source as TensorSource
 from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaTimeout, check
@@ -114,10 +114,10 @@ class PlasmaClient(Notifications):
         return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms).data())
 
     def _create(self, object_id: ObjectID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int) -> Hold:
-        wanted, size, meta, hold = c_id(object_id), _size(data_size), _bytes(metadata), new_hold()
+        wanted, size, meta, hold = c_id(object_id), _size(data_size), _bytes(metadata), Hold()
 
         def call(handle: Any, options: _abi.plasma_create_options) -> Any:
-            return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold.pointer)
+            return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold)
 
         self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms)
         return hold
@@ -222,7 +222,7 @@ class PlasmaClient(Notifications):
         PlasmaUnsupported for one of pyarrow.plasma where no pyarrow before version 14 is installed.
         """
         if isinstance(object_ids, ObjectID):
-            return self.get([object_ids], timeout_ms, serialization_context)[0]
+            return _value(self._get_one(object_ids, timeout_ms), object_ids, serialization_context)
         ids = [*object_ids]
         holds = self._get(ids, timeout_ms)
         return [_value(hold, object_id, serialization_context) for hold, object_id in zip(holds, ids)]
@@ -266,12 +266,12 @@ class PlasmaClient(Notifications):
         holds = self._get(object_ids, timeout_ms)
         if with_meta:
             return [_with_meta(hold) for hold in holds]
-        return [wrap(hold.data()) if hold.pointer else None for hold in holds]
+        return [wrap(hold.sealed_data()) if hold else None for hold in holds]
 
     def get_metadata(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
         """Read-only buffers of the objects' metadata; everything else as in `get_buffers`."""
         holds = self._get(object_ids, timeout_ms)
-        return [wrap(hold.metadata()) if hold.pointer else None for hold in holds]
+        return [wrap(hold.metadata()) if hold else None for hold in holds]
 
     def contains(self, object_id: ObjectID) -> bool:
         """Whether a sealed object of this id is in the store."""
@@ -379,12 +379,12 @@ class PlasmaClient(Notifications):
         code, bits = DTYPES[dtype_name(dtype)]
         if any(size < 0 or size >= 1 << 63 for size in sizes):
             raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
-        wanted, hold = c_id(object_id), new_hold()
+        wanted, hold = c_id(object_id), Hold()
         array = (ctypes.c_int64 * len(sizes))(*sizes)
         element = _abi.DLDataType(code, bits, 1)
 
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
-            return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold.pointer)
+            return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold)
 
         self._call_create(call, _write_options(metadata), ttl_ms, wait_ms)
         return Tensor(hold)
@@ -395,8 +395,8 @@ class PlasmaClient(Notifications):
         It is read-only. With `private` it can be written, and what is written stays in this process: pages are copied when
         they are first written. Raises PlasmaCorrupt when the object is not a tensor.
         """
-        [hold] = self._get([object_id], timeout_ms, _abi.PLASMA_GET_PRIVATE if private else 0)
-        if not hold.pointer:
+        hold = self._get_one(object_id, timeout_ms, private)
+        if not hold:
             raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
         return Tensor(hold)
 
@@ -473,11 +473,11 @@ def _write_options(metadata: bytes) -> _abi.tensor_write_options:
 
 
 def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:
-    return (bytes(hold.metadata()), wrap(hold.data())) if hold.pointer else (None, None)
+    return (bytes(hold.metadata()), wrap(hold.sealed_data())) if hold else (None, None)
 
 
 def _value(hold: Hold, object_id: ObjectID, context: Any) -> Any:
-    if not hold.pointer or not lib.plasma_buffer_size(hold.pointer):
+    if not hold or not lib.plasma_buffer_size(hold):
         return values.ObjectNotAvailable
     return values.deserialize(hold, object_id.hex(), context)
 

@@ -8,14 +8,21 @@ from types import TracebackType
 from typing import Any, Callable, Iterable, List, Optional, Type, TypeVar
 
 from . import _abi
-from ._lib import lib
-from .buffer import Hold, Pointer
+from ._lib import bare, lib
+from .buffer import Hold, new_holds
 from .errors import PlasmaDisconnected, check
-from .object_id import ObjectID, c_ids, c_text
+from .object_id import OBJECT_ID_SIZE, ObjectID, c_text, not_an_id, packed
 from .waiting import milliseconds, until_done
 
 RETRY_MS = 100
 DEFAULT_RETRIES = 80
+_get = bare("plasma_get")
+_ONE, _AT_ONCE = ctypes.c_size_t(1), ctypes.c_int64(0)
+# Only read, by any number of threads.
+_SHARED = None
+_PRIVATE = ctypes.byref(
+    _abi.plasma_get_options(struct_size=ctypes.sizeof(_abi.plasma_get_options), flags=_abi.PLASMA_GET_PRIVATE)
+)
 Self = TypeVar("Self", bound="Connection")
 
 
@@ -81,27 +88,55 @@ class Connection:
             raise PlasmaDisconnected(f"this client of {self._name()} was disconnected")
         return handle
 
-    def _get(self, object_ids: Iterable[ObjectID], timeout_ms: int, flags: int = 0) -> List[Hold]:
-        """Holds in the order of the ids; false pointers where the object did not come in time."""
-        ids, count = c_ids(object_ids)
-        timeout_ms = milliseconds(timeout_ms)
-        options = _abi.plasma_get_options(struct_size=ctypes.sizeof(_abi.plasma_get_options), flags=flags)
-        out = (Pointer * count)()
-        holds = [Hold(out, index) for index in range(count)]
-
-        def call(handle: _Handle, left_ms: int) -> int:
-            status: int = lib.plasma_get(handle.pointer, ids, count, left_ms, options, out)
-            return status
-
-        status = self._call(call, timeout_ms)
-        if status != _abi.PLASMA_TIMEOUT:
-            check(status)
+    def _get(self, object_ids: Iterable[ObjectID], timeout_ms: int, private: bool = False) -> List[Hold]:
+        """Holds in the order of the ids, false where the object did not come in time."""
+        wanted = [*object_ids]
+        if len(wanted) == 1:
+            return [self._get_one(wanted[0], timeout_ms, private)]
+        ids, count = packed(wanted), len(wanted)
+        patience = milliseconds(timeout_ms)
+        handle, interrupts = self._live(), self._interrupts
+        out, holds = new_holds(count)
+        # What is there is got without a system call, so nothing is prepared for a wait.
+        status = _get(handle.pointer, ids, ctypes.c_size_t(count), _AT_ONCE, _PRIVATE if private else _SHARED, out)
+        if patience == 0 or status not in (_abi.PLASMA_TIMEOUT, _abi.PLASMA_INTERRUPTED):
+            return _those_here(status, holds)
+        late = [index for index, hold in enumerate(holds) if not hold]
+        missing = b"".join([ids[index * OBJECT_ID_SIZE : (index + 1) * OBJECT_ID_SIZE] for index in late])
+        for index, hold in zip(late, self._wait_for(missing, patience, private, interrupts)):
+            holds[index] = hold
         return holds
 
-    def _call(self, call: Callable[[_Handle, int], int], time_ms: int) -> int:
+    def _get_one(self, object_id: ObjectID, timeout_ms: int, private: bool = False) -> Hold:
+        """The same for one object."""
+        if not isinstance(object_id, ObjectID):
+            raise not_an_id(object_id)
+        patience = -1 if timeout_ms == -1 else milliseconds(timeout_ms)
+        handle, interrupts, hold = self._live(), self._interrupts, Hold()
+        wanted = object_id._bytes
+        status = _get(handle.pointer, wanted, _ONE, _AT_ONCE, _PRIVATE if private else _SHARED, ctypes.byref(hold))
+        if not status:
+            return hold
+        if patience == 0 or status not in (_abi.PLASMA_TIMEOUT, _abi.PLASMA_INTERRUPTED):
+            return _those_here(status, [hold])[0]
+        return self._wait_for(wanted, patience, private, interrupts)[0]
+
+    def _wait_for(self, ids: bytes, timeout_ms: int, private: bool, interrupts: int) -> List[Hold]:
+        """Gets objects that were not there just now; an `interrupt` since so many were counted ends it."""
+        count = ctypes.c_size_t(len(ids) // OBJECT_ID_SIZE)
+        out, holds = new_holds(count.value)
+
+        def call(handle: _Handle, left_ms: int) -> int:
+            left = ctypes.c_int64(left_ms)
+            status: int = _get(handle.pointer, ids, count, left, _PRIVATE if private else _SHARED, out)
+            return status
+
+        return _those_here(self._call(call, timeout_ms, interrupts), holds)
+
+    def _call(self, call: Callable[[_Handle, int], int], time_ms: int, interrupts: Optional[int] = None) -> int:
         """Makes a call that waits at most so long, and returns its status; `interrupt` ends it."""
-        handle, interrupts = self._live(), self._interrupts
-        return until_done(lambda left_ms: call(handle, left_ms), time_ms, lambda: self._interrupts != interrupts)
+        handle, before = self._live(), self._interrupts if interrupts is None else interrupts
+        return until_done(lambda left_ms: call(handle, left_ms), time_ms, lambda: self._interrupts != before)
 
     def _name(self) -> str:
         return "the default socket" if self._socket is None else self._socket
@@ -116,3 +151,10 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._name()}{'' if self._handle else ', disconnected'}>"
+
+
+def _those_here(status: int, holds: List[Hold]) -> List[Hold]:
+    """The holds of a get, if nothing went wrong but that some objects are missing."""
+    if status != _abi.PLASMA_TIMEOUT:
+        check(status)
+    return holds

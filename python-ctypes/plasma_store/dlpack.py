@@ -44,14 +44,14 @@ def dtype_name(dtype: Any) -> str:
 def managed_versioned(hold: Hold) -> Any:
     """A new `DLManagedTensorVersioned *` over the memory of a hold, with a hold of its own. Its deleter must be called."""
     out = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
-    check(lib.tensor_from_buffer_versioned(hold.pointer, out))
+    check(lib.tensor_from_buffer_versioned(hold, out))
     return out
 
 
 def managed_legacy(hold: Hold) -> Any:
     """The same as a `DLManagedTensor *`, which cannot say that the memory is read-only."""
     out = ctypes.POINTER(_abi.DLManagedTensor)()
-    check(lib.tensor_from_buffer(hold.pointer, out))
+    check(lib.tensor_from_buffer(hold, out))
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Iterable, Tuple, Type
+from typing import Any, Iterable, Sequence, Tuple, Type
 
 from . import _abi
 from ._lib import lib
@@ -90,7 +90,7 @@ def whole(number: Any, name: str) -> int:
 def c_id(object_id: ObjectID) -> _abi.plasma_object_id:
     """An id as C takes it."""
     if not isinstance(object_id, ObjectID):
-        raise TypeError(f"an ObjectID is needed, not {object_id!r}")
+        raise not_an_id(object_id)
     return _abi.plasma_object_id.from_buffer_copy(object_id.binary())
 
 
@@ -98,3 +98,16 @@ def c_ids(object_ids: Iterable[ObjectID]) -> Tuple[Any, int]:
     """An array of ids as C takes it, and its length."""
     ids = [c_id(object_id) for object_id in object_ids]
     return (_abi.plasma_object_id * len(ids))(*ids), len(ids)
+
+
+def not_an_id(given: Any) -> TypeError:
+    """What to raise for something else in the place of an ObjectID."""
+    return TypeError(f"an ObjectID is needed, not {given!r}")
+
+
+def packed(object_ids: Sequence[ObjectID]) -> bytes:
+    """Ids one behind the other, as C takes an array of them."""
+    for object_id in object_ids:
+        if not isinstance(object_id, ObjectID):
+            raise not_an_id(object_id)
+    return b"".join([object_id.binary() for object_id in object_ids])

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import struct
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from . import _abi
-from ._lib import lib
+from ._lib import bare, lib
 from .buffer import Hold
 from .dlpack import (
     LEGACY,
     NAMES,
     VERSIONED,
+    _exports,
     collect_unconsumed,
-    delete,
     export,
     managed_legacy,
     managed_versioned,
 )
-from .errors import PlasmaUnsupported
+from .errors import PlasmaUnsupported, check
 
 if TYPE_CHECKING:
     from typing_extensions import CapsuleType
 
 CPU = (_abi.kDLCPU, 0)
 _KINDS = {_abi.kDLInt: "i", _abi.kDLUInt: "u", _abi.kDLFloat: "f"}
+_READ_ONLY = _abi.DLPACK_FLAG_BITMASK_READ_ONLY
+# DLPack's code, bits and lanes as they lie in memory -> name, bytes, and what `__array_interface__` writes.
+_ELEMENTS = {
+    code | bits << 8 | 1 << 16: (name, bits // 8, f"{'|' if bits == 8 else '<'}{_KINDS[code]}{bits // 8}")
+    for (code, bits), name in NAMES.items()
+}
+# `tensor_description` with so many dimensions, all at once: its fields one by one take longer than all the rest of a get.
+_describe = bare("tensor_describe")
+_SIZE = ctypes.sizeof(_abi.tensor_description)
+_LAYOUTS = [struct.Struct(f"<QQIIi4x{count}q{256 - 8 * count}x{count}q") for count in range(33)]
+
+
+class _Exported:
+    """What numpy makes an array of: a little faster than the tensor itself, of which it asks the same."""
+
+    __slots__ = ("__array_interface__", "_hold")
+
+    def __init__(self, hold: Hold, interface: Dict[str, Any]) -> None:
+        self._hold = hold
+        self.__array_interface__ = interface
 
 
 class Tensor:
@@ -34,7 +56,7 @@ class Tensor:
     this, or any array made of it, lives: after the client was disconnected, the object deleted, the store ended.
     """
 
-    __slots__ = ("__weakref__", "_address", "_hold", "_typestr", "dtype", "itemsize", "shape", "strides")
+    __slots__ = ("__weakref__", "_address", "_hold", "_sealed", "_typestr", "dtype", "itemsize", "shape", "strides")
 
     dtype: str
     """Name of the element type, such as "float32"."""
@@ -47,25 +69,27 @@ class Tensor:
 
     def __init__(self, hold: Hold) -> None:
         """Reads what the object says of itself. Raises PlasmaCorrupt when it is not a tensor."""
-        managed = managed_versioned(hold)
-        tensor = managed.contents.dl_tensor
-        code, bits = tensor.dtype.code, tensor.dtype.bits
-        self._hold = hold
-        self._address: int = (tensor.data or 0) + tensor.byte_offset
-        self.itemsize = bits // 8
-        self.shape = tuple(tensor.shape[: tensor.ndim])
-        self.strides = tuple(stride * self.itemsize for stride in tensor.strides[: tensor.ndim])
-        known = (code, bits) in NAMES and tensor.dtype.lanes == 1
-        lanes = tensor.dtype.lanes
-        delete(managed)
-        if not known:
+        out = _abi.tensor_description(_SIZE)
+        status = _describe(hold, ctypes.byref(out))
+        if status:
+            check(status)
+        ndim = out.ndim
+        fields = _LAYOUTS[ndim].unpack_from(out)
+        element = fields[3]
+        if element not in _ELEMENTS:
+            lanes, bits, code = element >> 16, element >> 8 & 0xFF, element & 0xFF
             raise PlasmaUnsupported(f"elements of DLPack type {code} with {bits} bits in {lanes} lanes have no name here")
-        self.dtype = NAMES[code, bits]
-        self._typestr = f"{'|' if bits == 8 else '<'}{_KINDS[code]}{self.itemsize}"
+        self.dtype, self.itemsize, self._typestr = _ELEMENTS[element]
+        self.shape, self.strides = fields[5 : 5 + ndim], fields[5 + ndim :]
+        self._address = fields[1]
+        # Whatever is read-only now stays so.
+        self._sealed = fields[2] & _READ_ONLY != 0
+        self._hold = hold
 
     # An array made of a capsule that its consumer dropped on the way is let go of here at the latest.
-    def __del__(self, collect: Any = collect_unconsumed) -> None:
-        collect()
+    def __del__(self, exports: Any = _exports, collect: Any = collect_unconsumed) -> None:
+        if exports:
+            collect()
 
     @property
     def nbytes(self) -> int:
@@ -75,7 +99,7 @@ class Tensor:
     @property
     def readonly(self) -> bool:
         """Whether it must not be written. One made by `create_tensor` becomes read-only when it is sealed."""
-        return not lib.plasma_buffer_mutable_data(self._hold.pointer)
+        return self._sealed or not lib.plasma_buffer_mutable_data(self._hold)
 
     @property
     def data(self) -> memoryview:
@@ -86,7 +110,7 @@ class Tensor:
         """A `numpy.ndarray` over the same memory; read-only if the tensor is."""
         import numpy
 
-        return numpy.asarray(self)
+        return numpy.asarray(_Exported(self._hold, self.__array_interface__))
 
     @property
     def __array_interface__(self) -> Dict[str, Any]:
@@ -95,7 +119,7 @@ class Tensor:
             "shape": self.shape,
             "strides": self.strides,
             "typestr": self._typestr,
-            "data": (self._address, self.readonly),
+            "data": (self._address, self._sealed or self.readonly),
         }
 
     def __dlpack_device__(self) -> Tuple[int, int]:

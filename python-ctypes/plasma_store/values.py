@@ -88,7 +88,7 @@ class _Pickled:
         self.size = end
 
     def write(self, hold: Hold) -> None:
-        base: int = lib.plasma_buffer_mutable_data(hold.pointer)
+        base: int = lib.plasma_buffer_mutable_data(hold)
         ctypes.memmove(base, self._head, len(self._head))
         end = len(self._head)
         for offset, source in self._buffers:

@@ -56,6 +56,54 @@ def test_a_waiting_get_keeps_no_other_thread_waiting(any_store: Store) -> None:
         assert [waiter.result() for waiter in waiters] == [b"late"] * 3
 
 
+def test_what_is_there_is_got_without_preparing_a_wait(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with plasma_store.connect(any_store.socket_path) as client:
+        ids = [put(client, b"first"), put(client, b"second")]
+
+        def prepare(*_: object, **__: object) -> int:
+            raise AssertionError("a wait was prepared")
+
+        monkeypatch.setattr(signal, "set_wakeup_fd", prepare)
+        assert [bytes(memoryview(buffer)) for buffer in client.get_buffers(ids) if buffer] == [b"first", b"second"]
+        assert [bytes(memoryview(buffer)) for buffer in client.get_buffers(ids[:1]) if buffer] == [b"first"]
+        with pytest.raises(AssertionError, match="a wait was prepared"):
+            client.get_buffers([ObjectID.from_random()])
+
+
+def test_what_is_there_is_held_while_others_are_waited_for(any_store: Store) -> None:
+    with plasma_store.connect(any_store.socket_path) as client, plasma_store.connect(any_store.socket_path) as other:
+        here, late = put(other, b"here"), ObjectID.from_random()
+        got: List[object] = []
+        wanted = [late, here, late, here]
+        waiter = threading.Thread(target=lambda: got.extend(client.get_buffers(wanted)), daemon=True)
+        waiter.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while other.stats()["waiting_gets"] == 0:
+            assert waiter.is_alive() and time.monotonic() < deadline
+            time.sleep(0.001)
+        # It goes when nobody holds it any more.
+        other.delete([here])
+        other.create_and_seal(late, b"late")
+        waiter.join(PATIENCE_S)
+        assert [bytes(memoryview(buffer)) for buffer in got] == [b"late", b"here", b"late", b"here"]  # type: ignore[arg-type]
+        got.clear()
+        assert not other.contains(here)
+
+
+def test_what_came_in_time_is_given_and_the_rest_is_missing(any_store: Store) -> None:
+    with plasma_store.connect(any_store.socket_path) as client:
+        here, late, missing = put(client, b"here"), ObjectID.from_random(), ObjectID.from_random()
+        for timeout_ms in (0, 30):
+            found = client.get_buffers([missing, here, late, here], timeout_ms)
+            assert [buffer and bytes(memoryview(buffer)) for buffer in found] == [None, b"here", None, b"here"]
+        with pytest.raises(plasma_store.PlasmaInvalidArgument, match="-2"):
+            client.get_buffers([here], -2)
+        with pytest.raises(TypeError, match="ObjectID"):
+            client.get_buffers([here, b"x" * 20])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match="ObjectID"):
+            client.get_buffers([b"x" * 20])  # type: ignore[list-item]
+
+
 def test_many_threads_and_one_client(any_store: Store) -> None:
     np = pytest.importorskip("numpy")
     with plasma_store.connect(any_store.socket_path) as client:

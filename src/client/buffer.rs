@@ -4,6 +4,7 @@
 //! deleted, the store ended. In a forked child it stays readable too; dropping it there says nothing to the store.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::client::connection::Connection;
@@ -14,55 +15,65 @@ use crate::metadata;
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Request, digest_of};
 use crate::shm::mapping::Mapping;
-use crate::shm::pins::peer::Pin;
+use crate::shm::pins::peer::Held;
 
-/// A hold on a sealed object: while it lives, the object's memory is nobody else's. The store has counted it, or finds it among
-/// the pins of this process.
+/// A hold on a sealed object that the store has counted. It is told when this is dropped.
 #[derive(Debug)]
-pub struct Hold {
+pub(super) struct CountedHold {
     id: ObjectId,
     connection: Arc<Connection>,
-    /// What holds it if the store has not counted it.
-    pin: Option<Pin>,
 }
 
-impl Hold {
+impl CountedHold {
     /// Takes up a hold that the store has counted.
     pub fn new(id: ObjectId, connection: Arc<Connection>) -> Self {
-        Self { id, connection, pin: None }
-    }
-
-    /// Takes up a hold that the store sees in this process's pins.
-    pub fn pinned(id: ObjectId, connection: Arc<Connection>, pin: Pin) -> Self {
-        Self { id, connection, pin: Some(pin) }
+        Self { id, connection }
     }
 }
 
-impl Drop for Hold {
+impl Drop for CountedHold {
     fn drop(&mut self) {
-        match (self.pin.take(), self.connection.reader()) {
-            (None, _) => self.connection.notify(&Request::Release { id: self.id }),
-            (Some(pin), Some(reader)) => reader.release(pin),
-            // In a forked child: the pin is its parent's.
-            (Some(_), None) => {}
-        }
+        self.connection.notify(&Request::Release { id: self.id });
     }
 }
+
+/// Nobody has asked yet.
+const UNKNOWN: u64 = u64::MAX;
 
 /// A range of a mapping: an object's data, and its metadata right behind.
-#[derive(Clone, Debug)]
-struct Memory {
+#[derive(Debug)]
+pub(super) struct Memory {
     mapping: Arc<Mapping>,
     /// From the start of the mapping.
     offset: u64,
     data_size: u64,
     metadata_size: u64,
+    /// Bytes of metadata that are the user's, or [`UNKNOWN`].
+    user_metadata_size: AtomicU64,
 }
 
 impl Memory {
+    /// Maps the memory of a held object, for everybody's bytes or as a private copy of them.
+    pub(super) fn map(connection: &Arc<Connection>, location: Location, private: bool) -> Result<Self> {
+        let size = location.data_size.saturating_add(location.metadata_size);
+        if !private || size == 0 {
+            return Self::shared(connection.segment(location.segment, Access::Read)?, location);
+        }
+        let mapping = connection.private(location.segment, location.offset, size)?;
+        Self::new(Arc::new(mapping), 0, location)
+    }
+
+    /// Where the location says, in a mapping of its segment.
+    #[inline(always)]
+    pub(super) fn shared(mapping: Arc<Mapping>, location: Location) -> Result<Self> {
+        Self::new(mapping, location.offset, location)
+    }
+
+    #[inline(always)]
     fn new(mapping: Arc<Mapping>, offset: u64, location: Location) -> Result<Self> {
         let Location { data_size, metadata_size, .. } = location;
-        let memory = Self { mapping, offset, data_size, metadata_size };
+        let user_metadata_size = AtomicU64::new(UNKNOWN);
+        let memory = Self { mapping, offset, data_size, metadata_size, user_metadata_size };
         // Checked here once, so that handing out addresses cannot fail.
         memory.mapping.address(offset, data_size.saturating_add(metadata_size))?;
         Ok(memory)
@@ -80,8 +91,20 @@ impl Memory {
         self.mapping.address_mut(self.offset, self.data_size).unwrap_or(std::ptr::null_mut())
     }
 
-    /// Bytes of metadata that are the user's. The rest is our trailer, looked at in a private copy.
+    /// Bytes of metadata that are the user's. Found out once: other processes may write the bytes that tell it.
     fn user_metadata_size(&self) -> Result<u64> {
+        let known = self.user_metadata_size.load(Ordering::Relaxed);
+        if known != UNKNOWN || self.metadata_size == 0 {
+            return Ok(if self.metadata_size == 0 { 0 } else { known });
+        }
+        let found = self.find_user_metadata_size()?;
+        let first = self.user_metadata_size.compare_exchange(UNKNOWN, found, Ordering::Relaxed, Ordering::Relaxed);
+        // Of several threads that get here at once, all take what one has found.
+        Ok(first.err().unwrap_or(found))
+    }
+
+    /// What of the metadata is not our trailer, which is looked at in a private copy.
+    fn find_user_metadata_size(&self) -> Result<u64> {
         let mut tail = [0; metadata::TAIL_SIZE];
         let Some(before_tail) = self.metadata_size.checked_sub(tail.len() as u64) else {
             return Ok(self.metadata_size);
@@ -100,32 +123,42 @@ impl Memory {
 ///
 /// May be sent to and used from any thread. Other processes of the old protocol map memory writable, so the bytes are handed
 /// out as a pointer and never as a slice: that they do not change is a promise of the peers, not of the kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Buffer {
-    hold: Arc<Hold>,
+    id: ObjectId,
+    /// What keeps the object's memory its own, as the store finds it among the pins of this process.
+    pin: Option<Held>,
+    /// What does so if it has no pin. Several buffers of one answer share it.
+    _counted: Option<Arc<CountedHold>>,
+    connection: Arc<Connection>,
     memory: Memory,
-    user_metadata_size: u64,
-    private: bool,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // In a forked child there is no reader: the pin is its parent's.
+        if let (Some(pin), Some(reader)) = (self.pin.take(), self.connection.reader()) {
+            reader.release(pin);
+        }
+    }
 }
 
 impl Buffer {
-    /// Maps a held object.
-    pub(crate) fn new(hold: Arc<Hold>, location: Location, private: bool) -> Result<Self> {
-        let size = location.data_size.saturating_add(location.metadata_size);
-        let private = private && size > 0;
-        let memory = if private {
-            let mapping = hold.connection.private(location.segment, location.offset, size)?;
-            Memory::new(Arc::new(mapping), 0, location)?
-        } else {
-            Memory::new(hold.connection.segment(location.segment, Access::Read)?, location.offset, location)?
-        };
-        let user_metadata_size = memory.user_metadata_size()?;
-        Ok(Self { hold, memory, user_metadata_size, private })
+    /// An object that this process has pinned.
+    #[inline(always)]
+    pub(super) fn pinned(id: ObjectId, connection: Arc<Connection>, pin: Held, memory: Memory) -> Self {
+        Self { id, pin: Some(pin), _counted: None, connection, memory }
+    }
+
+    /// Maps an object that the store has counted.
+    pub(super) fn counted(hold: Arc<CountedHold>, location: Location, private: bool) -> Result<Self> {
+        let memory = Memory::map(&hold.connection, location, private)?;
+        Ok(Self { id: hold.id, pin: None, connection: hold.connection.clone(), _counted: Some(hold), memory })
     }
 
     /// The object's name.
     pub fn id(&self) -> ObjectId {
-        self.hold.id
+        self.id
     }
 
     /// First byte of the data, 64-byte aligned; not null, and readable for [`Buffer::size`] bytes while this buffer lives.
@@ -135,7 +168,7 @@ impl Buffer {
 
     /// The same, to be written, if this buffer is private to the process; else `None`.
     pub fn private_data(&self) -> Option<*mut u8> {
-        self.private.then(|| self.memory.data_mut())
+        self.memory.mapping.is_writable().then(|| self.memory.data_mut())
     }
 
     /// Bytes of data.
@@ -150,7 +183,8 @@ impl Buffer {
 
     /// Bytes of the user's metadata, without our trailer.
     pub fn metadata_size(&self) -> u64 {
-        self.user_metadata_size
+        // Fails only if the mapping is too short, which `Memory::new` rules out.
+        self.memory.user_metadata_size().unwrap_or(0)
     }
 
     /// Copies data out.
@@ -167,7 +201,7 @@ impl Buffer {
     /// # Errors
     /// [`crate::error::Error::Protocol`] if the mapping is too short, which [`Buffer::new`] rules out.
     pub fn digest(&self) -> Result<[u8; 8]> {
-        let Memory { mapping, offset, data_size, metadata_size } = &self.memory;
+        let Memory { mapping, offset, data_size, metadata_size, .. } = &self.memory;
         let mut metadata = vec![0; *metadata_size as usize];
         mapping.read(offset + data_size, &mut metadata)?;
         digest_of(*data_size, &metadata, |at, out| mapping.read(offset + at, out))
@@ -339,5 +373,60 @@ impl WritableBuffer {
 impl Drop for WritableBuffer {
     fn drop(&mut self) {
         self.pending.buffer_dropped();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::metadata::{KEY_NAME, Trailer};
+    use crate::shm::segment::Segment;
+
+    const LEN: u64 = 4096;
+
+    /// An object of 3 bytes, with these metadata, at the start of a segment.
+    fn memory(segment: &Segment, metadata: &[u8]) -> Memory {
+        segment.write_at(3, metadata).unwrap();
+        let mapping = Mapping::read_only(segment.as_fd(), LEN).unwrap();
+        let metadata_size = metadata.len() as u64;
+        let location = Location { segment: 1, offset: 0, data_size: 3, metadata_size };
+        Memory::new(Arc::new(mapping), 0, location).unwrap()
+    }
+
+    #[test]
+    fn the_size_of_metadata_stays_what_it_was_when_it_was_asked_for() {
+        let segment = Segment::create("test", LEN).unwrap();
+        let mut trailer = Trailer::default();
+        trailer.push(KEY_NAME, b"n").unwrap();
+        let stored = trailer.append_to(b"user");
+        let memory = memory(&segment, &stored);
+        assert_eq!(memory.user_metadata_size().unwrap(), 4);
+        // As a peer that writes where it must not.
+        segment.write_at(3 + stored.len() as u64 - 1, b"!").unwrap();
+        assert_eq!(memory.user_metadata_size().unwrap(), 4);
+        assert_eq!(memory.find_user_metadata_size().unwrap(), stored.len() as u64);
+    }
+
+    #[test]
+    fn metadata_without_a_trailer_are_the_users() {
+        let segment = Segment::create("test", LEN).unwrap();
+        for metadata in [&b""[..], b"u", b"more than a trailer's tail"] {
+            let memory = memory(&segment, metadata);
+            assert_eq!(memory.user_metadata_size().unwrap(), metadata.len() as u64);
+            assert_eq!(memory.user_metadata_size().unwrap(), metadata.len() as u64);
+        }
+    }
+
+    #[test]
+    fn memory_lies_inside_its_mapping() {
+        let segment = Segment::create("test", LEN).unwrap();
+        let mapping = Arc::new(Mapping::read_only(segment.as_fd(), LEN).unwrap());
+        for (offset, data_size, metadata_size) in [(LEN, 1, 0), (0, LEN, 1), (0, u64::MAX, 1), (u64::MAX, 1, 0)] {
+            let location = Location { segment: 1, offset, data_size, metadata_size };
+            assert!(matches!(Memory::new(mapping.clone(), offset, location), Err(Error::Protocol(_))), "{location:?}");
+        }
     }
 }

@@ -197,12 +197,14 @@ impl Connection {
     }
 
     /// Whether this process made the connection. A plain load; no lock, no system call.
+    #[inline]
     pub fn is_usable(&self) -> bool {
         self.token.is_current()
     }
 
     /// What gets objects without asking, where the store has given what that takes. Not in a forked child: its pins are its
     /// parent's.
+    #[inline]
     pub fn reader(&self) -> Option<&Peer> {
         self.reader.get().filter(|_| self.is_usable())
     }
@@ -214,6 +216,7 @@ impl Connection {
     }
 
     /// The segments that are mapped for this connection.
+    #[inline]
     pub fn mappings(&self) -> &Mappings {
         &self.mappings
     }

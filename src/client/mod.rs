@@ -24,9 +24,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use crate::client::buffer::{Buffer, WritableBuffer};
-use crate::client::buffer::{Hold, Pending};
+use crate::client::buffer::{CountedHold, Pending};
 use crate::client::connection::{Connection, Patience};
-use crate::client::reading::Read;
+use crate::client::reading::LastSegment;
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
 use crate::object::{Location, ObjectId, ObjectInfo};
@@ -302,27 +302,61 @@ impl Client {
     /// # Errors
     /// [`Error::Interrupted`], or what the connection says; then nothing is held.
     pub fn get(&self, ids: &[ObjectId], timeout_ms: i64, options: GetOptions) -> Result<Vec<Option<Buffer>>> {
+        self.get_each(ids, timeout_ms, options, |buffer| buffer)
+    }
+
+    /// The same for one object.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    #[inline]
+    pub fn get_one(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Option<Buffer>> {
+        self.may_get(timeout_ms)?;
+        match self.read(id, options.private)? {
+            read if read.is_to_be_asked_for(timeout_ms) => {
+                Ok(self.ask_for(&[id], timeout_ms, options)?.pop().flatten())
+            }
+            read => Ok(read.into_buffer()),
+        }
+    }
+
+    /// Gets objects as [`Client::get`] does, and makes something of each as soon as it is there.
+    ///
+    /// # Errors
+    /// As for [`Client::get`]; what was made is dropped.
+    pub fn get_each<T>(
+        &self,
+        ids: &[ObjectId],
+        timeout_ms: i64,
+        options: GetOptions,
+        mut make: impl FnMut(Buffer) -> T,
+    ) -> Result<Vec<Option<T>>> {
+        self.may_get(timeout_ms)?;
+        let (mut got, mut last) = (Vec::with_capacity(ids.len()), LastSegment::default());
+        let mut unsettled = Vec::new();
+        for (index, id) in ids.iter().enumerate() {
+            let read = self.read_next(*id, options.private, &mut last)?;
+            if read.is_to_be_asked_for(timeout_ms) {
+                unsettled.push((index, *id));
+            }
+            got.push(read.into_buffer().map(&mut make));
+        }
+        let to_ask: Vec<_> = unsettled.iter().map(|(_, id)| *id).collect();
+        let asked = self.ask_for(&to_ask, timeout_ms, options)?;
+        for ((index, _), buffer) in unsettled.into_iter().zip(asked) {
+            if let Some(place) = got.get_mut(index) {
+                *place = buffer.map(&mut make);
+            }
+        }
+        Ok(got)
+    }
+
+    #[inline]
+    fn may_get(&self, timeout_ms: i64) -> Result<()> {
         if timeout_ms < -1 {
             return Err(Error::InvalidArgument(format!("timeout_ms is -1, 0 or positive, not {timeout_ms}")));
         }
-        if !self.is_usable() {
-            return Err(Error::Forked);
-        }
-        let read = ids.iter().map(|id| self.read(*id, options.private)).collect::<Result<Vec<_>>>()?;
-        // What is seen not to be there is waited for, by asking, or not at all.
-        let is_asked_for = |read: &Read| match read {
-            Read::Buffer(_) => false,
-            Read::Missing => timeout_ms != 0,
-            Read::Unknown => true,
-        };
-        let to_ask: Vec<_> = ids.iter().zip(&read).filter(|(_, read)| is_asked_for(read)).map(|(id, _)| *id).collect();
-        let mut asked = self.ask_for(&to_ask, timeout_ms, options)?.into_iter();
-        let take = |read| match read {
-            Read::Buffer(buffer) => Some(buffer),
-            other if is_asked_for(&other) => asked.next().flatten(),
-            _ => None,
-        };
-        Ok(read.into_iter().map(take).collect())
+        if self.is_usable() { Ok(()) } else { Err(Error::Forked) }
     }
 
     /// Gets objects by asking the store.
@@ -338,12 +372,12 @@ impl Client {
             Err(error) => return Err(error),
         };
         // The store counted one hold for each distinct id; all are taken up before anything here can fail.
-        let mut holds: HashMap<ObjectId, Arc<Hold>> = HashMap::with_capacity(ids.len());
+        let mut holds: HashMap<ObjectId, Arc<CountedHold>> = HashMap::with_capacity(ids.len());
         for (id, _) in ids.iter().zip(&locations).filter(|(_, location)| location.is_some()) {
-            holds.entry(*id).or_insert_with(|| Arc::new(Hold::new(*id, self.connection.clone())));
+            holds.entry(*id).or_insert_with(|| Arc::new(CountedHold::new(*id, self.connection.clone())));
         }
         let buffers = ids.iter().zip(locations).map(|(id, location)| match (location, holds.get(id)) {
-            (Some(location), Some(hold)) => Buffer::new(hold.clone(), location, options.private).map(Some),
+            (Some(location), Some(hold)) => Buffer::counted(hold.clone(), location, options.private).map(Some),
             _ => Ok(None),
         });
         buffers.collect()

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use nix::unistd::write;
 
-use crate::client::buffer::{Buffer, Hold};
+use crate::client::buffer::{Buffer, Memory};
 use crate::client::connection::Patience;
+use crate::client::mappings::Access;
 use crate::client::{Client, unexpected};
 use crate::error::{Error, Result};
-use crate::object::ObjectId;
+use crate::object::{Location, ObjectId};
 use crate::protocol::{Reply, Request};
+use crate::shm::mapping::Mapping;
 use crate::shm::pins::files::open_peer;
-use crate::shm::pins::peer::Lookup;
+use crate::shm::pins::peer::{Held, Lookup, Peer};
 
 /// What became of an attempt to get an object without asking.
 pub(super) enum Read {
@@ -23,6 +25,40 @@ pub(super) enum Read {
     Missing,
     /// The store has to be asked.
     Unknown,
+}
+
+impl Read {
+    /// Whether to ask the store: what is seen not to be there is waited for, by asking, or not at all.
+    #[inline]
+    pub(super) fn is_to_be_asked_for(&self, timeout_ms: i64) -> bool {
+        match self {
+            Self::Buffer(_) => false,
+            Self::Missing => timeout_ms != 0,
+            Self::Unknown => true,
+        }
+    }
+
+    #[inline]
+    pub(super) fn into_buffer(self) -> Option<Buffer> {
+        if let Self::Buffer(buffer) = self { Some(buffer) } else { None }
+    }
+}
+
+/// A segment that an object was just found in; the next one is likely to be there too.
+#[derive(Debug, Default)]
+pub(super) struct LastSegment(Option<(i32, Arc<Mapping>)>);
+
+impl LastSegment {
+    fn mapping(&mut self, client: &Client, key: i32) -> Result<Arc<Mapping>> {
+        match &self.0 {
+            Some((last, mapping)) if *last == key => Ok(mapping.clone()),
+            _ => {
+                let mapping = client.connection.segment(key, Access::Read)?;
+                self.0 = Some((key, mapping.clone()));
+                Ok(mapping)
+            }
+        }
+    }
 }
 
 impl Client {
@@ -38,29 +74,62 @@ impl Client {
             let _ = write(&kick, &1_u64.to_le_bytes());
         };
         let reader = open_peer(&index, &pins, kick)?;
-        self.connection.set_retire_bell(retire);
         match self.connection.call(&Request::Index { mapped: true }, patience)? {
-            Reply::Index { outcome: Ok(false) } => self.connection.set_reader(reader),
-            other => return refused(other),
+            Reply::Index { outcome: Ok(false) } => {
+                self.connection.set_reader(reader);
+                self.connection.listen(retire);
+                Ok(())
+            }
+            other => refused(other),
         }
-        Ok(())
     }
 
     /// Gets an object if it is sealed and in the index. A segment that is not mapped yet is asked for.
+    #[inline(always)]
     pub(super) fn read(&self, id: ObjectId, private: bool) -> Result<Read> {
+        self.read_in(id, private, |key| self.connection.segment(key, Access::Read))
+    }
+
+    /// The same for one of several.
+    #[inline(always)]
+    pub(super) fn read_next(&self, id: ObjectId, private: bool, last: &mut LastSegment) -> Result<Read> {
+        self.read_in(id, private, |key| last.mapping(self, key))
+    }
+
+    #[inline(always)]
+    fn read_in(
+        &self,
+        id: ObjectId,
+        private: bool,
+        mapping_of: impl FnOnce(i32) -> Result<Arc<Mapping>>,
+    ) -> Result<Read> {
         let Some(reader) = self.connection.reader() else { return Ok(Read::Unknown) };
-        let pin = match reader.get(&id) {
-            Lookup::Found(pin) if !pin.is_doomed() => pin,
-            Lookup::Found(pin) => {
-                reader.release(pin);
-                return Ok(Read::Unknown);
-            }
-            Lookup::Missing => return Ok(Read::Missing),
-            Lookup::AskStore => return Ok(Read::Unknown),
+        let held = match hold(reader, &id) {
+            Ok(held) => held,
+            Err(read) => return Ok(read),
         };
-        let location = pin.location();
-        let hold = Hold::pinned(id, self.connection.clone(), pin);
-        Buffer::new(Arc::new(hold), location, private).map(Read::Buffer)
+        // Nothing in between can panic.
+        match self.memory_at(reader.location(&held), private, mapping_of) {
+            Ok(memory) => Ok(Read::Buffer(Buffer::pinned(id, self.connection.clone(), held, memory))),
+            Err(error) => {
+                reader.release(held);
+                Err(error)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn memory_at(
+        &self,
+        location: Location,
+        private: bool,
+        mapping_of: impl FnOnce(i32) -> Result<Arc<Mapping>>,
+    ) -> Result<Memory> {
+        if private {
+            Memory::map(&self.connection, location, true)
+        } else {
+            Memory::shared(mapping_of(location.segment)?, location)
+        }
     }
 
     /// Whether a sealed object of this id is in the store, if that can be seen.
@@ -69,16 +138,30 @@ impl Client {
             return Err(Error::Forked);
         }
         let Some(reader) = self.connection.reader() else { return Ok(None) };
-        Ok(match reader.get(&id) {
-            Lookup::Found(pin) => {
-                let is_doomed = pin.is_doomed();
-                reader.release(pin);
+        Ok(match reader.hold(&id) {
+            Lookup::Found(held) => {
+                let is_doomed = held.is_doomed();
+                reader.release(held);
                 // Whether a deleted object is gone depends on others, so the store is asked.
                 (!is_doomed).then_some(true)
             }
             Lookup::Missing => Some(false),
             Lookup::AskStore => None,
         })
+    }
+}
+
+/// Holds an object that is there to stay; else what became of the attempt.
+#[inline(always)]
+fn hold(reader: &Peer, id: &ObjectId) -> Result<Held, Read> {
+    match reader.hold(id) {
+        Lookup::Found(held) if !held.is_doomed() => Ok(held),
+        Lookup::Found(held) => {
+            reader.release(held);
+            Err(Read::Unknown)
+        }
+        Lookup::Missing => Err(Read::Missing),
+        Lookup::AskStore => Err(Read::Unknown),
     }
 }
 

@@ -4,13 +4,14 @@
 //! shared memory before they are looked at, and looked at once.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer};
 use crate::error::{Error, Result};
 use crate::metadata::{KEY_DTYPE, KEY_SHAPE, Trailer};
 use crate::object::ObjectId;
-use crate::tensor::arrow_ipc;
+use crate::tensor::arrow_ipc::{self, TensorHeader};
 use crate::tensor::layout::Layout;
 
 /// How to store a tensor.
@@ -22,20 +23,20 @@ pub struct TensorOptions<'a> {
     pub metadata: &'a [u8],
 }
 
-/// The memory that a tensor lies in. Clones share the hold.
-#[derive(Clone, Debug)]
+/// The memory that a tensor lies in. Those who have it share its hold.
+#[derive(Debug)]
 pub enum TensorMemory {
     /// A sealed object.
     Sealed(Buffer),
     /// An object that is being filled, or was when this was made.
-    Writable(Arc<WritableBuffer>),
+    Writable(WritableBuffer),
 }
 
 /// A tensor in an object. Clones share the memory.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     /// What keeps it valid.
-    pub memory: TensorMemory,
+    pub memory: Arc<TensorMemory>,
     /// Element type, shape and strides.
     pub layout: Layout,
     /// Where its data begin, from the start of the object.
@@ -68,7 +69,7 @@ impl TensorMemory {
     ///
     /// # Errors
     /// [`Error::Corrupt`] naming what is wrong with the bytes.
-    pub fn tensor(self) -> Result<Tensor> {
+    pub fn tensor(self: Arc<Self>) -> Result<Tensor> {
         let size = self.size();
         let short =
             |needed: usize| Error::Corrupt(format!("a tensor's header needs {needed} bytes, the object has {size}"));
@@ -83,9 +84,31 @@ impl TensorMemory {
         }
         let mut header = vec![0; header_size];
         self.read(&mut header)?;
-        let decoded = arrow_ipc::decode(&header, size)?;
-        Ok(Tensor { memory: self, layout: decoded.layout, data_offset: decoded.data_offset })
+        let TensorHeader { layout, data_offset, .. } = decoded(header, size)?;
+        Ok(Tensor { memory: self, layout, data_offset })
     }
+}
+
+/// A header, the size of the object that it stands in, and what it says.
+type Decoded = (Vec<u8>, u64, TensorHeader);
+
+thread_local! {
+    /// The header that this thread decoded last. To decode one takes ten times as long as the rest of a get, and programs read
+    /// many tensors of one type and shape, whose headers are the same.
+    static LAST: RefCell<Option<Decoded>> = const { RefCell::new(None) };
+}
+
+/// What a header says, in an object of this size.
+fn decoded(header: Vec<u8>, size: u64) -> Result<TensorHeader> {
+    let known = |(last, its_size, says): &Decoded| (*last == header && *its_size == size).then(|| says.clone());
+    // At the end of a thread there may be no memory of it any more.
+    if let Ok(Some(says)) = LAST.try_with(|last| last.try_borrow().ok()?.as_ref().and_then(known)) {
+        return Ok(says);
+    }
+    let says = arrow_ipc::decode(&header, size)?;
+    let kept = says.clone();
+    let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some((header, size, kept))));
+    Ok(says)
 }
 
 impl Tensor {
@@ -96,7 +119,7 @@ impl Tensor {
 
     /// Whether writing to it is an error, or would reach nobody but a fault.
     pub fn is_read_only(&self) -> bool {
-        match &self.memory {
+        match &*self.memory {
             TensorMemory::Sealed(buffer) => buffer.private_data().is_none(),
             TensorMemory::Writable(buffer) => buffer.mutable_data().is_none(),
         }
@@ -118,7 +141,7 @@ impl Client {
         let metadata = describe(&layout)?.append_to(options.metadata);
         let buffer = self.create_described(id, size, &metadata, options.create)?;
         buffer.write(0, &header)?;
-        Ok(Tensor { memory: TensorMemory::Writable(Arc::new(buffer)), layout, data_offset })
+        Ok(Tensor { memory: Arc::new(TensorMemory::Writable(buffer)), layout, data_offset })
     }
 
     /// Gets a tensor, waiting for it as [`Client::get`] does.
@@ -126,8 +149,8 @@ impl Client {
     /// # Errors
     /// [`Error::Timeout`] when it is not there in time, [`Error::Corrupt`] when the object is no tensor.
     pub fn tensor_read(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Tensor> {
-        let buffer = self.get(&[id], timeout_ms, options)?.pop().flatten().ok_or(Error::Timeout(timeout_ms))?;
-        TensorMemory::Sealed(buffer).tensor()
+        let buffer = self.get_one(id, timeout_ms, options)?.ok_or(Error::Timeout(timeout_ms))?;
+        Arc::new(TensorMemory::Sealed(buffer)).tensor()
     }
 }
 
@@ -140,4 +163,25 @@ fn describe(layout: &Layout) -> Result<Trailer> {
     trailer.push(KEY_DTYPE, &[dtype.code(), dtype.bits(), low, high])?;
     trailer.push(KEY_SHAPE, &shape)?;
     Ok(trailer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::dtype::DType;
+
+    #[test]
+    fn a_header_that_was_decoded_before_is_judged_with_the_object_it_is_in() {
+        let headers = [vec![2, 3], vec![3, 2], vec![2, 3]].map(|shape| {
+            let layout = Layout::row_major(DType::from_dlpack(2, 32, 1).unwrap(), shape).unwrap();
+            (arrow_ipc::encode_header(&layout), arrow_ipc::message_size(&layout), layout)
+        });
+        for (header, size, layout) in headers.iter().chain(&headers) {
+            for _ in 0..2 {
+                assert_eq!(decoded(header.clone(), *size).unwrap().layout, *layout);
+            }
+            // The same header in an object that is too short for the tensor.
+            assert!(matches!(decoded(header.clone(), size - 1), Err(Error::Corrupt(_))));
+        }
+    }
 }

@@ -1,10 +1,11 @@
-//! `plasma_buffer`: a boxed [`Buffer`] or [`WritableBuffer`].
+//! `plasma_buffer`: a counted [`TensorMemory`].
 
+use std::convert::Infallible;
 use std::ptr;
 use std::sync::Arc;
 
+use crate::client::Buffer;
 use crate::client::tensor::TensorMemory;
-use crate::client::{Buffer, WritableBuffer};
 use crate::error::Result;
 use crate::ffi::guard::{self, Out};
 use crate::ffi::object_id::plasma_object_id;
@@ -16,37 +17,52 @@ use crate::ffi::status::plasma_status;
 ///
 /// In a child made by `fork` it stays readable; releasing it there does not affect the parent.
 #[derive(Debug)]
-pub struct plasma_buffer(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Sealed(Buffer),
-    Writable { buffer: Arc<WritableBuffer>, metadata_size: u64 },
+pub struct plasma_buffer {
+    /// There is no value of this type: behind a handle is a [`TensorMemory`], which the handle shares with the tensors made of it.
+    _none: Infallible,
 }
 
-/// The handle of a got object.
-pub(super) fn sealed_buffer(buffer: Buffer) -> plasma_buffer {
-    plasma_buffer(Kind::Sealed(buffer))
+/// The handle of some memory.
+#[inline]
+pub(super) fn give(memory: Arc<TensorMemory>) -> *mut plasma_buffer {
+    Arc::into_raw(memory).cast_mut().cast()
 }
 
-/// The handle of a new object.
-pub(super) fn writable_buffer(buffer: WritableBuffer) -> Result<plasma_buffer> {
-    tensor_buffer(TensorMemory::Writable(Arc::new(buffer)))
+/// The memory of a got object, for a handle.
+#[inline(always)]
+pub(super) fn sealed_memory(buffer: Buffer) -> Arc<TensorMemory> {
+    Arc::new(TensorMemory::Sealed(buffer))
 }
 
-/// The handle of a tensor's memory.
-pub(super) fn tensor_buffer(memory: TensorMemory) -> Result<plasma_buffer> {
-    Ok(plasma_buffer(match memory {
-        TensorMemory::Sealed(buffer) => Kind::Sealed(buffer),
-        TensorMemory::Writable(buffer) => Kind::Writable { metadata_size: buffer.metadata_size()?, buffer },
-    }))
+/// The handle of a new object's memory.
+pub(super) fn give_writable(memory: Arc<TensorMemory>) -> Result<*mut plasma_buffer> {
+    if let TensorMemory::Writable(buffer) = &*memory {
+        // From here on the size is known, whatever becomes of the bytes.
+        buffer.metadata_size()?;
+    }
+    Ok(give(memory))
+}
+
+/// What is behind a handle.
+///
+/// # Safety
+/// `buffer` is NULL or a live handle.
+#[inline]
+unsafe fn memory_of<'a>(buffer: *const plasma_buffer) -> Option<&'a TensorMemory> {
+    // SAFETY: as the caller promised, it came from `give`.
+    unsafe { buffer.cast::<TensorMemory>().as_ref() }
 }
 
 /// The memory behind a handle, shared with it.
-pub(super) fn tensor_memory(buffer: &plasma_buffer) -> TensorMemory {
-    match &buffer.0 {
-        Kind::Sealed(buffer) => TensorMemory::Sealed(buffer.clone()),
-        Kind::Writable { buffer, .. } => TensorMemory::Writable(buffer.clone()),
+///
+/// # Safety
+/// `buffer` is NULL or a live handle.
+pub(super) unsafe fn shared_memory(buffer: *const plasma_buffer) -> Result<Arc<TensorMemory>> {
+    // SAFETY: as the caller promised, it came from `give`, and the one count that it stands for stays its own.
+    unsafe {
+        let memory: *const TensorMemory = guard::borrow(buffer.cast(), "buffer")?;
+        Arc::increment_strong_count(memory);
+        Ok(Arc::from_raw(memory))
     }
 }
 
@@ -54,9 +70,10 @@ pub(super) fn tensor_memory(buffer: &plasma_buffer) -> TensorMemory {
 ///
 /// # Safety
 /// `buffer` is NULL or a live handle.
-unsafe fn with<T: Copy>(buffer: *const plasma_buffer, otherwise: T, body: impl FnOnce(&Kind) -> T) -> T {
+#[inline]
+unsafe fn with<T: Copy>(buffer: *const plasma_buffer, otherwise: T, body: impl FnOnce(&TensorMemory) -> T) -> T {
     // SAFETY: as the caller promised.
-    guard::value(otherwise, || unsafe { buffer.as_ref() }.map_or(otherwise, |buffer| body(&buffer.0)))
+    guard::value(otherwise, || unsafe { memory_of(buffer) }.map_or(otherwise, body))
 }
 
 /// First byte of the data, 64-byte aligned, readable for `plasma_buffer_size` bytes until the release. NULL for NULL.
@@ -67,9 +84,9 @@ unsafe fn with<T: Copy>(buffer: *const plasma_buffer, otherwise: T, body: impl F
 pub unsafe extern "C" fn plasma_buffer_data(buffer: *const plasma_buffer) -> *const u8 {
     // SAFETY: as the caller promised.
     unsafe {
-        with(buffer, ptr::null(), |kind| match kind {
-            Kind::Sealed(buffer) => buffer.data(),
-            Kind::Writable { buffer, .. } => buffer.data(),
+        with(buffer, ptr::null(), |memory| match memory {
+            TensorMemory::Sealed(buffer) => buffer.data(),
+            TensorMemory::Writable(buffer) => buffer.data(),
         })
     }
 }
@@ -83,9 +100,9 @@ pub unsafe extern "C" fn plasma_buffer_data(buffer: *const plasma_buffer) -> *co
 pub unsafe extern "C" fn plasma_buffer_mutable_data(buffer: *mut plasma_buffer) -> *mut u8 {
     // SAFETY: as the caller promised.
     unsafe {
-        with(buffer, ptr::null_mut(), |kind| match kind {
-            Kind::Sealed(buffer) => buffer.private_data().unwrap_or(ptr::null_mut()),
-            Kind::Writable { buffer, .. } => buffer.mutable_data().unwrap_or(ptr::null_mut()),
+        with(buffer, ptr::null_mut(), |memory| match memory {
+            TensorMemory::Sealed(buffer) => buffer.private_data().unwrap_or(ptr::null_mut()),
+            TensorMemory::Writable(buffer) => buffer.mutable_data().unwrap_or(ptr::null_mut()),
         })
     }
 }
@@ -98,9 +115,9 @@ pub unsafe extern "C" fn plasma_buffer_mutable_data(buffer: *mut plasma_buffer) 
 pub unsafe extern "C" fn plasma_buffer_size(buffer: *const plasma_buffer) -> u64 {
     // SAFETY: as the caller promised.
     unsafe {
-        with(buffer, 0, |kind| match kind {
-            Kind::Sealed(buffer) => buffer.size(),
-            Kind::Writable { buffer, .. } => buffer.size(),
+        with(buffer, 0, |memory| match memory {
+            TensorMemory::Sealed(buffer) => buffer.size(),
+            TensorMemory::Writable(buffer) => buffer.size(),
         })
     }
 }
@@ -113,9 +130,9 @@ pub unsafe extern "C" fn plasma_buffer_size(buffer: *const plasma_buffer) -> u64
 pub unsafe extern "C" fn plasma_buffer_metadata(buffer: *const plasma_buffer) -> *const u8 {
     // SAFETY: as the caller promised.
     unsafe {
-        with(buffer, ptr::null(), |kind| match kind {
-            Kind::Sealed(buffer) => buffer.metadata(),
-            Kind::Writable { buffer, .. } => buffer.metadata(),
+        with(buffer, ptr::null(), |memory| match memory {
+            TensorMemory::Sealed(buffer) => buffer.metadata(),
+            TensorMemory::Writable(buffer) => buffer.metadata(),
         })
     }
 }
@@ -128,9 +145,9 @@ pub unsafe extern "C" fn plasma_buffer_metadata(buffer: *const plasma_buffer) ->
 pub unsafe extern "C" fn plasma_buffer_metadata_size(buffer: *const plasma_buffer) -> u64 {
     // SAFETY: as the caller promised.
     unsafe {
-        with(buffer, 0, |kind| match kind {
-            Kind::Sealed(buffer) => buffer.metadata_size(),
-            Kind::Writable { metadata_size, .. } => *metadata_size,
+        with(buffer, 0, |memory| match memory {
+            TensorMemory::Sealed(buffer) => buffer.metadata_size(),
+            TensorMemory::Writable(buffer) => buffer.metadata_size().unwrap_or(0),
         })
     }
 }
@@ -143,10 +160,10 @@ pub unsafe extern "C" fn plasma_buffer_metadata_size(buffer: *const plasma_buffe
 pub unsafe extern "C" fn plasma_buffer_id(buffer: *const plasma_buffer, out: *mut plasma_object_id) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (buffer, out) = unsafe { (guard::borrow(buffer, "buffer")?, Out::new(out, "out")?) };
-        let id = match &buffer.0 {
-            Kind::Sealed(buffer) => buffer.id(),
-            Kind::Writable { buffer, .. } => buffer.id(),
+        let (memory, out) = unsafe { (guard::borrow::<TensorMemory>(buffer.cast(), "buffer")?, Out::new(out, "out")?) };
+        let id = match memory {
+            TensorMemory::Sealed(buffer) => buffer.id(),
+            TensorMemory::Writable(buffer) => buffer.id(),
         };
         out.set(id.into());
         Ok(())
@@ -161,6 +178,8 @@ pub unsafe extern "C" fn plasma_buffer_id(buffer: *const plasma_buffer, out: *mu
 /// `buffer` is NULL or a live handle, which ends here.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plasma_buffer_release(buffer: *mut plasma_buffer) {
-    // SAFETY: as the caller promised.
-    guard::value((), || drop(unsafe { guard::take(buffer) }));
+    if !buffer.is_null() {
+        // SAFETY: as the caller promised, it came from `give`; the count that it stands for ends here.
+        guard::value((), || drop(unsafe { Arc::from_raw(buffer.cast_const().cast::<TensorMemory>()) }));
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::ffi::{c_char, c_int};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::client::tensor::TensorMemory;
 use crate::client::{Client, ConnectOptions, CreateOptions, GetOptions};
 use crate::error::{Error, Result};
-use crate::ffi::buffer::{plasma_buffer, sealed_buffer, writable_buffer};
+use crate::ffi::buffer::{give, give_writable, plasma_buffer, sealed_memory};
 use crate::ffi::guard::{self, Options, Out};
 use crate::ffi::object_id::{self, plasma_object_id};
 use crate::ffi::object_list::plasma_object_list;
@@ -250,7 +252,7 @@ pub unsafe extern "C" fn plasma_create(
             )
         };
         let buffer = client.create(id, data_size, metadata, options)?;
-        out.set(guard::give(writable_buffer(buffer)?));
+        out.set(give_writable(Arc::new(TensorMemory::Writable(buffer)))?);
         Ok(())
     })
 }
@@ -341,18 +343,26 @@ pub unsafe extern "C" fn plasma_get(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (client, ids, options) =
-            unsafe { (client_of(client)?, ids_of(object_ids, count)?, guard::options(options, "options")?) };
+        let (client, ids, options) = unsafe {
+            (client_of(client)?, guard::array(object_ids, count, "object_ids")?, guard::options(options, "options")?)
+        };
         if out.is_null() && count > 0 {
             return Err(Error::InvalidArgument("out is NULL".into()));
         }
         let options = get_options(options.map_or(0, |options: plasma_get_options| options.flags))?;
-        let buffers = client.get(&ids, timeout_ms, options)?;
-        let complete = buffers.iter().all(Option::is_some);
-        for (index, buffer) in buffers.into_iter().enumerate() {
-            let handle = buffer.map_or(std::ptr::null_mut(), |buffer| guard::give(sealed_buffer(buffer)));
+        let handle = |memory: Option<Arc<TensorMemory>>| memory.map_or(std::ptr::null_mut(), give);
+        if let [id] = ids {
+            let got = client.get_one((*id).into(), timeout_ms, options)?;
+            let is_here = got.is_some();
+            // SAFETY: not NULL, and the caller promised one entry.
+            unsafe { out.write(handle(got.map(sealed_memory))) };
+            return if is_here { Ok(()) } else { Err(Error::Timeout(timeout_ms)) };
+        }
+        let got = client.get_each(&object_ids_of(ids), timeout_ms, options, sealed_memory)?;
+        let complete = got.iter().all(Option::is_some);
+        for (index, memory) in got.into_iter().enumerate() {
             // SAFETY: not NULL, and the caller promised `count` entries, as many as there are buffers.
-            unsafe { out.add(index).write(handle) };
+            unsafe { out.add(index).write(handle(memory)) };
         }
         if complete { Ok(()) } else { Err(Error::Timeout(timeout_ms)) }
     })
@@ -424,6 +434,9 @@ pub unsafe extern "C" fn plasma_list(client: *mut plasma_client, out: *mut *mut 
 /// `ids` points at `count` ids.
 pub(super) unsafe fn ids_of(ids: *const plasma_object_id, count: usize) -> Result<Vec<ObjectId>> {
     // SAFETY: as the caller promised.
-    let ids = unsafe { guard::array(ids, count, "object_ids") }?;
-    Ok(ids.iter().map(|id| (*id).into()).collect())
+    Ok(object_ids_of(unsafe { guard::array(ids, count, "object_ids") }?))
+}
+
+fn object_ids_of(ids: &[plasma_object_id]) -> Vec<ObjectId> {
+    ids.iter().map(|id| (*id).into()).collect()
 }

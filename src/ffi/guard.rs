@@ -15,6 +15,7 @@ use crate::ffi::status::{PLASMA_OK, PLASMA_PANIC, plasma_status, record, set_mes
 const MAX_OPTIONS_SIZE: usize = 4096;
 
 /// Runs the body of a function that returns a status.
+#[inline]
 pub fn status(body: impl FnOnce() -> Result<()>) -> plasma_status {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => PLASMA_OK,
@@ -27,6 +28,7 @@ pub fn status(body: impl FnOnce() -> Result<()>) -> plasma_status {
 }
 
 /// Runs the body of a function that returns something else, and `otherwise` when it panics.
+#[inline]
 pub fn value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }

@@ -3,9 +3,9 @@
 use crate::client::Client;
 use crate::client::tensor::{Tensor, TensorOptions};
 use crate::error::{Error, Result};
-use crate::ffi::buffer::{plasma_buffer, tensor_buffer, tensor_memory};
+use crate::ffi::buffer::{give_writable, plasma_buffer, shared_memory};
 use crate::ffi::client::{client_of, create_options, get_options, plasma_client};
-use crate::ffi::guard::{self, Options, Out};
+use crate::ffi::guard::{self, Filled, Options, Out};
 use crate::ffi::object_id::{self, plasma_object_id};
 use crate::ffi::status::plasma_status;
 use crate::object::ObjectId;
@@ -36,6 +36,29 @@ pub struct tensor_write_options {
 // SAFETY: `repr(C)`, begins with its size; any bit pattern is a valid pointer value, which is only followed on the caller's
 // promise.
 unsafe impl Options for tensor_write_options {}
+
+/// What an object's bytes say of the tensor in them. Set `struct_size` to the size of the struct before it is filled.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct tensor_description {
+    /// `sizeof(tensor_description)`.
+    pub struct_size: usize,
+    /// The first element, valid until the buffer is released.
+    pub data: *mut u8,
+    /// Flags of DLPack: `DLPACK_FLAG_BITMASK_READ_ONLY` for what must not be written.
+    pub flags: u32,
+    /// Element type.
+    pub dtype: DLDataType,
+    /// How many dimensions there are, at most 32.
+    pub ndim: i32,
+    /// Elements along each dimension; 0 in the places that are left.
+    pub shape: [i64; 32],
+    /// Bytes from one element to the next along each dimension, which is not what DLPack counts; 0 in the places that are left.
+    pub byte_strides: [i64; 32],
+}
+
+// SAFETY: `repr(C)`, begins with its size; any bit pattern is a valid pointer value, and the rest are integers.
+unsafe impl Options for tensor_description {}
 
 /// # Safety
 /// `options` is NULL or as long as it says, with as much metadata as it says.
@@ -85,12 +108,36 @@ impl<'a> NewTensor<'a> {
 }
 
 fn managed(tensor: Tensor) -> *mut DLManagedTensor {
-    dlpack::export(tensor.memory.clone(), tensor.data(), &tensor.layout)
+    let data = tensor.data();
+    dlpack::export(tensor.memory, data, &tensor.layout)
 }
 
 fn managed_versioned(tensor: Tensor) -> *mut DLManagedTensorVersioned {
-    let flags = if tensor.is_read_only() { DLPACK_FLAG_BITMASK_READ_ONLY } else { 0 };
-    dlpack::export_versioned(tensor.memory.clone(), tensor.data(), &tensor.layout, flags)
+    let (data, flags) = (tensor.data(), flags_of(&tensor));
+    dlpack::export_versioned(tensor.memory, data, &tensor.layout, flags)
+}
+
+fn flags_of(tensor: &Tensor) -> u64 {
+    if tensor.is_read_only() { DLPACK_FLAG_BITMASK_READ_ONLY } else { 0 }
+}
+
+fn description_of(tensor: &Tensor) -> tensor_description {
+    let layout = &tensor.layout;
+    let filled_up = |entries: &[i64], factor: i64| {
+        let mut all = [0; MAX_DIMENSIONS];
+        // All of them span less than 2^63 bytes.
+        all.iter_mut().zip(entries).for_each(|(place, entry)| *place = entry.saturating_mul(factor));
+        all
+    };
+    tensor_description {
+        struct_size: size_of::<tensor_description>(),
+        data: tensor.data(),
+        flags: flags_of(tensor) as u32,
+        dtype: dlpack::element_type(layout.dtype()),
+        ndim: layout.shape().len() as i32,
+        shape: filled_up(layout.shape(), 1),
+        byte_strides: filled_up(layout.strides(), layout.dtype().item_size() as i64),
+    }
 }
 
 /// Tells how many bytes of data an object needs for a tensor: what `tensor_write` will take of the store, metadata apart.
@@ -183,7 +230,7 @@ pub unsafe extern "C" fn tensor_create_buffer(
         let (new, out) = unsafe { (NewTensor::read(client, object_id, options)?, Out::new(out, "out")?) };
         // SAFETY: as the caller promised.
         let tensor = new.create(&unsafe { layout_of(dtype, ndim, shape) }?)?;
-        out.set(guard::give(tensor_buffer(tensor.memory)?));
+        out.set(give_writable(tensor.memory)?);
         Ok(())
     })
 }
@@ -250,8 +297,8 @@ pub unsafe extern "C" fn tensor_from_buffer(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (buffer, out) = unsafe { (guard::borrow(buffer, "buffer")?, Out::new(out, "out")?) };
-        out.set(managed(tensor_memory(buffer).tensor()?));
+        let (memory, out) = unsafe { (shared_memory(buffer)?, Out::new(out, "out")?) };
+        out.set(managed(memory.tensor()?));
         Ok(())
     })
 }
@@ -267,8 +314,26 @@ pub unsafe extern "C" fn tensor_from_buffer_versioned(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (buffer, out) = unsafe { (guard::borrow(buffer, "buffer")?, Out::new(out, "out")?) };
-        out.set(managed_versioned(tensor_memory(buffer).tensor()?));
+        let (memory, out) = unsafe { (shared_memory(buffer)?, Out::new(out, "out")?) };
+        out.set(managed_versioned(memory.tensor()?));
         Ok(())
     })
 }
+
+/// Tells of the tensor in a buffer what `tensor_from_buffer_versioned` would, and makes nothing that is to be freed.
+///
+/// Errors: `PLASMA_CORRUPT` when the buffer holds no tensor.
+///
+/// # Safety
+/// `buffer` is NULL or a live handle; `out` is NULL or as long as its `struct_size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tensor_describe(buffer: *const plasma_buffer, out: *mut tensor_description) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (memory, out) = unsafe { (shared_memory(buffer)?, Filled::new(out, "out")?) };
+        out.set(description_of(&memory.tensor()?));
+        Ok(())
+    })
+}
+
+const _: () = assert!(MAX_DIMENSIONS == 32, "as many as the arrays of tensor_description have");

@@ -54,6 +54,7 @@ impl ForkToken {
     /// Whether the calling process is the one that asked for this token. No system call.
     ///
     /// Relaxed is enough: the number changes by a fork only, which is no race, and it guards no other memory.
+    #[inline]
     pub fn is_current(&self) -> bool {
         self.word.load(Ordering::Relaxed) == self.value
     }

@@ -102,8 +102,14 @@ impl Mapping {
 
     /// Bytes mapped.
     #[allow(clippy::len_without_is_empty, reason = "a mapping is never empty")]
+    #[inline]
     pub fn len(&self) -> u64 {
         self.memory.len() as u64
+    }
+
+    /// Whether its bytes may be written.
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// The address of `len` bytes at `offset`, all of them mapped and readable while the mapping lives.
@@ -112,6 +118,7 @@ impl Mapping {
     ///
     /// # Errors
     /// [`Error::Protocol`] naming the numbers when the range is not inside: it comes from the other side.
+    #[inline]
     pub fn address(&self, offset: u64, len: u64) -> Result<*const u8> {
         self.locate(offset, len).map(<*mut u8>::cast_const)
     }
@@ -127,6 +134,7 @@ impl Mapping {
         self.locate(offset, len)
     }
 
+    #[inline]
     fn locate(&self, offset: u64, len: u64) -> Result<*mut u8> {
         if offset.checked_add(len).is_none_or(|end| end > self.len()) {
             let text = format!("{len} bytes at {offset} are not in a mapping of {} bytes", self.len());

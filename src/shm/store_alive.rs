@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 const OWNER: u32 = 0x3fff_ffff;
 
 /// Whether there is an owner, by the first word of the mutex.
+#[inline]
 pub(super) fn owner_is_alive(word: u32) -> bool {
     word & OWNER != 0
 }

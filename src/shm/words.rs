@@ -59,6 +59,7 @@ impl<A: Word> Words<A> {
     }
 
     /// The words. Where they may only be read, a store into one kills the process.
+    #[inline]
     pub(super) fn all(&self) -> &[A] {
         // SAFETY: the constructors made sure that `count` words begin at `first`, aligned, and `memory` keeps them.
         // A word is an atomic, so others may change it while this is borrowed.

@@ -536,6 +536,8 @@ impl<P: Pages> Engine<P> {
         let Some(object) = self.objects.get_mut(&id) else { return };
         object.copy.iter_mut().filter(|_| !pulls).for_each(|copy| copy.holders -= 1);
         object.holders -= 1;
+        // The copying itself may be the only holder left.
+        self.queue_may_move |= !self.uncopied.is_empty();
         self.unheld(id);
     }
 

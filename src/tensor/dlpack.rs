@@ -108,9 +108,13 @@ pub fn export_versioned<K: Send + 'static>(
     pack_versioned(Quiet::new(keep), tensor_info(data, layout), flags)
 }
 
+/// The `DLDataType` of an element type.
+pub fn element_type(dtype: DType) -> DLDataType {
+    DLDataType { code: dtype.code(), bits: dtype.bits(), lanes: dtype.lanes() }
+}
+
 fn tensor_info(data: *mut u8, layout: &Layout) -> TensorInfo {
-    let dtype = layout.dtype();
-    let dtype = DLDataType { code: dtype.code(), bits: dtype.bits(), lanes: dtype.lanes() };
+    let dtype = element_type(layout.dtype());
     TensorInfo::strided(data.cast::<c_void>(), cpu_device(), dtype, layout.shape().to_vec(), layout.strides().to_vec())
 }
 

@@ -63,6 +63,8 @@ static void null_arguments(plasma_client *client) {
   NULL_REFUSED(tensor_read_versioned(client, &id, 0, 0, NULL), "out");
   NULL_REFUSED(tensor_from_buffer(NULL, &legacy), "buffer");
   NULL_REFUSED(tensor_from_buffer_versioned(NULL, &versioned), "buffer");
+  tensor_description description = {.struct_size = sizeof description};
+  NULL_REFUSED(tensor_describe(NULL, &description), "buffer");
   tensor_write_options options = {.struct_size = sizeof options, .metadata_size = 5};
   NULL_REFUSED(tensor_write(client, &id, &tensor, &options), "metadata");
   options.struct_size = 0;
@@ -160,6 +162,9 @@ static void reading_what_is_no_tensor(plasma_client *client) {
     EXPECT(PLASMA_CORRUPT, tensor_from_buffer_versioned(buffer, &versioned), "");
     NULL_REFUSED(tensor_from_buffer(buffer, NULL), "out");
     NULL_REFUSED(tensor_from_buffer_versioned(buffer, NULL), "out");
+    tensor_description description = {.struct_size = sizeof description, .ndim = 77};
+    EXPECT(PLASMA_CORRUPT, tensor_describe(buffer, &description), "");
+    CHECK(description.ndim == 77);
     plasma_buffer_release(buffer);
     /* Nothing is held by the refused reads: the object goes at once. */
     plasma_status result = -1;
@@ -194,6 +199,37 @@ static void odd_and_right(plasma_client *client) {
   CHECK(out->dl_tensor.ndim == 3 && out->dl_tensor.shape[1] == 0 && out->dl_tensor.strides != NULL);
   out->deleter(out);
   OK(plasma_delete(client, ids, 3, NULL));
+}
+
+/* A description says what a tensor would, in as much of the struct as the caller has. */
+static void described(plasma_client *client) {
+  plasma_object_id id = id_of(8);
+  DLTensor tensor = good();
+  tensor_description description = {.struct_size = sizeof description};
+  plasma_buffer *buffer = NULL;
+  OK(tensor_create_buffer(client, &id, FLOAT32, 3, shape, NULL, &buffer));
+  OK(tensor_describe(buffer, &description));
+  CHECK(description.flags == 0 && description.data != NULL);
+  memcpy(description.data, numbers, sizeof numbers);
+  OK(plasma_seal(client, &id));
+  OK(tensor_describe(buffer, &description));
+  CHECK(description.flags == DLPACK_FLAG_BITMASK_READ_ONLY && description.struct_size == sizeof description);
+  CHECK(description.ndim == 3 && description.dtype.bits == 32 && description.dtype.code == kDLFloat);
+  CHECK(memcmp(description.shape, tensor.shape, sizeof shape) == 0 && description.shape[3] == 0);
+  for (int i = 0; i < 3; i++) {
+    CHECK(description.byte_strides[i] == strides[i] * (int64_t)sizeof(float));
+  }
+  CHECK(description.byte_strides[31] == 0);
+  CHECK(memcmp(description.data, numbers, sizeof numbers) == 0);
+  /* As from a header that knew less. */
+  tensor_description shorter = {.struct_size = offsetof(tensor_description, shape), .shape = {77}};
+  OK(tensor_describe(buffer, &shorter));
+  CHECK(shorter.data == description.data && shorter.ndim == 3 && shorter.shape[0] == 77);
+  NULL_REFUSED(tensor_describe(buffer, NULL), "out");
+  shorter.struct_size = 7;
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_describe(buffer, &shorter), "struct_size is 7");
+  plasma_buffer_release(buffer);
+  OK(plasma_delete(client, &id, 1, NULL));
 }
 
 /* Read-only is read-only, and a private tensor is nobody else's. */
@@ -234,6 +270,7 @@ int main(int argc, char **argv) {
   wrong_shapes_and_strides(client);
   reading_what_is_no_tensor(client);
   odd_and_right(client);
+  described(client);
   writing_after_seal(client);
   OK(plasma_list(client, &list));
   CHECK(plasma_object_list_size(list) == 0);

@@ -77,6 +77,7 @@ impl IndexReader {
 
     /// Whether the store still runs; what it wrote stays readable when not. After its death this takes some
     /// milliseconds to tell.
+    #[inline]
     pub fn store_is_alive(&self) -> bool {
         owner_is_alive(self.parts.header(AT_ALIVE).load(Ordering::Relaxed) as u32)
     }
@@ -92,12 +93,14 @@ impl IndexReader {
         keys.filter(|key| *key != 0)
     }
 
+    #[inline]
     pub(in crate::shm) fn wanted(&self, id: &ObjectId) -> Wanted {
         let id = IdWords::new(id);
         Wanted { id, hash: id.hash(self.key) }
     }
 
     /// Offers `visit` the descriptors that may name the object, until it takes one.
+    #[inline(always)]
     pub(in crate::shm) fn search<T>(
         &self,
         wanted: &Wanted,
@@ -130,23 +133,27 @@ impl IndexReader {
         }
     }
 
+    #[inline]
     pub(in crate::shm) fn state(&self, index: usize) -> State {
         State(self.parts.descriptor(index, AT_STATE).load(Ordering::SeqCst))
     }
 
     /// Whether a descriptor names the object. Only true for good while it is pinned and was gettable since.
+    #[inline]
     pub(in crate::shm) fn is_of(&self, index: usize, Wanted { id: IdWords(id), .. }: &Wanted) -> bool {
         let word = |at: usize| self.parts.descriptor(index, AT_ID + at).load(Ordering::Relaxed);
         !taken(Step::CompareId) || (word(0) == id[0] && word(1) == id[1] && word(2) as u32 == id[2] as u32)
     }
 
     /// Where a descriptor's object is, under the same conditions.
+    #[inline]
     pub(in crate::shm) fn location(&self, index: usize) -> Location {
         let word = |at: usize| self.parts.descriptor(index, at).load(Ordering::Relaxed);
         location(word(AT_ID + 2) >> 32, word(AT_OFFSET), word(AT_DATA_SIZE), word(AT_METADATA_SIZE))
     }
 
     /// How the store sleeps, as a number of [`Sleep`](super::encoding::Sleep).
+    #[inline]
     pub(in crate::shm) fn sleep(&self) -> u64 {
         self.parts.header(AT_SLEEPING).load(Ordering::SeqCst)
     }

@@ -6,6 +6,7 @@ mod delete;
 mod external;
 mod get;
 mod inline;
+mod leases;
 mod lifetimes;
 mod model;
 mod pages;
