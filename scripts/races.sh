@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Plays the threads of a store and its clients under ThreadSanitizer: tests/races.rs. Usage: races.sh
+# Plays the threads of a store and its clients under ThreadSanitizer: tests/races.rs and tests/room.rs. Usage: races.sh
 #
 # That needs a nightly compiler, and the standard library's source, which is compiled anew so that the locks in it are understood.
 # `scripts/setup.sh test` installs both where there is rustup; where they are missing this says SKIPPED and why.
@@ -17,4 +17,4 @@ cargo +nightly --version >/dev/null 2>&1 || skip "ThreadSanitizer needs a nightl
 host=$(rustc +nightly --version --verbose | sed -n 's/^host: //p')
 # What is raced for is told with both stacks, and makes the status 66. The target keeps build scripts out of it.
 RUSTFLAGS="-Zsanitizer=thread" exec cargo +nightly test --locked -Zbuild-std --target "$host" \
-  --target-dir "${CARGO_TARGET_DIR:-$PWD/target}/races" --test races -- --show-output
+  --target-dir "${CARGO_TARGET_DIR:-$PWD/target}/races" --test races --test room -- --show-output
