@@ -49,7 +49,7 @@ def conformance() -> Part:
 
 def parts() -> List[Part]:
     """What is played, in this order."""
-    crowds = cargo_test("--test", "hostile_crowd", "--test", "disconnect", "--test", "subscription")
+    crowds = cargo_test("--test", "hostile_crowd", "--test", "disconnect", "--test", "subscription", "--test", "intruder")
     return [
         Part("build", ["cargo", "build", "--locked", "--profile", "soak"]),
         Part("hostile crowds and kills", crowds, run_tests.count_cargo),
@@ -87,6 +87,7 @@ def main() -> int:
     os.environ.update(PLASMA_SOAK="1", PLASMA_MODEL_GAMES=str(MODEL_GAMES), PLASMA_FUZZ_ROUNDS=str(FUZZ_ROUNDS))
     with tempfile.TemporaryDirectory(prefix="plasma-soak-") as directory:
         os.environ.update(TMPDIR=directory, XDG_RUNTIME_DIR=directory)
+        os.chmod(directory, 0o711)  # clients of other users reach the sockets in it
         try:
             return soak([known[name] for name in named])
         except KeyboardInterrupt:

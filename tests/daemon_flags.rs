@@ -6,6 +6,7 @@ mod support;
 
 use std::fs::{self, Permissions};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -230,7 +231,7 @@ fn objects_lie_in_an_unnamed_file_of_the_directory_and_take_its_room() {
     let memory = directory.path().join("memory");
     fs::create_dir(&memory).unwrap();
     let daemon = Running::start(directory.path(), &["-s", "{s}", "-m", "8M", "-d", memory.to_str().unwrap()]);
-    let file = memory_file(daemon.child.id(), &memory);
+    let file = memory_file(&daemon.socket, &memory);
     assert_eq!((file.metadata().unwrap().mode() & 0o7777, fs::read_dir(&memory).unwrap().count()), (0o600, 0));
     let room = || file.metadata().unwrap().blocks() * 512;
     assert!(room() < 1 << 20, "{} bytes at the start", room());
@@ -264,12 +265,14 @@ fn check_bytes_written_by_the_store(socket: &Path) {
     assert_eq!(&read, b"inline");
 }
 
-/// The unnamed file in `directory` that a process has open.
-fn memory_file(pid: u32, directory: &Path) -> fs::File {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let mut links = entries.map(|entry| entry.unwrap().path());
-    let link = links.find(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(directory)));
-    fs::File::open(link.expect("no file of the directory is open")).unwrap()
+/// The unnamed file in `directory` that a daemon keeps objects in, as it gives it to an old client.
+fn memory_file(socket: &Path, directory: &Path) -> fs::File {
+    let mut peer = RawPeer::old(socket);
+    peer.create(id(3), 10).unwrap();
+    let file = fs::File::from(peer.descriptors.pop_front().unwrap());
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+    assert!(path.starts_with(directory), "{path:?} is not in the directory");
+    file
 }
 
 #[test]

@@ -147,6 +147,10 @@ fn the_store_forgets_a_subscription_that_was_dropped() {
     let again = subscribe(&client);
     put(&client, id(1), b"x");
     assert_eq!(again.next(-1).unwrap(), sealed(1, 1, 0));
+    // The segment that it lies in goes with the object.
+    client.delete(&[id(1)]).unwrap();
+    assert!(!client.contains(id(1)).unwrap());
+    assert!(matches!(again.next(-1).unwrap(), Event::Deleted { .. }));
     drop((client, copy));
     assert_eq!(again.next(0).unwrap_err().to_string(), "timed out after 0 ms", "it outlives its client");
     drop(again);

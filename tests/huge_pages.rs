@@ -8,10 +8,10 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use memmap2::MmapOptions;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use plasma_store::client::GetOptions;
 use plasma_store::protocol::{Reply, Request};
+use plasma_store::shm::mapping::Mapping;
 use support::{Daemon, RawPeer, Watchdog, connect, eventually, id, put};
 
 const POOL: &str = "/proc/sys/vm/nr_hugepages";
@@ -126,8 +126,8 @@ fn check(daemon: &Daemon) {
     assert!(segment.mmap_size.is_multiple_of(Pool::page()) && segment.mmap_size >= CAPACITY);
     let file = File::from(old.descriptors.pop_front().unwrap());
     assert_eq!(fstatfs(&file).unwrap().filesystem_type(), HUGETLBFS_MAGIC);
-    let mapping = MmapOptions::new().len(segment.mmap_size as usize).map_raw(&file).unwrap();
-    assert!(place.offset + 1004 <= mapping.len() as u64);
+    let mapping = Mapping::read_write(&file, segment.mmap_size).unwrap();
+    assert!(place.offset + 1004 <= mapping.len());
     old.seal(id(1)).unwrap();
 
     // What comes with a request is written by the store, over the border of two pages too.

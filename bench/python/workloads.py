@@ -18,12 +18,13 @@ import os
 import struct
 import sys
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 from measure import Options, Samples, measure, measure_timed, now, report
 
 BATCH_IDS = 1000
+GATHER_S = 10
 
 
 class Peer:
@@ -83,6 +84,11 @@ class Pipe:
 
     def receive(self) -> int:
         return _receive(self._from_parent)
+
+    def receive_if_any(self) -> Optional[int]:
+        """None when the parent has nothing more to say."""
+        data = os.read(self._from_parent, 8)
+        return struct.unpack("q", data)[0] if data else None
 
     def wait_for_end(self) -> None:
         os.read(self._from_parent, 8)
@@ -154,11 +160,18 @@ def work_batch(peer: Any, options: Options) -> None:
 
 def work_first_read(peer: Any, options: Options) -> None:
     """A forked process for each sample: Python and its modules are loaded in it, and nothing of the peer is."""
-    producer = Child(_produce, peer, options, [0])
-    producer.receive()
+    # What is sealed just before each sample is new: memory that was used before may lie in huge pages already.
+    objects = 1 if options.gathered else min(options.count, options.capacity // options.size - 1)
+    producer = Child(_produce_named, peer, options)
+    huge_before = _in_huge_pages()
     figures = [Samples(), Samples(), Samples()]
-    for _ in range(options.count):
-        reader = Child(_read_first, peer, options)
+    for index in range(options.count if options.gathered else objects):
+        if index < objects:
+            producer.send(index)
+            producer.receive()
+        if index == 0 and options.gathered:
+            _wait_until_gathered(huge_before, options.size)
+        reader = Child(_read_first, peer, options, index % objects)
         for samples in figures:
             samples.add(reader.receive())
         reader.join()
@@ -167,11 +180,39 @@ def work_first_read(peer: Any, options: Options) -> None:
     producer.join()
 
 
-def _read_first(pipe: Pipe, peer: Any, options: Options) -> None:
+def _in_huge_pages() -> int:
+    """Bytes of this machine's shared memory that lie in huge pages."""
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("ShmemHugePages:"))
+
+
+def _wait_until_gathered(before: int, size: int) -> None:
+    """Waits until an object that was put since has come to lie in huge pages, but for its two ends."""
+    end = time.monotonic() + GATHER_S
+    while _in_huge_pages() < before + size - (4 << 20):
+        if time.monotonic() > end:
+            sys.exit(f"the object was not gathered in huge pages within {GATHER_S} s")
+        time.sleep(0.01)
+
+
+def _produce_named(pipe: Pipe, peer: Any, options: Options) -> None:
+    """Puts the objects that the parent names."""
+    peer.connect(options)
+    numbers = []
+    while (number := pipe.receive_if_any()) is not None:
+        numbers.append(number)
+        peer.put(number, source_of(options.size))
+        pipe.send(1)
+    for number in numbers:
+        peer.drop(number)
+    peer.disconnect()
+
+
+def _read_first(pipe: Pipe, peer: Any, options: Options, number: int) -> None:
     begin = now()
     peer.connect(options)
     connected = now()
-    view = peer.view(0)
+    view = peer.view(number)
     first_byte = np.frombuffer(view, dtype=np.uint8, count=1)[0]
     first = now()
     total = np.frombuffer(view, dtype=np.uint64, count=options.size // 8).sum()

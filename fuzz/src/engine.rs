@@ -187,9 +187,9 @@ impl Pages for CountedPages {
         Ok(())
     }
 
-    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()> {
-        assert!(self.orders.leases.borrow()[&segment] >= from.end);
-        self.orders.writes.borrow_mut().push((SHARED_SEGMENT, to..to + from.end - from.start));
+    fn copy(&mut self, from: i32, bytes: Range<u64>, to: i32, offset: u64) -> Result<()> {
+        assert!(self.orders.leases.borrow()[&from] >= bytes.end);
+        self.orders.writes.borrow_mut().push((to, offset..offset + bytes.end - bytes.start));
         Ok(())
     }
 
@@ -384,6 +384,7 @@ impl Game {
                     Effect::Ring { peer } => assert!(self.peers.contains(peer), "a bell of nobody"),
                     Effect::Notify { to, events } => self.notified(to, events),
                     Effect::External(job) => self.ordered(*job),
+                    Effect::Gather { location } => self.check_place(location),
                     Effect::Close { .. } => {}
                 }
             }

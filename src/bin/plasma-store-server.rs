@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, Parser};
 use log::LevelFilter;
+use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use plasma_store::error::{Error, Result};
@@ -122,6 +123,7 @@ fn serve(options: StoreOptions) -> Result<()> {
     // Blocked before any thread starts, so that only `wait` below takes them.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block().map_err(Error::from_errno("sigprocmask"))?;
+    keep_others_out()?;
     raise_descriptor_limit();
     let store = Store::start(&options)?;
     log::info!("serving {} bytes at {}", options.capacity, store.socket().display());
@@ -133,6 +135,14 @@ fn serve(options: StoreOptions) -> Result<()> {
         stopper.stop();
     });
     store.wait()
+}
+
+/// The kernel lets no other program of the same user look into this process, write its memory or copy its descriptors: it maps
+/// memory for writing that its clients may only read. Objects and ids end up in no core file, and nothing raises its rights.
+fn keep_others_out() -> Result<()> {
+    set_dumpable(false).map_err(Error::from_errno("prctl(PR_SET_DUMPABLE)"))?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Error::from_errno("setrlimit(RLIMIT_CORE)"))?;
+    set_no_new_privs().map_err(Error::from_errno("prctl(PR_SET_NO_NEW_PRIVS)"))
 }
 
 /// A connection is a descriptor; the soft limit is for programs that use `select`.

@@ -35,6 +35,7 @@ pub struct Arena {
     /// Length of each taken extent by its offset, so that a wrong `free` is noticed.
     taken: HashMap<u64, u64>,
     free_bytes: u64,
+    size: u64,
 }
 
 impl Arena {
@@ -45,6 +46,7 @@ impl Arena {
             free_by_len: BTreeSet::new(),
             taken: HashMap::new(),
             free_bytes: 0,
+            size: size - size % ALIGNMENT,
         };
         arena.insert_free(Extent { offset: 0, len: size - size % ALIGNMENT });
         arena
@@ -88,6 +90,11 @@ impl Arena {
     /// Whether nothing is taken.
     pub fn is_empty(&self) -> bool {
         self.taken.is_empty()
+    }
+
+    /// Bytes that are taken.
+    pub fn taken_bytes(&self) -> u64 {
+        self.size - self.free_bytes
     }
 
     /// Bytes that are free, in however many pieces.

@@ -1,12 +1,16 @@
 //! One mapping of a segment as an owned value: mapped when it is made, unmapped when it is dropped.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::slice;
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use nix::sys::mman::{MapFlags, ProtFlags};
 
 use super::huge::is_huge;
+pub use super::memory::HUGE_PAGE;
+use super::memory::{LeaveOut, Memory};
 use super::segment::file_len;
 use crate::error::{Error, Result};
 
@@ -20,7 +24,7 @@ use crate::error::{Error, Result};
 /// their own ordering.
 #[derive(Debug)]
 pub struct Mapping {
-    memory: MmapRaw,
+    memory: Memory,
     writable: bool,
 }
 
@@ -31,9 +35,15 @@ impl Mapping {
     /// [`Error::Protocol`] naming both lengths when the file is shorter, [`Error::InvalidArgument`] when `len` is 0,
     /// [`Error::Io`] when mapping fails.
     pub fn read_only(fd: impl AsFd, len: u64) -> Result<Self> {
-        let options = checked_options(fd.as_fd(), 0, len)?;
-        let memory = options.map_raw_read_only(fd.as_fd().as_raw_fd());
-        Ok(Self { memory: shared(memory, len)?, writable: false })
+        Self::part(fd, 0, len)
+    }
+
+    /// As [`read_only`](Self::read_only), from any `offset`.
+    ///
+    /// # Errors
+    /// As for [`read_only`](Self::read_only).
+    pub fn part(fd: impl AsFd, offset: u64, len: u64) -> Result<Self> {
+        Ok(Self { memory: shared(fd.as_fd(), offset, len, ProtFlags::PROT_READ)?, writable: false })
     }
 
     /// Maps the first `len` bytes of `fd` for reading and writing; everyone who maps it sees what is written.
@@ -41,9 +51,8 @@ impl Mapping {
     /// # Errors
     /// As for [`read_only`](Self::read_only).
     pub fn read_write(fd: impl AsFd, len: u64) -> Result<Self> {
-        let options = checked_options(fd.as_fd(), 0, len)?;
-        let memory = options.map_raw(fd.as_fd().as_raw_fd());
-        Ok(Self { memory: shared(memory, len)?, writable: true })
+        let memory = shared(fd.as_fd(), 0, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+        Ok(Self { memory, writable: true })
     }
 
     /// Maps `len` bytes from any `offset` of `fd` for reading and private writing: what is written here stays here,
@@ -54,23 +63,41 @@ impl Mapping {
     /// # Errors
     /// As for [`read_only`](Self::read_only).
     pub fn private(fd: impl AsFd, offset: u64, len: u64) -> Result<Self> {
-        let options = checked_options(fd.as_fd(), offset, len)?;
+        check(fd.as_fd(), offset, len)?;
         if is_huge(fd.as_fd())? {
             return Self::copied(fd.as_fd(), offset, len);
         }
-        // SAFETY: `map_copy` is unsafe because its result dereferences to a slice although others may change the file.
-        // It becomes a `MmapRaw` at once, which offers raw pointers only.
-        let memory = unsafe { options.map_copy(fd.as_fd().as_raw_fd()) }.map(MmapRaw::from);
-        Ok(Self { memory: memory.map_err(|error| Error::io(format!("mmap of {len} bytes"), error))?, writable: true })
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let memory = Memory::of_file(fd.as_fd(), offset, len, prot, MapFlags::MAP_PRIVATE)?;
+        Ok(Self { memory, writable: true })
     }
 
     /// The same where a private mapping would take huge pages of its own, which there may not be: a copy in other memory.
     fn copied(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self> {
         let file = File::from(fd.try_clone_to_owned().map_err(|error| Error::io("dup", error))?);
-        let memory = MmapOptions::new().len(len as usize).map_anon();
-        let mut memory = memory.map_err(|error| Error::io(format!("mmap of {len} bytes"), error))?;
-        file.read_exact_at(&mut memory, offset).map_err(|error| Error::io(format!("pread of {len} bytes"), error))?;
-        Ok(Self { memory: MmapRaw::from(memory), writable: true })
+        let memory = Memory::private(len)?;
+        // SAFETY: all of it is mapped, writable and zero, no other process has it, and nobody else knows it yet.
+        let bytes = unsafe { slice::from_raw_parts_mut(memory.start(), memory.len()) };
+        file.read_exact_at(bytes, offset).map_err(|error| Error::io(format!("pread of {len} bytes"), error))?;
+        Ok(Self { memory, writable: true })
+    }
+
+    /// Leaves this mapping out of processes that fork off from here on.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the kernel does not.
+    pub fn leave_out_of_children(&self) -> Result<()> {
+        self.memory.leave_out_of(LeaveOut::Children).map_err(Error::from_errno("madvise(MADV_DONTFORK)"))
+    }
+
+    /// Asks the kernel to gather what is mapped here, which should be whole huge pages of the file, in huge pages at once. It moves
+    /// the bytes for everybody who has the file, and nobody notices but by the time that a touch takes meanwhile. Nothing is
+    /// touched here, so a file that has become shorter is an error and no signal. Holes in a huge page that is not all hole get memory.
+    ///
+    /// # Errors
+    /// What the kernel says; `EINVAL` where it cannot do this.
+    pub fn collapse(&self) -> io::Result<()> {
+        Ok(self.memory.collapse()?)
     }
 
     /// Bytes mapped.
@@ -115,13 +142,13 @@ impl Mapping {
         }
         // SAFETY: `offset` is at most the length of the mapping, so the sum is in it or one past its end. It fits
         // `usize` and `isize` because that length does.
-        Ok(unsafe { self.memory.as_mut_ptr().add(offset as usize) })
+        Ok(unsafe { self.memory.start().add(offset as usize) })
     }
 }
 
-/// Options for `len` bytes at `offset`, after asking the file whether it has them: touching a page behind its end would
-/// be a SIGBUS at some later time instead of an error now. The seals of a segment keep the answer true.
-fn checked_options(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<MmapOptions> {
+/// Asks the file whether it has `len` bytes at `offset`: touching a page behind its end would be a SIGBUS at some later time
+/// instead of an error now. The seals of a segment keep the answer true.
+fn check(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
     if len == 0 {
         return Err(Error::InvalidArgument("cannot map 0 bytes".into()));
     }
@@ -130,25 +157,24 @@ fn checked_options(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<MmapOpti
         let text = format!("cannot map {len} bytes at {offset} of a file of {file_len} bytes");
         return Err(Error::Protocol(text));
     }
-    let mut options = MmapOptions::new();
-    options.offset(offset).len(len as usize);
-    Ok(options)
+    Ok(())
 }
 
-/// What every mapping of a whole segment needs, once it succeeded.
+/// Memory that everyone sees who maps the same file.
 ///
 /// A segment is sparse and may be larger than memory. A core dump would read all of it, and reading fills the holes
 /// with memory that no ledger counts (a dump of a 64 MiB hole left 64 MiB behind). A kernel that cannot leave it out
 /// still maps it, so the result of the advice does not matter.
-fn shared(memory: std::io::Result<MmapRaw>, len: u64) -> Result<MmapRaw> {
-    let memory = memory.map_err(|error| Error::io(format!("mmap of {len} bytes"), error))?;
-    let _ = memory.advise(Advice::DontDump);
+fn shared(fd: BorrowedFd<'_>, offset: u64, len: u64, prot: ProtFlags) -> Result<Memory> {
+    check(fd, offset, len)?;
+    let memory = Memory::of_file(fd, offset, len, prot, MapFlags::MAP_SHARED)?;
+    let _ = memory.leave_out_of(LeaveOut::CoreDumps);
     Ok(memory)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     use super::*;
     use crate::shm::segment::Segment;
@@ -243,13 +269,32 @@ mod tests {
     }
 
     #[test]
-    fn core_dumps_leave_segments_out() {
+    fn a_part_starts_anywhere() {
+        let segment = segment();
+        segment.write_at(4090, b"across a page").unwrap();
+        let part = Mapping::part(segment.as_fd(), 4090, 13).unwrap();
+        let mut seen = [0; 13];
+        part.read(0, &mut seen).unwrap();
+        assert_eq!((&seen, part.len()), (b"across a page", 13));
+        assert!(Mapping::part(segment.as_fd(), LEN, 1).is_err());
+        assert!(part.write(0, b"x").is_err());
+    }
+
+    #[test]
+    fn core_dumps_leave_segments_out_and_children_do_where_it_is_wished() {
         let segment = Segment::create("left-out-of-core-dumps", LEN).unwrap();
         let mapping = Mapping::read_only(segment.as_fd(), LEN).unwrap();
+        assert!(has_flag("left-out-of-core-dumps", "dd"));
+        assert!(!has_flag("left-out-of-core-dumps", "dc"));
+        mapping.leave_out_of_children().unwrap();
+        assert!(has_flag("left-out-of-core-dumps", "dc"));
+    }
+
+    /// Whether the first mapping of a file of this name has this flag.
+    fn has_flag(name: &str, flag: &str) -> bool {
         let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let flags = smaps.lines().skip_while(|line| !line.contains("left-out-of-core-dumps"));
-        let flags = flags.into_iter().find(|line| line.starts_with("VmFlags")).unwrap();
-        assert!(flags.split(' ').any(|flag| flag == "dd"), "{flags}");
-        drop(mapping);
+        let mut lines = smaps.lines().skip_while(|line| !line.contains(name));
+        let flags = lines.find(|line| line.starts_with("VmFlags")).unwrap();
+        flags.split(' ').any(|each| each == flag)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`segment`]: one memfd with its seals; memory comes and goes by system calls, never through a mapping.
 //! - [`huge`]: the same of huge pages, which the kernel treats otherwise.
-//! - [`mapping`]: one mapping as an owned value, with checked addresses.
+//! - [`mapping`]: one mapping as an owned value, with checked addresses; [`memory`]: where it lies.
 //! - [`bytes`]: checked copies in and out of a mapping.
 //! - [`arena`]: which offsets of a segment belong to whom.
 //! - [`backing`]: which pages of a segment have memory.
@@ -24,6 +24,7 @@ pub mod fork_token;
 mod huge;
 pub mod index;
 pub mod mapping;
+mod memory;
 #[cfg(loom)]
 #[cfg(test)]
 mod models;

@@ -4,6 +4,7 @@
 //! ones are told apart only where the old protocol promises something that costs the others: see [`Peer::native`].
 #![forbid(unsafe_code)]
 
+mod compaction;
 mod copies;
 mod creation;
 mod external;
@@ -21,11 +22,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::object::{ObjectId, ObjectState};
+use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
+use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::pins::store::SharedIndex;
+use crate::store::engine::compaction::Compaction;
 use crate::store::engine::creation::{Growing, Sizes};
 use crate::store::engine::external::External;
 pub use crate::store::engine::external::{Job, Work};
@@ -85,6 +88,11 @@ pub enum Effect {
         /// Which of the two.
         mapped: bool,
     },
+    /// Gather this object in huge pages, when there is time: it is large, and stays as it is.
+    Gather {
+        /// Where its bytes are.
+        location: Location,
+    },
     /// Send a native peer the descriptor of a segment, with the answer.
     Segment {
         /// Who asked.
@@ -117,6 +125,9 @@ pub struct Engine<P> {
     peers: HashMap<PeerId, Peer>,
     waiters: Waiters,
     growing: VecDeque<Growing>,
+    /// A segment that is being emptied.
+    compaction: Option<Compaction>,
+    compaction_has_failed: bool,
     /// Objects with copies, those that were made first before the others.
     copied: VecDeque<ObjectId>,
     /// Objects that old clients wait for, and for which there is no room where those could map it.
@@ -152,6 +163,8 @@ impl<P: Pages> Engine<P> {
             peers: HashMap::new(),
             waiters: Waiters::default(),
             growing: VecDeque::new(),
+            compaction: None,
+            compaction_has_failed: false,
             copied: VecDeque::new(),
             uncopied: VecDeque::new(),
             queue: Queue::default(),
@@ -231,7 +244,9 @@ impl<P: Pages> Engine<P> {
 
     /// Whether [`Engine::work`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.growing.is_empty() || self.queue_may_move && !(self.queue.is_empty() && self.uncopied.is_empty())
+        !self.growing.is_empty()
+            || self.compaction.is_some()
+            || self.queue_may_move && !(self.queue.is_empty() && self.uncopied.is_empty())
     }
 
     /// Does one slice of long work, so that large creates delay nobody else for long, and serves one create that waits.
@@ -239,6 +254,7 @@ impl<P: Pages> Engine<P> {
         if let Some(growing) = self.growing.pop_front() {
             self.grow(growing);
         }
+        self.compact_on();
         self.serve_those_who_wait(now);
     }
 
@@ -383,8 +399,15 @@ impl<P: Pages> Engine<P> {
         let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
         let events = found.map(|(id, object)| object.sealed_event(id)).collect();
         ids.iter().for_each(|id| self.enter(*id));
+        ids.iter().for_each(|id| self.gather(*id));
         self.announce(events);
         ids.iter().for_each(|id| self.hand_out(*id));
+    }
+
+    /// Has an object gathered in huge pages that may have a whole one.
+    fn gather(&mut self, id: ObjectId) {
+        let large = self.objects.get(&id).filter(|object| object.size_here() >= HUGE_PAGE);
+        self.effects.extend(large.map(|object| Effect::Gather { location: object.location() }));
     }
 
     /// Gives an object to those who wait for it.
@@ -513,11 +536,14 @@ impl<P: Pages> Engine<P> {
         let Some(object) = self.objects.get_mut(&id) else { return };
         object.copy.iter_mut().filter(|_| !pulls).for_each(|copy| copy.holders -= 1);
         object.holders -= 1;
+        // The copying itself may be the only holder left.
+        self.queue_may_move |= !self.uncopied.is_empty();
         self.unheld(id);
     }
 
     /// What nobody holds goes if it is to go, else it may be evicted.
     fn unheld(&mut self, id: ObjectId) {
+        self.compaction_has_failed = false;
         let Some(object) = self.objects.get(&id).filter(|object| object.holders == 0) else { return };
         match object.doomed {
             true => drop(self.drop_unread(id)),
@@ -540,6 +566,7 @@ impl<P: Pages> Engine<P> {
         self.disown(id);
         self.forget_time(id);
         self.drop_copy(id);
+        self.compaction_has_failed = false;
         let Some(object) = self.objects.remove(&id) else { return };
         match object.residence {
             Residence::Leaving(job) => self.orphan(job, object.place),

@@ -14,8 +14,10 @@ use crate::store::space::{Place, Region, SHARED_SEGMENT};
 
 /// Length of a producer's first segment, in bytes; every next one is twice as long.
 const FIRST_LENGTH: u64 = 2 << 20;
-/// How long they become.
+/// How long they become at most, and which share of the store's limit: memory for a whole segment may be needed twice, to move what
+/// lies there.
 const MOST_LENGTH: u64 = 64 << 20;
+const MOST_SHARE: u64 = 16;
 
 /// Who writes a leased segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +34,8 @@ struct Lease {
     region: Region,
     /// `None` when it is gone: nothing new is put here.
     producer: Option<Producer>,
+    /// It is being emptied: nothing new is put here, either.
+    is_closed: bool,
     /// Nobody else can map it for writing any more.
     is_readable: bool,
     /// Peers that were given its descriptor.
@@ -67,21 +71,23 @@ pub struct Leases {
     /// Peers that have not been told of a segment they are to let go of.
     to_tell: BTreeSet<PeerId>,
     next_key: i32,
-}
-
-impl Default for Leases {
-    fn default() -> Self {
-        let (leases, retired) = (BTreeMap::new(), BTreeMap::new());
-        let next_key = SHARED_SEGMENT + 1;
-        Self { leases, retired, producers: HashMap::new(), to_tell: BTreeSet::new(), next_key }
-    }
+    most_length: u64,
 }
 
 impl Leases {
+    /// None, in a store with this limit.
+    pub(super) fn new(limit: u64) -> Self {
+        let most_length = (limit / MOST_SHARE).next_multiple_of(FIRST_LENGTH).clamp(FIRST_LENGTH, MOST_LENGTH);
+        let (leases, retired) = (BTreeMap::new(), BTreeMap::new());
+        let next_key = SHARED_SEGMENT + 1;
+        Self { leases, retired, producers: HashMap::new(), to_tell: BTreeSet::new(), next_key, most_length }
+    }
+
     /// Room in one of a producer's segments, in the oldest where there is some.
     pub(super) fn allocate(&mut self, producer: Producer, size: u64) -> Option<Place> {
         self.producers.get(&producer)?.segments.iter().find_map(|segment| {
-            let extent = self.leases.get_mut(segment)?.region.arena.allocate(size)?;
+            let lease = self.leases.get_mut(segment).filter(|lease| !lease.is_closed)?;
+            let extent = lease.region.arena.allocate(size)?;
             Some(Place { segment: *segment, extent })
         })
     }
@@ -97,11 +103,11 @@ impl Leases {
     pub(super) fn add(&mut self, segment: i32, producer: Producer, region: Region) {
         // Nobody but the store ever had a descriptor with which its own could be written.
         let is_readable = producer == Producer::Store;
-        let lease = Lease { region, producer: Some(producer), is_readable, lent_to: BTreeSet::new() };
+        let lease = Lease { region, producer: Some(producer), is_closed: false, is_readable, lent_to: BTreeSet::new() };
         self.leases.insert(segment, lease);
         let none = Own { next_length: FIRST_LENGTH, segments: Vec::new() };
         let own = self.producers.entry(producer).or_insert(none);
-        own.next_length = (own.next_length * 2).min(MOST_LENGTH);
+        own.next_length = (own.next_length * 2).min(self.most_length);
         own.segments.push(segment);
     }
 
@@ -140,7 +146,26 @@ impl Leases {
 
     /// Whether nobody has a use for a segment any more.
     pub(super) fn is_left(&self, segment: i32) -> bool {
-        self.leases.get(&segment).is_some_and(|lease| lease.producer.is_none() && lease.is_empty())
+        let is_left = |lease: &Lease| (lease.producer.is_none() || lease.is_closed) && lease.is_empty();
+        self.leases.get(&segment).is_some_and(is_left)
+    }
+
+    /// Puts nothing new into a segment, which is retired when nothing lies there any more.
+    pub(super) fn close(&mut self, segment: i32) {
+        self.leases.get_mut(&segment).into_iter().for_each(|lease| lease.is_closed = true);
+    }
+
+    /// Undoes [`Leases::close`].
+    pub(super) fn open(&mut self, segment: i32) {
+        self.leases.get_mut(&segment).into_iter().for_each(|lease| lease.is_closed = false);
+    }
+
+    /// For each segment what would be gained if all that lies there moved, and the memory behind it, in bytes.
+    pub(super) fn gains(&self) -> impl Iterator<Item = (i32, u64, u64)> {
+        self.leases.iter().map(|(segment, lease)| {
+            let backed = lease.region.backing.bytes();
+            (*segment, backed.saturating_sub(lease.region.arena.taken_bytes()), backed)
+        })
     }
 
     /// Segments where nothing lies, with the bytes of memory behind them; those with most first.

@@ -5,6 +5,7 @@
 //!   for them, who waits for room, which may go first.
 //! - [`space`], [`leases`]: the memory ledger, and the segments that objects lie in; [`segments`]: their files.
 //! - [`server`]: the epoll loop, connections, descriptors; [`subscription`]: sockets that events are written to.
+//! - [`collapse`]: gathers large objects in huge pages.
 //! - [`external`]: where evicted objects go, when there is such a place.
 //! - [`options`], [`available`]: what a store is to be, and how large it can be here.
 //! - [`embedded`]: a store with a thread of its own, in the daemon or in any process.
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod available;
+pub mod collapse;
 pub mod embedded;
 pub mod engine;
 mod eviction;

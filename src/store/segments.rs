@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::shm::mapping::Mapping;
+use crate::object::Location;
+use crate::shm::mapping::{HUGE_PAGE, Mapping};
 use crate::shm::one_writer::OneWriter;
 use crate::shm::segment::Segment;
+use crate::store::collapse::{Collapser, DELAY};
 use crate::store::leases::Producer;
 use crate::store::options::StoreOptions;
 use crate::store::space::{Pages, SHARED_SEGMENT, fixed_segment_length, segment_length};
@@ -28,6 +30,8 @@ pub struct Segments {
     leases: HashMap<i32, Lease>,
     /// A file in a directory can have no seal, and pages that are all there from the start are for the shared segment.
     can_lease: bool,
+    /// Gathers objects in huge pages, where they do not lie there from the start.
+    collapser: Option<Collapser>,
     buffer: Vec<u8>,
 }
 
@@ -50,7 +54,9 @@ impl Segments {
         let shared = Arc::new(shared_segment(options)?);
         let shared_for_readers = Arc::new(Guarded::open(|| shared.open_for_reading())?);
         let can_lease = !options.huge_pages && options.directory.is_none();
-        Ok(Self { shared, shared_for_readers, leases: HashMap::new(), can_lease, buffer: Vec::new() })
+        let gathers = !options.huge_pages && options.capacity >= HUGE_PAGE;
+        let collapser = gathers.then(|| Collapser::start(DELAY)).transpose()?;
+        Ok(Self { shared, shared_for_readers, leases: HashMap::new(), can_lease, collapser, buffer: Vec::new() })
     }
 
     /// The segment that old clients map.
@@ -61,6 +67,14 @@ impl Segments {
     /// A segment, for reading by the store.
     pub fn segment(&self, key: i32) -> Option<Arc<Guarded<Segment>>> {
         if key == SHARED_SEGMENT { Some(self.shared.clone()) } else { Some(self.leases.get(&key)?.for_readers.clone()) }
+    }
+
+    /// Gathers a large object that was sealed in huge pages, when there is time.
+    pub fn gather(&self, Location { segment, offset, data_size, metadata_size }: Location) {
+        let range = offset..offset + data_size + metadata_size;
+        if let Some((collapser, file)) = self.collapser.as_ref().zip(self.segment(segment)) {
+            collapser.give(segment, &(file as SharedDescriptor), range);
+        }
     }
 
     /// Length and descriptor of a segment, for a peer that may have it.
@@ -99,6 +113,7 @@ impl Pages for Segments {
     }
 
     fn punch(&mut self, range: Range<u64>) -> Result<()> {
+        self.collapser.iter().for_each(|collapser| collapser.forget(SHARED_SEGMENT, &range));
         self.shared.punch(range)
     }
 
@@ -111,17 +126,19 @@ impl Pages for Segments {
         own.write(offset, bytes)
     }
 
-    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()> {
-        let source = self.segment(segment);
-        let source = source.ok_or_else(|| Error::InvalidArgument(format!("there is no segment {segment}")))?;
-        self.buffer.resize(COPY_SIZE as usize, 0);
+    fn copy(&mut self, from: i32, bytes: Range<u64>, to: i32, offset: u64) -> Result<()> {
+        let source = self.segment(from);
+        let source = source.ok_or_else(|| Error::InvalidArgument(format!("there is no segment {from}")))?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(COPY_SIZE as usize, 0);
         let mut done = 0;
-        while let Some(left) = (from.end - from.start).checked_sub(done).filter(|left| *left > 0) {
-            let piece = self.buffer.get_mut(..left.min(COPY_SIZE) as usize).unwrap_or_default();
-            source.read_at(from.start + done, piece)?;
-            self.shared.write_at(to + done, piece)?;
+        while let Some(left) = (bytes.end - bytes.start).checked_sub(done).filter(|left| *left > 0) {
+            let piece = buffer.get_mut(..left.min(COPY_SIZE) as usize).unwrap_or_default();
+            source.read_at(bytes.start + done, piece)?;
+            self.write(to, offset + done, piece)?;
             done += piece.len() as u64;
         }
+        self.buffer = buffer;
         Ok(())
     }
 
@@ -154,7 +171,10 @@ impl Pages for Segments {
 
     fn end_lease(&mut self, segment: i32) {
         if let Some(file) = self.leases.get_mut(&segment).and_then(|lease| lease.file.take()) {
-            file.end_writing();
+            match &self.collapser {
+                Some(collapser) => collapser.keep_off(segment, || file.end_writing()),
+                None => file.end_writing(),
+            }
         }
     }
 

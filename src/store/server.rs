@@ -7,7 +7,7 @@
 mod events;
 mod readers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -55,6 +55,9 @@ const TURN: Duration = Duration::from_millis(2);
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long nobody is accepted when not even a refusal is possible.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After what time descriptors are tried again that could not be sent because too many are unread, and for how many peers at once.
+const STALL_PAUSE: Duration = Duration::from_millis(10);
+const STALLED_PER_TURN: usize = 256;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 
@@ -71,6 +74,8 @@ struct Connection {
     pulls: bool,
     /// Whole frames may lie in the inbox: its turn was over, or too many answers waited.
     has_backlog: bool,
+    /// It is among those that are tried again.
+    is_stalled: bool,
     interest: EpollFlags,
     credentials: UnixCredentials,
     /// The subscription whose socket is to come.
@@ -96,6 +101,9 @@ pub struct Server {
     spare: Option<Guarded<OwnedFd>>,
     /// Until when the listening socket is left alone.
     accepting_again: Option<Instant>,
+    /// Peers that were sent more descriptors than they have read, and when they are looked at.
+    stalled: VecDeque<PeerId>,
+    sending_again: Option<Instant>,
 }
 
 /// Gives nix's epoll the trait by which descriptors are guarded.
@@ -148,6 +156,8 @@ impl Server {
             scratch: vec![0; READ_SIZE],
             spare: spare_descriptor(),
             accepting_again: None,
+            stalled: VecDeque::new(),
+            sending_again: None,
         })
     }
 
@@ -181,6 +191,7 @@ impl Server {
             self.engine.work(now);
             self.engine.expire(now);
             self.accept_again();
+            self.send_again();
             self.apply_effects();
         }
     }
@@ -206,7 +217,7 @@ impl Server {
         if self.engine.has_work() {
             return EpollTimeout::ZERO;
         }
-        let deadlines = self.engine.next_deadline().into_iter().chain(self.accepting_again);
+        let deadlines = self.engine.next_deadline().into_iter().chain(self.accepting_again).chain(self.sending_again);
         let Some(deadline) = deadlines.min() else { return EpollTimeout::NONE };
         // Rounded up: a get must not end before its time.
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
@@ -254,6 +265,21 @@ impl Server {
         }
     }
 
+    /// Looks at peers that had too many descriptors to read, some at a time: nothing tells when they have read them.
+    fn send_again(&mut self) {
+        if self.sending_again.is_none_or(|time| Instant::now() < time) {
+            return;
+        }
+        for _ in 0..self.stalled.len().min(STALLED_PER_TURN) {
+            let Some(peer) = self.stalled.pop_front() else { break };
+            if let Some(connection) = self.connections.get_mut(&peer) {
+                connection.is_stalled = false;
+                self.serve(peer, EpollFlags::EPOLLOUT);
+            }
+        }
+        self.sending_again = (!self.stalled.is_empty()).then(|| Instant::now() + STALL_PAUSE);
+    }
+
     fn listen_for(&self, interest: EpollFlags) {
         if let Err(errno) = self.epoll.0.modify(&self.listener, &mut EpollEvent::new(interest, LISTENER)) {
             log::error!("epoll_ctl for the listening socket: {errno}");
@@ -277,6 +303,7 @@ impl Server {
             has_shared_segment: false,
             pulls: false,
             has_backlog: false,
+            is_stalled: false,
             interest,
             credentials,
             awaited_socket: None,
@@ -356,6 +383,7 @@ impl Server {
                     Effect::Segment { asker, segment, writable } => self.lend(asker, segment, writable),
                     Effect::Ring { peer } => self.ring(peer),
                     Effect::External(job) => self.order(job),
+                    Effect::Gather { location } => self.engine.pages().gather(location),
                     Effect::Close { peer, reason } => self.end(peer, Some(&reason)),
                 }
             }
@@ -389,7 +417,12 @@ impl Server {
         let mut interest = EpollFlags::empty();
         let backlog = connection.has_backlog;
         interest.set(EpollFlags::EPOLLIN, connection.outbox.queued_bytes() <= MAX_QUEUED && !backlog);
-        interest.set(EpollFlags::EPOLLOUT, !connection.outbox.is_empty() || backlog);
+        let is_stalled = connection.outbox.is_stalled();
+        interest.set(EpollFlags::EPOLLOUT, (!connection.outbox.is_empty() || backlog) && !is_stalled);
+        if is_stalled && !std::mem::replace(&mut connection.is_stalled, true) {
+            self.stalled.push_back(peer);
+            self.sending_again.get_or_insert_with(|| Instant::now() + STALL_PAUSE);
+        }
         if interest != connection.interest {
             connection.interest = interest;
             if let Err(errno) = self.epoll.0.modify(&*connection.socket, &mut EpollEvent::new(interest, peer)) {

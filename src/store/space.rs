@@ -55,11 +55,11 @@ pub trait Pages {
     /// [`Error::Io`].
     fn write(&mut self, segment: i32, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Copies bytes of any segment into pages of the shared one that have memory.
+    /// Copies bytes of any segment to where [`Pages::write`] can write.
     ///
     /// # Errors
     /// [`Error::Io`].
-    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()>;
+    fn copy(&mut self, from: i32, bytes: Range<u64>, to: i32, offset: u64) -> Result<()>;
 
     /// Length of a shared segment that has all its memory from the start and keeps it.
     fn fixed_length(&self) -> Option<u64> {
@@ -169,7 +169,7 @@ impl<P: Pages> Space<P> {
         };
         let mut shared = Region::new(length)?;
         shared.backing.add(0..pages.fixed_length().unwrap_or(0));
-        Ok(Self { limit, used: 0, physical_limit, moving: 0, shared, leases: Leases::default(), pages })
+        Ok(Self { limit, used: 0, physical_limit, moving: 0, shared, leases: Leases::new(limit), pages })
     }
 
     /// The limit in bytes of data and metadata.
@@ -244,22 +244,20 @@ impl<P: Pages> Space<P> {
         self.leases.allocate(producer, size)
     }
 
-    /// Takes room in the shared segment for bytes that are in a lease and are to leave it. They are counted once, and until
-    /// [`Space::has_moved`] there may be memory for them twice.
-    ///
-    /// # Errors
-    /// [`NoRoom::Fragmented`].
-    pub fn reserve_move(&mut self, size: u64) -> Result<Place, NoRoom> {
-        let place = self.place_shared(size).ok_or(NoRoom::Fragmented)?;
-        self.moving += size + SLACK_BYTES;
-        Ok(place)
+    /// Takes room for bytes that are in a lease and are to leave it. They are counted once. There may have to be memory for them
+    /// twice: see [`Space::allow`].
+    pub fn reserve_move(&mut self, size: u64, producer: Option<Producer>) -> Option<Place> {
+        self.place(size, producer)
     }
 
-    /// What [`Space::reserve_move`] was called for has happened, or will not.
-    pub fn has_moved(&mut self, size: u64) {
-        self.moving -= size + SLACK_BYTES;
-        let most = self.physical_limit + self.moving;
-        self.give_back(self.backed().saturating_sub(most), SHARED_SEGMENT);
+    /// Lets memory go over its bound for as long as so many bytes are being moved.
+    pub fn allow(&mut self, bytes: u64) {
+        self.moving += bytes + SLACK_BYTES;
+    }
+
+    /// Undoes [`Space::allow`].
+    pub fn disallow(&mut self, bytes: u64) {
+        self.moving -= bytes + SLACK_BYTES;
     }
 
     /// Puts memory behind a place, a slice at a time, first giving back what lies free where that is needed.
@@ -267,13 +265,25 @@ impl<P: Pages> Space<P> {
     /// # Errors
     /// [`Error::StoreFull`] with the bytes that were missing; what was allocated so far stays with the segment.
     pub fn populate(&mut self, place: Place) -> Result<Populated> {
+        self.populate_within(place, self.physical_limit)
+    }
+
+    /// The same for bytes that move here, for as long as that is allowed.
+    ///
+    /// # Errors
+    /// As for [`Space::populate`].
+    pub fn populate_for_move(&mut self, place: Place) -> Result<Populated> {
+        self.populate_within(place, self.physical_limit + self.moving)
+    }
+
+    fn populate_within(&mut self, place: Place, most: u64) -> Result<Populated> {
         let mut budget = SLICE;
         for missing in self.missing(place) {
             if budget == 0 {
                 return Ok(Populated::InPart);
             }
             let slice = missing.start..missing.end.min(missing.start + budget);
-            self.allocate_pages(place.segment, slice.clone())?;
+            self.allocate_pages(place.segment, slice.clone(), most)?;
             budget -= slice.end - slice.start;
             if slice.end < missing.end {
                 return Ok(Populated::InPart);
@@ -299,13 +309,14 @@ impl<P: Pages> Space<P> {
         self.pages.write(place.segment, place.extent.offset + offset, bytes)
     }
 
-    /// Copies the bytes `range` of a place to the same bytes of another, which is in the shared segment and populated.
+    /// Copies the bytes `range` of a place to the same bytes of another, which is populated and the store writes.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn copy(&mut self, from: Place, to: Place, range: Range<u64>) -> Result<()> {
         let start = from.extent.offset;
-        self.pages.copy(from.segment, start + range.start..start + range.end, to.extent.offset + range.start)
+        let bytes = start + range.start..start + range.end;
+        self.pages.copy(from.segment, bytes, to.segment, to.extent.offset + range.start)
     }
 
     /// Others than its producer may read a place from now on.
@@ -346,9 +357,9 @@ impl<P: Pages> Space<P> {
         self.shared.arena.largest_free()
     }
 
-    fn allocate_pages(&mut self, segment: i32, range: Range<u64>) -> Result<()> {
+    /// Allocates pages, so that no more than `most` bytes of all segments have memory.
+    fn allocate_pages(&mut self, segment: i32, range: Range<u64>, most: u64) -> Result<()> {
         let length = range.end - range.start;
-        let most = self.physical_limit + self.moving;
         self.give_back(length.saturating_sub(most.saturating_sub(self.backed())), segment);
         let backed = self.backed();
         if backed + length > most {

@@ -27,6 +27,14 @@ pub fn send_descriptor(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> ni
     sendmsg::<()>(socket.as_raw_fd(), &payload, &rights, MsgFlags::MSG_NOSIGNAL, None).map(drop)
 }
 
+/// Whether the peer of a Unix socket has read all that it was sent.
+pub fn has_read_all(socket: BorrowedFd<'_>) -> bool {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: this request writes one `int`, which is there.
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    asked != 0 || unread == 0
+}
+
 /// The next connection that waits at `listener`, non-blocking and close-on-exec.
 ///
 /// # Errors

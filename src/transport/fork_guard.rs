@@ -100,6 +100,16 @@ impl<T: AsFd> Drop for Guarded<T> {
     }
 }
 
+/// Does `work` with no fork of another thread in between. What holds for the argument of [`Guarded::open`] holds for it.
+///
+/// # Errors
+/// Those of `work`; [`Error::Io`] when the handlers cannot be installed.
+pub fn without_fork<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _no_fork = NoFork::begin();
+    install_handlers()?;
+    work()
+}
+
 /// Where `fd` is noted, if its number is not too high.
 fn place(fd: RawFd) -> Option<(&'static AtomicU64, u64)> {
     let fd = usize::try_from(fd).ok()?;

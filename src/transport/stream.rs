@@ -11,7 +11,7 @@ use nix::sys::socket::{MsgFlags, send};
 
 use crate::error::{Error, Result};
 use crate::protocol::frame::{Dialect, Header};
-use crate::transport::fd_passing::send_descriptor;
+use crate::transport::fd_passing::{has_read_all, send_descriptor};
 
 /// One message, not yet understood.
 #[derive(Debug)]
@@ -112,11 +112,18 @@ enum Outgoing {
     Descriptor(SharedDescriptor),
 }
 
+/// Descriptors that a peer may have been sent and not read. The kernel bounds those of all peers of a user together, by the limit
+/// of descriptors; whoever takes none of theirs must not use that up.
+const MOST_UNREAD: usize = 8;
+
 /// What waits to be sent on a non-blocking socket, in order.
 #[derive(Default)]
 pub struct Outbox {
     queue: VecDeque<Outgoing>,
     queued_bytes: usize,
+    /// Descriptors that were sent since the peer was last seen to have read everything.
+    unread: usize,
+    is_stalled: bool,
 }
 
 impl fmt::Debug for Outbox {
@@ -155,14 +162,28 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Sends until all is sent or the socket is full.
+    /// Whether a descriptor waits although the socket has room: the peer has too many to read, or all peers together have. Nothing
+    /// tells when that ends.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
+    /// Sends until all is sent, the socket is full, or a descriptor has to wait.
     ///
     /// # Errors
     /// [`Error::Disconnected`]; a full socket is none.
     pub fn flush(&mut self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.is_stalled = false;
+        if self.unread >= MOST_UNREAD && has_read_all(socket) {
+            self.unread = 0;
+        }
         while let Some(item) = self.queue.front_mut() {
             let done = match item {
-                Outgoing::Descriptor(descriptor) => send_descriptor(socket, descriptor.as_fd()).map(|()| true),
+                Outgoing::Descriptor(_) if self.unread >= MOST_UNREAD => Err(Errno::ETOOMANYREFS),
+                Outgoing::Descriptor(descriptor) => send_descriptor(socket, descriptor.as_fd()).map(|()| {
+                    self.unread += 1;
+                    true
+                }),
                 Outgoing::Bytes { bytes, sent } => {
                     let rest = bytes.get(*sent..).unwrap_or_default();
                     send(socket.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT).map(|count| {
@@ -176,6 +197,10 @@ impl Outbox {
                 Ok(true) => drop(self.queue.pop_front()),
                 Ok(false) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::ETOOMANYREFS) => {
+                    self.is_stalled = true;
+                    return Ok(());
+                }
                 Err(errno) => return Err(Error::Disconnected(format!("send: {}", errno.desc()))),
             }
         }
@@ -187,6 +212,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::protocol::frame::encode;
+    use crate::transport::fd_passing::receive;
 
     #[test]
     fn frames_come_out_however_the_bytes_came_in() {
@@ -239,6 +265,28 @@ mod tests {
         }
         drop(ours);
         assert_eq!(reader.join().unwrap(), [vec![1; 4 << 20], vec![3]].concat());
+    }
+
+    #[test]
+    fn a_peer_that_takes_no_descriptors_is_sent_no_more_of_them() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut outbox = Outbox::default();
+        let file: SharedDescriptor = Arc::new(std::fs::File::open("/dev/null").unwrap());
+        for n in 0..20 {
+            outbox.push_bytes(vec![n]);
+            outbox.push_descriptor(file.clone());
+        }
+        theirs.set_nonblocking(true).unwrap();
+        let mut taken = Vec::new();
+        for round in [1, 2] {
+            outbox.flush(ours.as_fd()).unwrap();
+            outbox.flush(ours.as_fd()).unwrap();
+            assert!(outbox.is_stalled() && !outbox.is_empty());
+            while receive(theirs.as_fd(), &mut [0; 100], &mut taken).is_ok() {}
+            assert_eq!(taken.len(), round * MOST_UNREAD);
+        }
+        outbox.flush(ours.as_fd()).unwrap();
+        assert!(!outbox.is_stalled() && outbox.is_empty());
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! A daemon of one's own, and what the kernel says about a process.
 
-use std::fs;
+use std::fs::{self, File, Permissions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use plasma_store::protocol::{Reply, Request};
 use tempfile::TempDir;
 
 use super::{RawPeer, eventually};
@@ -27,6 +31,26 @@ impl Daemon {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Self::command(&directory.path().join("s"), capacity);
         change(&mut command);
+        Self::started(command, directory, capacity)
+    }
+
+    /// Starts one that everybody may connect to, as this user where one is named.
+    pub fn start_as(capacity: u64, user: Option<u32>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let Some(user) = user else {
+            return Self::start_with(capacity, |command| _ = command.args(["--mode", "0666"]));
+        };
+        chown(directory.path(), Some(user), Some(user)).unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        // By a descriptor, as the user may not be let into the directory where the program lies.
+        let program = File::open(env!("CARGO_BIN_EXE_plasma-store-server")).unwrap();
+        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        Self::fill_in(&mut command, &directory.path().join("s"), capacity);
+        command.args(["--mode", "0666"]).uid(user).gid(user);
+        Self::started(command, directory, capacity)
+    }
+
+    fn started(mut command: Command, directory: TempDir, capacity: u64) -> Self {
         let mut daemon = Self { child: command.spawn().unwrap(), directory };
         let socket = daemon.socket();
         eventually(|| {
@@ -41,9 +65,13 @@ impl Daemon {
     /// How a daemon at `socket` is started.
     pub fn command(socket: &Path, capacity: u64) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plasma-store-server"));
+        Self::fill_in(&mut command, socket, capacity);
+        command
+    }
+
+    fn fill_in(command: &mut Command, socket: &Path, capacity: u64) {
         command.arg("-s").arg(socket).arg("-m").arg(capacity.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -71,17 +99,13 @@ impl Daemon {
 
     /// How many descriptors it has while nobody is connected; waits until that is so.
     pub fn descriptors_at_rest(&self) -> usize {
-        let inherited = process::inheritable_descriptors();
         let mut count = 0;
-        // One look at all of them: a connection that comes or goes meanwhile must not be counted as something else.
         eventually(|| {
-            let mut numbers = process::descriptor_numbers(self.pid());
-            numbers.retain(|number| !inherited.contains(number));
-            let target = |number| fs::read_link(format!("/proc/{}/fd/{number}", self.pid()));
-            let targets: Vec<_> = numbers.iter().filter_map(|number| target(number).ok()).collect();
-            count = targets.len();
-            // The one it listens at.
-            targets.iter().filter(|target| target.to_string_lossy().starts_with("socket:")).count() == 1
+            // What it accepted before this peer it has seen the end of, when there is one client.
+            let Some(mut peer) = RawPeer::try_native(&self.socket()) else { return false };
+            let Some(Reply::Stats(stats)) = peer.try_ask(&Request::Stats) else { return false };
+            count = process::descriptors(self.pid()).saturating_sub(1);
+            stats.clients == 1
         });
         count
     }
@@ -105,29 +129,11 @@ impl Drop for Daemon {
 pub mod process {
     use super::fs;
 
-    /// Descriptors it has open.
+    /// How many descriptors it has open. Of a daemon only root may know which; how many, the kernel tells everybody since
+    /// Linux 6.2. Before that it is 0 for others.
     pub fn descriptors(pid: u32) -> usize {
-        descriptor_numbers(pid).len()
-    }
-
-    /// Their numbers.
-    pub fn descriptor_numbers(pid: u32) -> Vec<String> {
-        let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    /// Whether one of its descriptors closes when it starts another program.
-    pub fn closes_on_exec(pid: u32, number: &str) -> bool {
-        // Our own listing of this folder is among them, and gone by now.
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")) else { return true };
-        let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
-        u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000 != 0
-    }
-
-    /// Descriptors of this process that those it starts get: some came from whoever runs the tests.
-    pub fn inheritable_descriptors() -> Vec<String> {
-        let own = std::process::id();
-        descriptor_numbers(own).into_iter().filter(|number| !closes_on_exec(own, number)).collect()
+        let folder = format!("/proc/{pid}/fd");
+        fs::read_dir(&folder).map_or_else(|_| fs::metadata(&folder).unwrap().len() as usize, Iterator::count)
     }
 
     /// Its own memory in bytes, without what it shares with others.

@@ -15,7 +15,7 @@ use crate::store::space::{NoRoom, Pages, Place};
 /// Most bytes that are copied before the others have their turn: 2-4 ms.
 const SLICE: u64 = 8 << 20;
 /// Nobody in particular: a copy is made for all old clients.
-const NOBODY: Asker = Asker { peer: u64::MAX, number: 0 };
+pub(super) const NOBODY: Asker = Asker { peer: u64::MAX, number: 0 };
 
 impl<P: Pages> Engine<P> {
     /// Copies an object that somebody waits for and could have if there were a copy.
@@ -77,9 +77,12 @@ impl<P: Pages> Engine<P> {
     }
 
     fn begin_move(&mut self, id: ObjectId, size: u64) {
-        match self.space.reserve_move(size) {
-            Ok(place) => self.begin_copy(id, Some(place), true),
-            Err(_) => self.has_no_room(id),
+        match self.space.reserve_move(size, None) {
+            Some(place) => {
+                self.space.allow(size);
+                self.begin_copy(id, Some(place), true);
+            }
+            None => self.has_no_room(id),
         }
     }
 
@@ -92,6 +95,9 @@ impl<P: Pages> Engine<P> {
 
     /// There is no room, or no memory: tried again when something goes, as long as somebody waits.
     pub(super) fn has_no_room(&mut self, id: ObjectId) {
+        if self.is_compacted(id) {
+            return self.end_copying(id);
+        }
         log::warn!("object {id} waits for room where old clients can map it");
         self.give_up_place(id);
         self.uncopied.push_back(id);
@@ -129,7 +135,7 @@ impl<P: Pages> Engine<P> {
     /// The object lies where its copy is from now on, unless somebody reads it where it is.
     fn finish_move(&mut self, id: ObjectId) {
         if !self.is_in_the_way_of_nobody(id) {
-            return self.uncopied.push_back(id);
+            return self.cannot_move_now(id);
         }
         // Until the index has the new place, nobody may conclude that there is no such object.
         self.index.iter_mut().for_each(|index| index.index().is_never_complete());
@@ -139,21 +145,39 @@ impl<P: Pages> Engine<P> {
                 let before = std::mem::replace(&mut object.place, moved.and_then(|copy| copy.place));
                 let size = object.size();
                 self.space.release(before, 0);
-                self.space.has_moved(size);
+                self.end_allowance(id, size);
             }
             self.enter(id);
+            self.has_moved(id, true);
             self.hand_out(id);
             self.holder_left(id, true);
         } else {
-            self.uncopied.push_back(id);
+            self.cannot_move_now(id);
         }
         self.index.iter_mut().for_each(|index| index.index().forget_unindexed());
+    }
+
+    /// Somebody reads it. An old client waits until nobody does; there is no need to wait with a compaction.
+    fn cannot_move_now(&mut self, id: ObjectId) {
+        match self.is_compacted(id) {
+            true => self.end_copying(id),
+            false => self.uncopied.push_back(id),
+        }
     }
 
     /// No copy is made; who waits for it waits on.
     fn end_copying(&mut self, id: ObjectId) {
         self.drop_copy(id);
         self.holder_left(id, true);
+        self.has_moved(id, false);
+        self.copy(id);
+    }
+
+    /// Memory for both places of an object is not needed any more. With a compaction it ends with that.
+    fn end_allowance(&mut self, id: ObjectId, size: u64) {
+        if !self.is_compacted(id) {
+            self.space.disallow(size);
+        }
     }
 
     /// Gives back the room of a copy.
@@ -163,7 +187,7 @@ impl<P: Pages> Engine<P> {
         let Some(copy) = &mut object.copy else { return };
         let place = copy.place.take();
         if std::mem::take(&mut copy.moves) {
-            self.space.has_moved(size);
+            self.end_allowance(id, size);
         }
         self.space.release(place, bytes);
         self.queue_may_move |= place.is_some();

@@ -260,7 +260,7 @@ impl<P: Pages> Engine<P> {
                 Ok(Populated::Whole) => return Ok(Some(place)),
                 Ok(Populated::InPart) => {}
                 Err(error) => match self.relieve_pages(evict) {
-                    Relief::Now => {}
+                    Relief::Now => self.finish_compaction(),
                     Relief::Later => return Err(Stop::Later),
                     Relief::None => return Err(out_of_memory(error.to_string()).into()),
                 },
@@ -347,7 +347,12 @@ impl<P: Pages> Engine<P> {
             Purpose::Copy => object.copy.as_ref().and_then(|copy| copy.place),
             _ => object.place,
         };
-        match place.map_or(Ok(Populated::Whole), |place| self.space.populate(place)) {
+        let moves = object.copy.as_ref().is_some_and(|copy| copy.moves);
+        let populated = place.map(|place| match moves {
+            true => self.space.populate_for_move(place),
+            false => self.space.populate(place),
+        });
+        match populated.unwrap_or(Ok(Populated::Whole)) {
             Ok(Populated::Whole) => self.has_grown(growing),
             Ok(Populated::InPart) => self.growing.push_back(growing),
             Err(error) => match self.relieve_pages(evict) {
@@ -373,7 +378,7 @@ impl<P: Pages> Engine<P> {
 
     fn relieve_pages(&mut self, evict: bool) -> Relief {
         match evict {
-            _ if self.drop_idle_copy() => Relief::Now,
+            _ if self.drop_idle_copy() || self.compact() => Relief::Now,
             true => self.relieve_somehow(),
             false => Relief::None,
         }

@@ -277,6 +277,7 @@ impl<P: Pages> Engine<P> {
         let Some(object) = self.objects.get_mut(&id) else { return };
         object.residence = Residence::Here;
         self.enter(id);
+        self.gather(id);
         self.hand_out(id);
         self.unheld(id);
     }

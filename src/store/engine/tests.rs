@@ -6,6 +6,7 @@ mod delete;
 mod external;
 mod get;
 mod inline;
+mod leases;
 mod lifetimes;
 mod model;
 mod pages;
@@ -42,8 +43,8 @@ struct Ledger {
     /// Whether producers have segments of their own: their keys, and how much memory each has.
     can_lease: bool,
     leases: BTreeMap<i32, u64>,
-    /// What was copied: from which segment and bytes, and to where in the shared one.
-    copied: Vec<(i32, Range<u64>, u64)>,
+    /// What was copied: from which segment and bytes, and to where.
+    copied: Vec<(i32, Range<u64>, i32, u64)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,8 +73,8 @@ impl Pages for FakePages {
         Ok(())
     }
 
-    fn copy(&mut self, segment: i32, from: Range<u64>, to: u64) -> Result<()> {
-        self.0.borrow_mut().copied.push((segment, from, to));
+    fn copy(&mut self, from: i32, bytes: Range<u64>, to: i32, offset: u64) -> Result<()> {
+        self.0.borrow_mut().copied.push((from, bytes, to, offset));
         Ok(())
     }
 
@@ -113,12 +114,14 @@ struct Lab {
     pages: FakePages,
     now: Now,
     next_number: u64,
+    /// What was to be gathered in huge pages so far.
+    gathered: Vec<Location>,
 }
 
 fn lab(limit: u64) -> Lab {
     let pages = FakePages::default();
     let engine = Engine::new(limit, pages.clone()).unwrap();
-    Lab { engine, pages, now: Now { instant: Instant::now(), unix_seconds: 1_000_000_000 }, next_number: 1 }
+    Lab::new(engine, pages)
 }
 
 /// The `n`-th object's name.
@@ -143,6 +146,11 @@ fn create_of(name: u8, data_size: i64, metadata_size: i64) -> Request {
 }
 
 impl Lab {
+    fn new(engine: Engine<FakePages>, pages: FakePages) -> Self {
+        let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
+        Self { engine, pages, now, next_number: 1, gathered: Vec::new() }
+    }
+
     fn old(&mut self) -> PeerId {
         self.engine.connect()
     }
@@ -164,10 +172,19 @@ impl Lab {
         asker
     }
 
-    /// All effects since the last call, in their order. The invariants hold at every such point.
+    /// All effects since the last call, in their order, without those that only make objects faster. The invariants hold at every
+    /// such point.
     fn effects(&mut self) -> Vec<Effect> {
         self.check();
-        self.engine.take_effects()
+        let mut effects = self.engine.take_effects();
+        effects.retain(|effect| match effect {
+            Effect::Gather { location } => {
+                self.gathered.push(*location);
+                false
+            }
+            _ => true,
+        });
+        effects
     }
 
     /// The replies since the last call, to anybody; nobody was cut off.

@@ -6,7 +6,7 @@ use super::*;
 fn spilling(limit: u64) -> Lab {
     let pages = FakePages::default();
     let engine = Engine::new(limit, pages.clone()).unwrap().with_external_store();
-    Lab { engine, pages, now: Now { instant: Instant::now(), unix_seconds: 1_000_000_000 }, next_number: 1 }
+    Lab::new(engine, pages)
 }
 
 fn failed() -> Result<()> {
@@ -99,6 +99,19 @@ fn what_is_evicted_is_written_before_its_room_is_used_and_comes_back_as_it_was()
     let (_, replies) = lab.done(jobs[0], Ok(()));
     assert!(matches!(&replies[..], [Reply::Get { locations, .. }] if *locations == [Some(place)]), "{replies:?}");
     assert_eq!(list(&mut lab), crate::object::ObjectInfo { ref_count: 1, ..before });
+}
+
+#[test]
+fn large_objects_are_gathered_in_huge_pages_again_when_they_are_back() {
+    let mut lab = spilling(10 << 20);
+    let peer = lab.native();
+    lab.put_away(peer, 1, HUGE_PAGE as i64);
+    assert_eq!(lab.gathered.len(), 1);
+    let job = lab.get_of(peer, 1);
+    let Work::Get(place) = job.work else { panic!("{job:?}") };
+    assert_eq!(lab.gathered.len(), 1, "not before it is there");
+    lab.done(job, Ok(()));
+    assert_eq!(lab.gathered[1..], [place]);
 }
 
 #[test]

@@ -27,6 +27,24 @@ fn a_large_object_is_answered_when_all_its_pages_are_there_and_others_are_served
 }
 
 #[test]
+fn objects_that_may_have_huge_pages_are_gathered_once_they_are_sealed() {
+    const LEAST: i64 = HUGE_PAGE as i64;
+    let mut lab = lab(100 << 20);
+    let peer = lab.native();
+    let large = lab.create_with(peer, create_of(1, LEAST - 1, 1)).unwrap();
+    lab.create_with(peer, create_of(2, LEAST - 1, 0)).unwrap();
+    assert_eq!(lab.gathered, []);
+    lab.seal(peer, 1).unwrap();
+    lab.seal(peer, 2).unwrap();
+    assert_eq!(lab.gathered, [large]);
+    assert_eq!(lab.seal(peer, 1), Err(Refusal::ObjectAlreadySealed));
+    let whole = InlineObject { id: id(3), data: vec![0; LEAST as usize], metadata: vec![], digest: [0; 8] };
+    let request = Request::CreateAndSealBatch { objects: vec![whole], evict_if_full: true };
+    lab.ask(peer, request);
+    assert_eq!((lab.gathered.len(), lab.gathered[1].data_size), (2, HUGE_PAGE));
+}
+
+#[test]
 fn an_object_that_still_grows_is_nobodys_yet() {
     let mut lab = lab(100 << 20);
     let (maker, other) = (lab.native(), lab.native());
@@ -161,8 +179,7 @@ fn a_segment_of_fixed_length_is_neither_allocated_nor_given_back() {
     pages.0.borrow_mut().fixed_length = Some(72 << 20);
     pages.0.borrow_mut().backed = 72 << 20;
     let engine = Engine::new(limit, pages.clone()).unwrap();
-    let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
-    let mut lab = Lab { engine, pages, now, next_number: 1 };
+    let mut lab = Lab::new(engine, pages);
     let peer = lab.native();
     for name in 0..20 {
         let place = lab.create(peer, name, 5 << 20).unwrap();

@@ -1,0 +1,138 @@
+//! Compaction: what is left in a leased segment moves, so that the memory of what was deleted there can be had again.
+//!
+//! Free room of such a segment can only be used by its producer. Where memory is short although the objects would fit, the store
+//! moves the objects of the segment that gains most into segments of its own, one after the other, and lets go of the segment.
+//! Objects that somebody holds or reads cannot move; a segment with one of them is left alone.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::object::ObjectId;
+use crate::store::engine::Engine;
+use crate::store::engine::copies::NOBODY;
+use crate::store::engine::creation::{Growing, Purpose};
+use crate::store::leases::Producer;
+use crate::store::objects::{Object, Residence, SecondPlace};
+use crate::store::space::Pages;
+
+/// Bytes that are moved before the others have their turn.
+const SLICE: u64 = 8 << 20;
+/// A segment is worth moving when this share of its memory is gained.
+const WORTH: u64 = 16;
+
+/// A segment that is being emptied.
+#[derive(Debug)]
+pub(super) struct Compaction {
+    segment: i32,
+    /// What is still to be moved.
+    ids: Vec<ObjectId>,
+    /// What is moving.
+    moving: Option<ObjectId>,
+    /// Bytes of all that lay there.
+    bytes: u64,
+}
+
+impl<P: Pages> Engine<P> {
+    /// Whether a compaction is under way, or begins now as there is something to gain.
+    pub(super) fn compact(&mut self) -> bool {
+        if self.compaction.is_some() || self.compaction_has_failed {
+            return !self.compaction_has_failed;
+        }
+        let Some((segment, ids)) = self.worth_compacting() else { return false };
+        let bytes = ids.iter().filter_map(|id| self.objects.get(id)).map(Object::size).sum();
+        self.space.leases_mut().close(segment);
+        self.space.allow(bytes);
+        self.compaction = Some(Compaction { segment, ids, moving: None, bytes });
+        true
+    }
+
+    /// The segment that gains most, with the objects in it.
+    fn worth_compacting(&self) -> Option<(i32, Vec<ObjectId>)> {
+        let mut lying: HashMap<i32, Vec<ObjectId>> = HashMap::new();
+        let mut fixed = HashSet::new();
+        for (id, object) in &self.objects {
+            let Some(segment) = object.place.map(|place| place.segment) else { continue };
+            if self.can_move(object) {
+                lying.entry(segment).or_default().push(*id);
+            } else {
+                fixed.insert(segment);
+            }
+        }
+        let gains = self
+            .space
+            .leases()
+            .gains()
+            .filter(|(segment, gain, backed)| !fixed.contains(segment) && *gain > 0 && *gain >= backed / WORTH);
+        let (segment, ..) = gains.max_by_key(|(_, gain, _)| *gain)?;
+        lying.remove(&segment).map(|ids| (segment, ids))
+    }
+
+    fn can_move(&self, object: &Object) -> bool {
+        let is_settled = object.is_sealed() && object.residence == Residence::Here && object.copy.is_none();
+        is_settled && object.holders == 0 && !object.doomed && object.is_leased() && self.readers(object) == 0
+    }
+
+    /// Moves the next objects.
+    pub(super) fn compact_on(&mut self) {
+        let mut moved = 0;
+        while moved < SLICE {
+            let Some(compaction) = self.compaction.as_mut().filter(|compaction| compaction.moving.is_none()) else {
+                return;
+            };
+            let Some(id) = compaction.ids.pop() else { return self.end_compaction() };
+            compaction.moving = Some(id);
+            moved += self.objects.get(&id).map_or(0, Object::size);
+            self.begin_compacting(id);
+        }
+    }
+
+    /// Moves all that is to be moved, for somebody who cannot come back.
+    pub(super) fn finish_compaction(&mut self) {
+        while self.compaction.is_some() {
+            self.compact_on();
+            if let Some(index) = self.growing.iter().position(|growing| self.is_compacted(growing.id)) {
+                self.growing.remove(index).into_iter().for_each(|growing| self.grow(growing));
+            }
+        }
+    }
+
+    fn begin_compacting(&mut self, id: ObjectId) {
+        // What was deleted meanwhile has left already.
+        let Some(object) = self.objects.get(&id) else { return self.has_moved(id, true) };
+        let place = match self.can_move(object) {
+            true => self.space.reserve_move(object.size(), Some(Producer::Store)),
+            false => None,
+        };
+        let (Some(place), Some(object)) = (place, self.objects.get_mut(&id)) else { return self.has_moved(id, false) };
+        object.copy = Some(SecondPlace { place: Some(place), moves: true, is_ready: false, holders: 0 });
+        object.holders += 1;
+        if object.owner.is_none() {
+            self.unlist(id);
+        }
+        self.grow(Growing::new(NOBODY, id, true, Purpose::Copy));
+    }
+
+    /// An object was moved, or could not be: then the others stay too.
+    pub(super) fn has_moved(&mut self, id: ObjectId, succeeded: bool) {
+        let Some(compaction) = self.compaction.as_mut().filter(|compaction| compaction.moving == Some(id)) else {
+            return;
+        };
+        compaction.moving = None;
+        if !succeeded {
+            self.end_compaction();
+            // Until something changes it would fail again.
+            self.compaction_has_failed = true;
+        }
+    }
+
+    fn end_compaction(&mut self) {
+        if let Some(Compaction { segment, bytes, .. }) = self.compaction.take() {
+            self.space.leases_mut().open(segment);
+            self.space.disallow(bytes);
+        }
+    }
+
+    /// Whether an object moves because its segment is being emptied.
+    pub(super) fn is_compacted(&self, id: ObjectId) -> bool {
+        self.compaction.as_ref().is_some_and(|compaction| compaction.moving == Some(id))
+    }
+}
