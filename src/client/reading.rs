@@ -74,12 +74,14 @@ impl Client {
             let _ = write(&kick, &1_u64.to_le_bytes());
         };
         let reader = open_peer(&index, &pins, kick)?;
-        self.connection.set_retire_bell(retire);
         match self.connection.call(&Request::Index { mapped: true }, patience)? {
-            Reply::Index { outcome: Ok(false) } => self.connection.set_reader(reader),
-            other => return refused(other),
+            Reply::Index { outcome: Ok(false) } => {
+                self.connection.set_reader(reader);
+                self.connection.listen(retire);
+                Ok(())
+            }
+            other => refused(other),
         }
-        Ok(())
     }
 
     /// Gets an object if it is sealed and in the index. A segment that is not mapped yet is asked for.

@@ -2,12 +2,11 @@
 //! nothing lies there any more.
 //!
 //! Memory of such a segment is free when the last process has unmapped it, and a process that does nothing must not keep it. So
-//! a thread of ours sleeps until the store rings; it is started with the first segment, has all signals blocked, and ends
-//! with the connection. A forked child has no such thread: what it inherited it keeps.
+//! a thread of ours sleeps until the store rings; it begins and ends with the connection, and has all signals blocked. A forked child has no such thread: what it inherited it keeps.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,11 +20,10 @@ use crate::protocol::{Reply, Request};
 use crate::shm::mapping::Mapping;
 use crate::transport::threads::spawn_without_signals;
 
-/// What the store rings when there are segments to let go of, and the thread that hears it.
+/// The thread that lets go of segments, and what the store rings for that.
 #[derive(Debug, Default)]
 pub struct Retiring {
-    bell: OnceLock<Arc<OwnedFd>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    listener: Mutex<Option<(JoinHandle<()>, Arc<OwnedFd>)>>,
 }
 
 impl Connection {
@@ -38,7 +36,6 @@ impl Connection {
             return Ok(mapping);
         }
         let mapped = self.map(key, access);
-        self.listen();
         // Where it is not given, another thread may have been first, and have sealed something there: then nobody else may.
         match (self.mappings().get(key, access), mapped) {
             (Some(mapping), _) => Ok(mapping),
@@ -108,22 +105,13 @@ impl Connection {
         }
     }
 
-    /// From now on the store can ask for segments back, by this descriptor.
-    pub(super) fn set_retire_bell(&self, bell: OwnedFd) {
-        // There is none yet, since only whoever made the connection sets it.
-        let _ = self.retiring().bell.set(Arc::new(bell));
-    }
-
-    /// Starts the thread that lets go of segments, if it does not run yet.
-    fn listen(self: &Arc<Self>) {
-        let Some(bell) = self.retiring().bell.get() else { return };
-        let mut thread = lock(&self.retiring().thread);
-        if thread.is_none() {
-            let (connection, bell) = (Arc::downgrade(self), bell.clone());
-            match spawn_without_signals("plasma-unmap", move || answer(&connection, &bell)) {
-                Ok(started) => *thread = Some(started),
-                Err(error) => log::warn!("segments stay mapped that the store does not need any more: {error}"),
-            }
+    /// From now on the store can ask for segments back: by this descriptor, which a thread listens to.
+    pub(super) fn listen(self: &Arc<Self>, bell: OwnedFd) {
+        let (connection, bell) = (Arc::downgrade(self), Arc::new(bell));
+        let theirs = bell.clone();
+        match spawn_without_signals("plasma-unmap", move || answer(&connection, &theirs)) {
+            Ok(thread) => *lock(&self.retiring().listener) = Some((thread, bell)),
+            Err(error) => log::warn!("segments stay mapped that the store does not need any more: {error}"),
         }
     }
 }
@@ -144,11 +132,9 @@ fn answer(connection: &Weak<Connection>, bell: &OwnedFd) {
 impl Retiring {
     /// Ends the thread. The connection is gone by now, so nothing else does. Not for a forked child, where there is none.
     pub fn end(&self) {
-        let Some(thread) = lock(&self.thread).take() else { return };
-        if let Some(bell) = self.bell.get() {
-            // Fails only when it is ringing already.
-            let _ = write(bell, &1_u64.to_le_bytes());
-        }
+        let Some((thread, bell)) = lock(&self.listener).take() else { return };
+        // Fails only when it is ringing already.
+        let _ = write(&bell, &1_u64.to_le_bytes());
         // The thread itself may be the last one to have had the connection.
         if thread.thread().id() != thread::current().id() && thread.join().is_err() {
             log::error!("the thread that unmaps segments has panicked");
