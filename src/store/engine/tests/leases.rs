@@ -308,6 +308,7 @@ fn what_many_dead_producers_left_is_gathered_in_segments_of_the_store() {
         }
         lab.engine.disconnect(producer);
         lab.work();
+        lab.engine.take_effects();
         assert!(n > 510 || lab.pages.0.borrow().copied.is_empty(), "{n} segments are not many");
         most = most.max(lab.stats().segments);
     }
