@@ -29,6 +29,10 @@ pub(super) struct Compaction {
     moving: Option<ObjectId>,
     /// Bytes of all that lay there.
     bytes: u64,
+    /// Bytes of memory that are free when all has moved.
+    backed: u64,
+    /// Bytes of memory that were taken for what has moved.
+    taken: u64,
 }
 
 impl<P: Pages> Engine<P> {
@@ -37,16 +41,16 @@ impl<P: Pages> Engine<P> {
         if self.compaction.is_some() || self.compaction_has_failed {
             return !self.compaction_has_failed;
         }
-        let Some((segment, ids)) = self.worth_compacting() else { return false };
+        let Some((segment, backed, ids)) = self.worth_compacting() else { return false };
         let bytes = ids.iter().filter_map(|id| self.objects.get(id)).map(Object::size).sum();
         self.space.leases_mut().close(segment);
         self.space.allow(bytes);
-        self.compaction = Some(Compaction { segment, ids, moving: None, bytes });
+        self.compaction = Some(Compaction { segment, ids, moving: None, bytes, backed, taken: 0 });
         true
     }
 
-    /// The segment that gains most, with the objects in it.
-    fn worth_compacting(&self) -> Option<(i32, Vec<ObjectId>)> {
+    /// The segment that gains most, with the bytes of memory behind it and the objects in it.
+    fn worth_compacting(&self) -> Option<(i32, u64, Vec<ObjectId>)> {
         let mut lying: HashMap<i32, Vec<ObjectId>> = HashMap::new();
         let mut fixed = HashSet::new();
         for (id, object) in &self.objects {
@@ -62,8 +66,8 @@ impl<P: Pages> Engine<P> {
             .leases()
             .gains()
             .filter(|(segment, gain, backed)| !fixed.contains(segment) && *gain > 0 && *gain >= backed / WORTH);
-        let (segment, ..) = gains.max_by_key(|(_, gain, _)| *gain)?;
-        lying.remove(&segment).map(|ids| (segment, ids))
+        let (segment, _, backed) = gains.max_by_key(|(_, gain, _)| *gain)?;
+        lying.remove(&segment).map(|ids| (segment, backed, ids))
     }
 
     fn can_move(&self, object: &Object) -> bool {
@@ -108,6 +112,8 @@ impl<P: Pages> Engine<P> {
         if object.owner.is_none() {
             self.unlist(id);
         }
+        let taken = self.space.missing_bytes(place);
+        self.compaction.iter_mut().for_each(|compaction| compaction.taken += taken);
         self.grow(Growing::new(NOBODY, id, true, Purpose::Copy));
     }
 
@@ -125,9 +131,11 @@ impl<P: Pages> Engine<P> {
     }
 
     fn end_compaction(&mut self) {
-        if let Some(Compaction { segment, bytes, .. }) = self.compaction.take() {
+        if let Some(Compaction { segment, bytes, backed, taken, .. }) = self.compaction.take() {
             self.space.leases_mut().open(segment);
             self.space.disallow(bytes);
+            // Its whole last page is needed also for one byte. Then nothing was gained, and the next time nothing would be.
+            self.compaction_has_failed = taken >= backed;
         }
     }
 
