@@ -536,7 +536,7 @@ impl Game {
             };
             // An object that came with its request may go in the same step.
             let is_new = |id: &ObjectId| self.jobs.range(self.jobs_seen..).any(|job| job.id == *id);
-            let all_spared = places.iter().all(|(id, place)| spared(place) || is_new(id) || copied == Some(**id));
+            let all_spared = places.iter().all(|(id, place)| spared(place) || is_new(id) || copied.contains(id));
             assert!(all_spared, "{written:?} was written over one of {places:?}");
         }
         self.jobs_seen = self.jobs.len();
@@ -549,15 +549,16 @@ impl Game {
         assert!(told.values().all(|(_, told)| told == sealed), "{told:?} were told instead of {sealed:?}");
     }
 
-    /// What was written since the last look; where that was a copy, of which object. It may lie there by now.
-    fn take_writes(&mut self) -> Vec<(Write, Option<ObjectId>)> {
-        let lies_at = |(segment, offset): (i32, u64)| {
-            let lies = |place: &&Location| place.segment == segment && (place.offset..end(place)).contains(&offset);
-            self.places.iter().find(|(_, place)| lies(place)).map(|(id, _)| *id)
+    /// What was written since the last look; where that was a copy, of which object: one of those that lay there since then.
+    /// These may have moved.
+    fn take_writes(&mut self) -> Vec<(Write, BTreeSet<ObjectId>)> {
+        let lay_at = |(segment, offset): (i32, u64)| {
+            let lay = move |place: &Location| place.segment == segment && (place.offset..end(place)).contains(&offset);
+            self.places.iter().filter(move |(_, place)| lay(place)).map(|(id, _)| *id)
         };
-        let writes = self.orders.writes.take().into_iter();
-        let writes: Vec<_> = writes.map(|write| (write.source.and_then(lies_at), write)).collect();
-        self.restless.extend(writes.iter().filter_map(|(copied, _)| *copied));
+        let copied = |write: &Write| write.source.into_iter().flat_map(lay_at).collect();
+        let writes: Vec<_> = self.orders.writes.take().into_iter().map(|write| (copied(&write), write)).collect();
+        self.restless.extend(writes.iter().flat_map(|(copied, _)| copied));
         writes.into_iter().map(|(copied, write)| (write, copied)).collect()
     }
 
