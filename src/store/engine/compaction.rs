@@ -130,6 +130,16 @@ impl<P: Pages> Engine<P> {
         }
     }
 
+    /// An object stays where it is, as it is to be deleted; the others move on.
+    pub(super) fn stop_moving(&mut self, id: ObjectId) {
+        if self.is_compacted(id) {
+            self.growing.retain(|growing| !(growing.id == id && growing.purpose == Purpose::Copy));
+            self.drop_copy(id);
+            self.has_moved(id, true);
+            self.holder_left(id, true);
+        }
+    }
+
     fn end_compaction(&mut self) {
         if let Some(Compaction { segment, bytes, backed, taken, .. }) = self.compaction.take() {
             self.space.leases_mut().open(segment);

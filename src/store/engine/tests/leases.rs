@@ -336,3 +336,45 @@ fn what_cannot_move_for_want_of_memory_stays_and_nobody_waits_for_it() {
     assert!(matches!(lab.replies()[..], [Reply::Create { outcome: Err(_), .. }]));
     assert_eq!(lab.names().len(), 64);
 }
+
+#[test]
+fn what_is_deleted_while_it_moves_for_the_room_of_others_is_in_nobodys_use() {
+    let limit = 64 * MEBIBYTE;
+    let mut lab = lab_with_leases(limit);
+    let other = lab.native();
+    // Objects so large that each moves in several slices, and beside each a piece of its segment that is free.
+    for name in 0..7 {
+        let producer = lab.native();
+        lab.put(producer, name, 8 * MEBIBYTE as i64 + 100_000);
+        lab.put(producer, 100, 2 * MEBIBYTE as i64 - 200_000);
+        lab.delete(producer, &[100]);
+    }
+    let moving = |lab: &Lab| {
+        let ids = lab.engine.objects.iter().filter(|(_, object)| object.copy.is_some()).map(|(id, _)| id.as_bytes()[0]);
+        ids.collect::<Vec<_>>()
+    };
+    lab.send(other, create_of(50, 6 * MEBIBYTE as i64, 0));
+    while moving(&lab).is_empty() {
+        assert!(lab.engine.has_work(), "nothing moves");
+        lab.engine.work(lab.now);
+    }
+    let name = moving(&lab)[0];
+    lab.send(other, Request::Delete { ids: ids(&[name]) });
+    let replies = lab.replies();
+    assert!(matches!(&replies[..], [Reply::Delete { outcomes, .. }] if *outcomes == [Ok(())]), "{replies:?}");
+    assert!(!lab.names().contains(&name));
+    lab.work();
+    assert!(matches!(lab.replies()[..], [Reply::Create { outcome: Ok(_), .. }]));
+}
+
+#[test]
+fn whoever_holds_objects_as_an_old_client_stays_one() {
+    let mut lab = lab_with_leases(1000);
+    let (native, old) = (lab.native(), lab.old());
+    lab.put(native, 1, 300);
+    assert_eq!(lab.get(old, &[1], 0), Some(vec![true]));
+    let why = lab.ask_and_be_closed(old, Request::Connect { abilities: u64::MAX });
+    assert!(why.contains("held 1 objects"), "{why}");
+    lab.engine.disconnect(old);
+    lab.create(native, 2, 500).unwrap();
+}
