@@ -168,6 +168,15 @@ struct Write {
     source: Option<(i32, u64)>,
 }
 
+impl Write {
+    /// Takes it as written nowhere when it touches this place.
+    fn spare(&mut self, place: &Location) {
+        if self.bytes.start < end(place) && place.offset < self.bytes.end {
+            self.bytes = 0..0;
+        }
+    }
+}
+
 /// Pages that are only counted, and that run out when told to.
 struct CountedPages {
     orders: Rc<Orders>,
@@ -436,6 +445,9 @@ impl Game {
             Reply::Create { id, outcome: Ok(place), .. } => {
                 self.check_place(place);
                 self.places.insert(*id, *place);
+                // What was written there before was not written over it.
+                let mut writes = self.orders.writes.borrow_mut();
+                writes.iter_mut().filter(|write| write.segment == place.segment).for_each(|write| write.spare(place));
             }
             Reply::Get { ids, locations, .. } => {
                 assert_eq!(ids.len(), locations.len());
@@ -652,8 +664,8 @@ impl Game {
                 return;
             }
             self.engine.work(self.now);
-            // What one slice lets go of, the next one may write over.
-            self.check();
+            // What one slice wrote to, the next one may give to an object.
+            self.settle();
         }
         panic!("the engine still has work after {MOST_SLICES} slices");
     }
