@@ -68,6 +68,13 @@ def count_cargo(lines: Iterable[str], status: int) -> Count:
     return count
 
 
+def count_races(lines: Iterable[str], status: int) -> Count:
+    """`cargo test`, or a line that says what it lacks. What ThreadSanitizer finds fails the program, though no test of it."""
+    lines = list(lines)
+    skips = [line[len("SKIPPED: "):] for line in lines if line.startswith("SKIPPED: ")]
+    return Count(skips=skips) if skips else count_cargo(lines, status)
+
+
 def count_pytest(report: Path) -> Callable[[Iterable[str], int], Count]:
     """pytest with `--junit-xml=report`."""
 
@@ -121,6 +128,7 @@ def parts() -> list[Part]:
         Part("build", ["cargo", "build", "--locked"]),
         Part("cargo test", cargo_test, count_cargo),
         Part("models", loom, count_cargo, variables={"RUSTFLAGS": "--cfg loom"}),
+        Part("thread sanitizer", ["scripts/races.sh"], count_races),
         Part("mypy", [sys.executable, "-m", "mypy"], directory=ROOT / "python-ctypes"),  # strict, says pyproject.toml
         pytest("python package", "-m", "not torch", "python-ctypes/tests"),  # torch: make test-torch
         pytest("readme and scripts", "tests/python"),

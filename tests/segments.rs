@@ -301,7 +301,8 @@ fn producers_that_leave_one_object_each_fill_a_store() {
     let stats = stats(&daemon);
     assert_eq!((stats.objects, stats.used_bytes), (made, made * MEBIBYTE));
     assert!(made * 10 >= producers * 9, "{made} of {producers} objects fit");
-    assert!(stats.segments > producers / 2, "{} segments", stats.segments);
+    // Where very many are left behind, the store gathers what lies in them.
+    assert!(stats.segments > 200, "{} segments", stats.segments);
     assert!(stats.allocated_bytes <= stats.capacity + stats.capacity / 8 + MEBIBYTE);
     let reader = connect(&daemon.socket());
     let there =

@@ -37,12 +37,45 @@ impl Drop for CountedHold {
     }
 }
 
+/// Where an object lies in a mapping, all of it inside. Two words, which go from function to function in registers.
+#[derive(Debug)]
+pub(super) struct Place {
+    mapping: Arc<Mapping>,
+    /// From the start of the mapping.
+    offset: u64,
+}
+
+impl Place {
+    /// Maps the memory of a held object, for everybody's bytes or as a private copy of them.
+    pub(super) fn map(connection: &Arc<Connection>, location: Location, private: bool) -> Result<Self> {
+        let size = location.data_size.saturating_add(location.metadata_size);
+        if !private || size == 0 {
+            return Self::shared(connection.segment(location.segment, Access::Read)?, location);
+        }
+        let mapping = connection.private(location.segment, location.offset, size)?;
+        Self::checked(Arc::new(mapping), 0, location)
+    }
+
+    /// Where the location says, in a mapping of its segment.
+    #[inline(always)]
+    pub(super) fn shared(mapping: Arc<Mapping>, location: Location) -> Result<Self> {
+        Self::checked(mapping, location.offset, location)
+    }
+
+    /// Looks once, so that handing out addresses cannot fail.
+    #[inline(always)]
+    fn checked(mapping: Arc<Mapping>, offset: u64, location: Location) -> Result<Self> {
+        mapping.address(offset, location.data_size.saturating_add(location.metadata_size))?;
+        Ok(Self { mapping, offset })
+    }
+}
+
 /// Nobody has asked yet.
 const UNKNOWN: u64 = u64::MAX;
 
 /// A range of a mapping: an object's data, and its metadata right behind.
 #[derive(Debug)]
-pub(super) struct Memory {
+struct Memory {
     mapping: Arc<Mapping>,
     /// From the start of the mapping.
     offset: u64,
@@ -53,30 +86,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Maps the memory of a held object, for everybody's bytes or as a private copy of them.
-    pub(super) fn map(connection: &Arc<Connection>, location: Location, private: bool) -> Result<Self> {
-        let size = location.data_size.saturating_add(location.metadata_size);
-        if !private || size == 0 {
-            return Self::shared(connection.segment(location.segment, Access::Read)?, location);
-        }
-        let mapping = connection.private(location.segment, location.offset, size)?;
-        Self::new(Arc::new(mapping), 0, location)
-    }
-
-    /// Where the location says, in a mapping of its segment.
     #[inline(always)]
-    pub(super) fn shared(mapping: Arc<Mapping>, location: Location) -> Result<Self> {
-        Self::new(mapping, location.offset, location)
-    }
-
-    #[inline(always)]
-    fn new(mapping: Arc<Mapping>, offset: u64, location: Location) -> Result<Self> {
+    fn new(place: Place, location: Location) -> Self {
         let Location { data_size, metadata_size, .. } = location;
-        let user_metadata_size = AtomicU64::new(UNKNOWN);
-        let memory = Self { mapping, offset, data_size, metadata_size, user_metadata_size };
-        // Checked here once, so that handing out addresses cannot fail.
-        memory.mapping.address(offset, data_size.saturating_add(metadata_size))?;
-        Ok(memory)
+        let Place { mapping, offset } = place;
+        Self { mapping, offset, data_size, metadata_size, user_metadata_size: AtomicU64::new(UNKNOWN) }
     }
 
     fn data(&self) -> *const u8 {
@@ -146,13 +160,19 @@ impl Drop for Buffer {
 impl Buffer {
     /// An object that this process has pinned.
     #[inline(always)]
-    pub(super) fn pinned(id: ObjectId, connection: Arc<Connection>, pin: Held, memory: Memory) -> Self {
-        Self { id, pin: Some(pin), _counted: None, connection, memory }
+    pub(super) fn pinned(
+        id: ObjectId,
+        connection: Arc<Connection>,
+        pin: Held,
+        place: Place,
+        location: Location,
+    ) -> Self {
+        Self { id, pin: Some(pin), _counted: None, connection, memory: Memory::new(place, location) }
     }
 
     /// Maps an object that the store has counted.
     pub(super) fn counted(hold: Arc<CountedHold>, location: Location, private: bool) -> Result<Self> {
-        let memory = Memory::map(&hold.connection, location, private)?;
+        let memory = Memory::new(Place::map(&hold.connection, location, private)?, location);
         Ok(Self { id: hold.id, pin: None, connection: hold.connection.clone(), _counted: Some(hold), memory })
     }
 
@@ -183,7 +203,7 @@ impl Buffer {
 
     /// Bytes of the user's metadata, without our trailer.
     pub fn metadata_size(&self) -> u64 {
-        // Fails only if the mapping is too short, which `Memory::new` rules out.
+        // Fails only if the mapping is too short, which `Place` rules out.
         self.memory.user_metadata_size().unwrap_or(0)
     }
 
@@ -299,8 +319,8 @@ impl WritableBuffer {
     /// Maps a new object; when that fails, the object is given up.
     pub(crate) fn new(pending: Arc<Pending>, location: Location) -> Result<Self> {
         let mapping = pending.connection.segment(location.segment, Access::Write);
-        match mapping.and_then(|mapping| Memory::new(mapping, location.offset, location)) {
-            Ok(memory) => Ok(Self { pending, memory }),
+        match mapping.and_then(|mapping| Place::shared(mapping, location)) {
+            Ok(place) => Ok(Self { pending, memory: Memory::new(place, location) }),
             Err(error) => {
                 pending.connection.notify(&Request::Abort { id: pending.id });
                 Err(error)
@@ -393,7 +413,7 @@ mod tests {
         let mapping = Mapping::read_only(segment.as_fd(), LEN).unwrap();
         let metadata_size = metadata.len() as u64;
         let location = Location { segment: 1, offset: 0, data_size: 3, metadata_size };
-        Memory::new(Arc::new(mapping), 0, location).unwrap()
+        Memory::new(Place::shared(Arc::new(mapping), location).unwrap(), location)
     }
 
     #[test]
@@ -426,7 +446,7 @@ mod tests {
         let mapping = Arc::new(Mapping::read_only(segment.as_fd(), LEN).unwrap());
         for (offset, data_size, metadata_size) in [(LEN, 1, 0), (0, LEN, 1), (0, u64::MAX, 1), (u64::MAX, 1, 0)] {
             let location = Location { segment: 1, offset, data_size, metadata_size };
-            assert!(matches!(Memory::new(mapping.clone(), offset, location), Err(Error::Protocol(_))), "{location:?}");
+            assert!(matches!(Place::shared(mapping.clone(), location), Err(Error::Protocol(_))), "{location:?}");
         }
     }
 }

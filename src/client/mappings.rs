@@ -25,6 +25,7 @@ pub enum Access {
 
 impl Mappings {
     /// The whole segment, if it is mapped so.
+    #[inline]
     pub fn get(&self, key: i32, access: Access) -> Option<Arc<Mapping>> {
         // A panic in between leaves nothing half done.
         self.of(access).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()

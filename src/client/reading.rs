@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::unistd::write;
 
-use crate::client::buffer::{Buffer, Memory};
+use crate::client::buffer::{Buffer, Place};
 use crate::client::connection::Patience;
 use crate::client::mappings::Access;
 use crate::client::{Client, unexpected};
@@ -53,7 +53,7 @@ impl LastSegment {
         match &self.0 {
             Some((last, mapping)) if *last == key => Ok(mapping.clone()),
             _ => {
-                let mapping = client.connection.segment(key, Access::Read)?;
+                let mapping = client.segment(key)?;
                 self.0 = Some((key, mapping.clone()));
                 Ok(mapping)
             }
@@ -87,13 +87,22 @@ impl Client {
     /// Gets an object if it is sealed and in the index. A segment that is not mapped yet is asked for.
     #[inline(always)]
     pub(super) fn read(&self, id: ObjectId, private: bool) -> Result<Read> {
-        self.read_in(id, private, |key| self.connection.segment(key, Access::Read))
+        self.read_in(id, private, |key| self.segment(key))
     }
 
     /// The same for one of several.
     #[inline(always)]
     pub(super) fn read_next(&self, id: ObjectId, private: bool, last: &mut LastSegment) -> Result<Read> {
         self.read_in(id, private, |key| last.mapping(self, key))
+    }
+
+    /// A segment to read in. Most are mapped already, and that is seen without leaving this function.
+    #[inline(always)]
+    fn segment(&self, key: i32) -> Result<Arc<Mapping>> {
+        match self.connection.mappings().get(key, Access::Read) {
+            Some(mapping) => Ok(mapping),
+            None => self.connection.segment(key, Access::Read),
+        }
     }
 
     #[inline(always)]
@@ -109,8 +118,9 @@ impl Client {
             Err(read) => return Ok(read),
         };
         // Nothing in between can panic.
-        match self.memory_at(reader.location(&held), private, mapping_of) {
-            Ok(memory) => Ok(Read::Buffer(Buffer::pinned(id, self.connection.clone(), held, memory))),
+        let location = reader.location(&held);
+        match self.place_of(location, private, mapping_of) {
+            Ok(place) => Ok(Read::Buffer(Buffer::pinned(id, self.connection.clone(), held, place, location))),
             Err(error) => {
                 reader.release(held);
                 Err(error)
@@ -119,17 +129,16 @@ impl Client {
     }
 
     #[inline(always)]
-    fn memory_at(
+    fn place_of(
         &self,
         location: Location,
         private: bool,
         mapping_of: impl FnOnce(i32) -> Result<Arc<Mapping>>,
-    ) -> Result<Memory> {
+    ) -> Result<Place> {
         if private {
-            Memory::map(&self.connection, location, true)
-        } else {
-            Memory::shared(mapping_of(location.segment)?, location)
+            return Place::map(&self.connection, location, true);
         }
+        Place::shared(mapping_of(location.segment)?, location)
     }
 
     /// Whether a sealed object of this id is in the store, if that can be seen.

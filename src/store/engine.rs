@@ -215,6 +215,7 @@ impl<P: Pages> Engine<P> {
         }
         self.remove_reader(peer);
         self.space.peer_left(peer);
+        self.clear_up();
     }
 
     /// What has to be done since the last call.

@@ -563,7 +563,7 @@ fn never_read(intruder: &Intruder) {
 
 fn take_no_descriptors(intruder: &Intruder) {
     raise_descriptor_limit();
-    let mut peers: Vec<RawPeer> = (0..300).map(|_| intruder.peer()).collect();
+    let mut peers: Vec<RawPeer> = (0..60).map(|_| intruder.peer()).collect();
     for peer in &mut peers {
         peer.stream.set_nonblocking(true).unwrap();
         for _ in 0..400 {

@@ -35,6 +35,9 @@ use support::{Daemon, Watchdog, connect, eventually, id, process, progress, put,
 
 const MEBIBYTE: u64 = 1 << 20;
 
+/// How many descriptors the daemon may have, and as many may be under way to its peers: fewer than an intruder asks for.
+const DESCRIPTORS: u64 = 4096;
+
 /// How many descriptors of segments the daemon may have more for those who put and get all the time.
 const SEGMENTS_MORE: usize = 8;
 
@@ -193,7 +196,7 @@ impl Scene<'_> {
 
 /// Plays every case beside healthy clients, and tells what became of them.
 fn intrude(who: &str, daemon_user: Option<u32>, user: Option<u32>) {
-    let mut daemon = Daemon::start_as(16 * MEBIBYTE, daemon_user);
+    let mut daemon = Daemon::start_as(16 * MEBIBYTE, daemon_user, DESCRIPTORS);
     evict_everything(&daemon);
     let rest = Rest::of(&mut daemon);
     let witness = Witness::new(&daemon.socket());

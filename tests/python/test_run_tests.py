@@ -52,6 +52,13 @@ def test_cargo_output_is_counted_over_all_its_programs() -> None:
     assert count.skips == ["a::two: no pyarrow 11", "marked #[ignore]"]
 
 
+def test_a_race_fails_tests_that_passed_and_a_missing_compiler_is_a_skip() -> None:
+    passed = "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 5.62s"
+    assert run_tests.count_races([passed], 0) == Count(passed=1)
+    assert run_tests.count_races(["WARNING: ThreadSanitizer: data race", passed], 66) == Count(passed=1, failed=1)
+    assert run_tests.count_races(["SKIPPED: no nightly compiler"], 0) == Count(skips=["no nightly compiler"])
+
+
 def test_what_does_not_compile_or_crashes_has_failed() -> None:
     assert run_tests.count_cargo(["error: could not compile"], 101) == Count(failed=1)
     assert run_tests.count_one([], 1) == Count(failed=1)

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -34,19 +35,24 @@ impl Daemon {
         Self::started(command, directory, capacity)
     }
 
-    /// Starts one that everybody may connect to, as this user where one is named.
-    pub fn start_as(capacity: u64, user: Option<u32>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let Some(user) = user else {
-            return Self::start_with(capacity, |command| _ = command.args(["--mode", "0666"]));
+    /// Starts one that everybody may connect to, as this user where one is named, with so many descriptors at most.
+    pub fn start_as(capacity: u64, user: Option<u32>, descriptors: u64) -> Self {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let limit = move || setrlimit(Resource::RLIMIT_NOFILE, most.min(descriptors), most.min(descriptors));
+        let open = |command: &mut Command| {
+            command.args(["--mode", "0666"]);
+            // SAFETY: `setrlimit` is async-signal-safe.
+            unsafe { command.pre_exec(move || limit().map_err(Into::into)) };
         };
+        let Some(user) = user else { return Self::start_with(capacity, open) };
+        let directory = tempfile::tempdir().unwrap();
         chown(directory.path(), Some(user), Some(user)).unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         // By a descriptor, as the user may not be let into the directory where the program lies.
         let program = File::open(env!("CARGO_BIN_EXE_plasma-store-server")).unwrap();
         let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
         Self::fill_in(&mut command, &directory.path().join("s"), capacity);
-        command.args(["--mode", "0666"]).uid(user).gid(user);
+        open(command.uid(user).gid(user));
         Self::started(command, directory, capacity)
     }
 

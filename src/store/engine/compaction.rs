@@ -1,8 +1,8 @@
 //! Compaction: what is left in a leased segment moves, so that the memory of what was deleted there can be had again.
 //!
 //! Free room of such a segment can only be used by its producer. Where memory is short although the objects would fit, the store
-//! moves the objects of the segment that gains most into segments of its own, one after the other, and lets go of the segment.
-//! Objects that somebody holds or reads cannot move; a segment with one of them is left alone.
+//! moves the objects of the segment that gains most into segments of its own, one after the other, and lets go of the segment. It
+//! does the same where many producers have left little behind. Objects that somebody holds or reads cannot move; a segment with one of them is left alone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,6 +19,13 @@ const SLICE: u64 = 8 << 20;
 /// A segment is worth moving when this share of its memory is gained.
 const WORTH: u64 = 16;
 
+/// So many segments may be left behind by producers: each takes a descriptor of the store's and a mapping of every reader's. When
+/// there are more, half of them are emptied.
+const MOST_LEFT_BEHIND: usize = 512;
+
+/// A segment, with what lies there.
+type Victim = (i32, Vec<ObjectId>);
+
 /// A segment that is being emptied.
 #[derive(Debug)]
 pub(super) struct Compaction {
@@ -29,10 +36,12 @@ pub(super) struct Compaction {
     moving: Option<ObjectId>,
     /// Bytes of all that lay there.
     bytes: u64,
-    /// Bytes of memory that are free when all has moved.
-    backed: u64,
+    /// Bytes of memory behind a segment of the store's own.
+    own: Option<u64>,
     /// Bytes of memory that were taken for what has moved.
     taken: u64,
+    /// Segments that are to be emptied next.
+    next: Vec<Victim>,
 }
 
 impl<P: Pages> Engine<P> {
@@ -41,33 +50,52 @@ impl<P: Pages> Engine<P> {
         if self.compaction.is_some() || self.compaction_has_failed {
             return !self.compaction_has_failed;
         }
-        let Some((segment, backed, ids)) = self.worth_compacting() else { return false };
-        let bytes = ids.iter().filter_map(|id| self.objects.get(id)).map(Object::size).sum();
-        self.space.leases_mut().close(segment);
-        self.space.allow(bytes);
-        self.compaction = Some(Compaction { segment, ids, moving: None, bytes, backed, taken: 0 });
-        true
+        let mut lying = self.what_can_move();
+        let gains = self.space.leases().gains();
+        let gains =
+            gains.filter(|(segment, gain, backed)| lying.contains_key(segment) && *gain > 0 && *gain >= backed / WORTH);
+        let best = gains.max_by_key(|(_, gain, _)| *gain);
+        let victim = best.and_then(|(segment, ..)| lying.remove_entry(&segment));
+        self.empty(victim.into_iter().collect());
+        self.compaction.is_some()
     }
 
-    /// The segment that gains most, with the bytes of memory behind it and the objects in it.
-    fn worth_compacting(&self) -> Option<(i32, u64, Vec<ObjectId>)> {
+    /// Empties segments that producers left behind, when there are many.
+    pub(super) fn clear_up(&mut self) {
+        if self.compaction.is_some() || self.space.leases().left_behind() <= MOST_LEFT_BEHIND {
+            return;
+        }
+        let mut lying = self.what_can_move();
+        let mut left: Vec<_> =
+            self.space.leases().of_nobody().filter(|(segment, _)| lying.contains_key(segment)).collect();
+        left.sort_by_key(|(_, bytes)| *bytes);
+        left.truncate(MOST_LEFT_BEHIND / 2);
+        self.empty(left.iter().filter_map(|(segment, _)| lying.remove_entry(segment)).collect());
+    }
+
+    /// What lies in each segment where everything can move.
+    fn what_can_move(&self) -> HashMap<i32, Vec<ObjectId>> {
         let mut lying: HashMap<i32, Vec<ObjectId>> = HashMap::new();
         let mut fixed = HashSet::new();
         for (id, object) in &self.objects {
             let Some(segment) = object.place.map(|place| place.segment) else { continue };
-            if self.can_move(object) {
-                lying.entry(segment).or_default().push(*id);
-            } else {
-                fixed.insert(segment);
+            match self.can_move(object) {
+                true => lying.entry(segment).or_default().push(*id),
+                false => _ = fixed.insert(segment),
             }
         }
-        let gains = self
-            .space
-            .leases()
-            .gains()
-            .filter(|(segment, gain, backed)| !fixed.contains(segment) && *gain > 0 && *gain >= backed / WORTH);
-        let (segment, _, backed) = gains.max_by_key(|(_, gain, _)| *gain)?;
-        lying.remove(&segment).map(|ids| (segment, backed, ids))
+        lying.retain(|segment, _| !fixed.contains(segment));
+        lying
+    }
+
+    /// Begins to empty the last of these segments; the others follow.
+    fn empty(&mut self, mut victims: Vec<Victim>) {
+        let Some((segment, ids)) = victims.pop() else { return };
+        let bytes = ids.iter().filter_map(|id| self.objects.get(id)).map(Object::size).sum();
+        let own = self.space.leases().own_bytes(segment);
+        self.space.leases_mut().close(segment);
+        self.space.allow(bytes);
+        self.compaction = Some(Compaction { segment, ids, moving: None, bytes, own, taken: 0, next: victims });
     }
 
     fn can_move(&self, object: &Object) -> bool {
@@ -141,11 +169,12 @@ impl<P: Pages> Engine<P> {
     }
 
     fn end_compaction(&mut self) {
-        if let Some(Compaction { segment, bytes, backed, taken, .. }) = self.compaction.take() {
+        if let Some(Compaction { segment, bytes, own, taken, next, .. }) = self.compaction.take() {
             self.space.leases_mut().open(segment);
             self.space.disallow(bytes);
-            // Its whole last page is needed also for one byte. Then nothing was gained, and the next time nothing would be.
-            self.compaction_has_failed = taken >= backed;
+            // A whole page is needed also for one byte. Moved from one of the store's segments to the next, it would move for ever.
+            self.compaction_has_failed = own.is_some_and(|own| taken >= own);
+            self.empty(next);
         }
     }
 

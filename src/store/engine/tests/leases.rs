@@ -378,3 +378,43 @@ fn whoever_holds_objects_as_an_old_client_stays_one() {
     lab.engine.disconnect(old);
     lab.create(native, 2, 500).unwrap();
 }
+
+#[test]
+fn what_many_dead_producers_left_is_gathered_in_segments_of_the_store() {
+    let mut lab = lab_with_leases(MEBIBYTE);
+    let reader = lab.native();
+    let mut most = 0;
+    for n in 0..700_u32 {
+        let mut name = [0; 20];
+        name[..4].copy_from_slice(&n.to_le_bytes());
+        let (producer, id) = (lab.native(), ObjectId::new(name));
+        let create = Request::Create {
+            id,
+            data_size: 100,
+            metadata_size: 0,
+            evict_if_full: true,
+            device_num: 0,
+            ttl_ms: 0,
+            wait_ms: 0,
+        };
+        for request in [create, Request::Seal { id, digest: [0; 8] }] {
+            lab.engine.handle(Asker { peer: producer, number: 1 }, request, lab.now);
+        }
+        if n == 0 {
+            lab.engine.handle(
+                Asker { peer: reader, number: 1 },
+                Request::Get { ids: vec![id], timeout_ms: 0 },
+                lab.now,
+            );
+        }
+        lab.engine.disconnect(producer);
+        lab.work();
+        lab.engine.take_effects();
+        assert!(n > 510 || lab.pages.0.borrow().copied.is_empty(), "{n} segments are not many");
+        most = most.max(lab.stats().segments);
+    }
+    lab.effects();
+    assert!((512..=514).contains(&most), "{most} segments");
+    assert_eq!(lab.engine.objects.len(), 700, "none was lost");
+    assert_eq!(lab.holders(0), 1, "what is held stayed where it was");
+}
