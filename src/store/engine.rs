@@ -359,6 +359,11 @@ impl<P: Pages> Engine<P> {
         if peer.native {
             return self.close(asker.peer, "it said hello twice".into());
         }
+        // As an old client it holds copies.
+        let held = peer.held.len();
+        if held > 0 {
+            return self.close(asker.peer, format!("it said hello when it held {held} objects"));
+        }
         peer.native = abilities & ABILITY_REQUEST_NUMBERS != 0;
         peer.pulls = abilities & ABILITY_SEGMENTS != 0;
         let capacity = i64::try_from(self.space.limit()).unwrap_or(i64::MAX);
@@ -501,6 +506,7 @@ impl<P: Pages> Engine<P> {
 
     fn delete(&mut self, id: ObjectId) -> Result<(), Refusal> {
         self.settle(id);
+        self.stop_moving(id);
         let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
         object.doomed = object.holders > 0 || object.residence == Residence::Returning;
         match (object.is_sealed(), object.doomed) {

@@ -171,6 +171,12 @@ impl Leases {
         left.map(|(segment, lease)| (*segment, lease.region.arena.taken_bytes()))
     }
 
+    /// Bytes of memory behind a segment, if the store itself writes it.
+    pub(super) fn own_bytes(&self, segment: i32) -> Option<u64> {
+        let lease = self.leases.get(&segment).filter(|lease| lease.producer == Some(Producer::Store))?;
+        Some(lease.region.backing.bytes())
+    }
+
     /// For each segment what would be gained if all that lies there moved, and the memory behind it, in bytes.
     pub(super) fn gains(&self) -> impl Iterator<Item = (i32, u64, u64)> {
         self.leases.iter().map(|(segment, lease)| {

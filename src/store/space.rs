@@ -297,6 +297,11 @@ impl<P: Pages> Space<P> {
         region.map(|region| region.backing.missing(extent.offset..extent.offset + extent.len)).unwrap_or_default()
     }
 
+    /// Bytes of pages of a place that have no memory yet.
+    pub fn missing_bytes(&self, place: Place) -> u64 {
+        self.missing(place).into_iter().map(|range| range.end - range.start).sum()
+    }
+
     fn region(&mut self, segment: i32) -> Option<&mut Region> {
         if segment == SHARED_SEGMENT { Some(&mut self.shared) } else { self.leases.region_mut(segment) }
     }

@@ -36,6 +36,10 @@ pub(super) struct Compaction {
     moving: Option<ObjectId>,
     /// Bytes of all that lay there.
     bytes: u64,
+    /// Bytes of memory behind a segment of the store's own.
+    own: Option<u64>,
+    /// Bytes of memory that were taken for what has moved.
+    taken: u64,
     /// Segments that are to be emptied next.
     next: Vec<Victim>,
 }
@@ -88,9 +92,10 @@ impl<P: Pages> Engine<P> {
     fn empty(&mut self, mut victims: Vec<Victim>) {
         let Some((segment, ids)) = victims.pop() else { return };
         let bytes = ids.iter().filter_map(|id| self.objects.get(id)).map(Object::size).sum();
+        let own = self.space.leases().own_bytes(segment);
         self.space.leases_mut().close(segment);
         self.space.allow(bytes);
-        self.compaction = Some(Compaction { segment, ids, moving: None, bytes, next: victims });
+        self.compaction = Some(Compaction { segment, ids, moving: None, bytes, own, taken: 0, next: victims });
     }
 
     fn can_move(&self, object: &Object) -> bool {
@@ -135,6 +140,8 @@ impl<P: Pages> Engine<P> {
         if object.owner.is_none() {
             self.unlist(id);
         }
+        let taken = self.space.missing_bytes(place);
+        self.compaction.iter_mut().for_each(|compaction| compaction.taken += taken);
         self.grow(Growing::new(NOBODY, id, true, Purpose::Copy));
     }
 
@@ -151,10 +158,22 @@ impl<P: Pages> Engine<P> {
         }
     }
 
+    /// An object stays where it is, as it is to be deleted; the others move on.
+    pub(super) fn stop_moving(&mut self, id: ObjectId) {
+        if self.is_compacted(id) {
+            self.growing.retain(|growing| !(growing.id == id && growing.purpose == Purpose::Copy));
+            self.drop_copy(id);
+            self.has_moved(id, true);
+            self.holder_left(id, true);
+        }
+    }
+
     fn end_compaction(&mut self) {
-        if let Some(Compaction { segment, bytes, next, .. }) = self.compaction.take() {
+        if let Some(Compaction { segment, bytes, own, taken, next, .. }) = self.compaction.take() {
             self.space.leases_mut().open(segment);
             self.space.disallow(bytes);
+            // A whole page is needed also for one byte. Moved from one of the store's segments to the next, it would move for ever.
+            self.compaction_has_failed = own.is_some_and(|own| taken >= own);
             self.empty(next);
         }
     }

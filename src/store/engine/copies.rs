@@ -9,7 +9,7 @@ use crate::object::ObjectId;
 use crate::store::engine::creation::{Growing, Purpose};
 use crate::store::engine::external::Relief;
 use crate::store::engine::{Asker, Engine};
-use crate::store::objects::{Object, SecondPlace};
+use crate::store::objects::{Object, Residence, SecondPlace};
 use crate::store::space::{NoRoom, Pages, Place};
 
 /// Most bytes that are copied before the others have their turn: 2-4 ms.
@@ -71,9 +71,10 @@ impl<P: Pages> Engine<P> {
         }
     }
 
-    /// Whether nobody but the copying itself holds or reads an object.
+    /// Whether nobody but the copying itself holds or reads an object. An external store reads what it is given to write.
     fn is_in_the_way_of_nobody(&self, id: ObjectId) -> bool {
-        self.objects.get(&id).is_some_and(|object| object.holders == 1 && self.readers(object) == 0)
+        let is_free = |object: &Object| object.holders == 1 && object.residence == Residence::Here;
+        self.objects.get(&id).is_some_and(|object| is_free(object) && self.readers(object) == 0)
     }
 
     fn begin_move(&mut self, id: ObjectId, size: u64) {

@@ -355,6 +355,8 @@ impl<P: Pages> Engine<P> {
         match populated.unwrap_or(Ok(Populated::Whole)) {
             Ok(Populated::Whole) => self.has_grown(growing),
             Ok(Populated::InPart) => self.growing.push_back(growing),
+            // What moves to make room waits for none.
+            Err(error) if self.is_compacted(id) => self.give_up(&growing, error.to_string()),
             Err(error) => match self.relieve_pages(evict) {
                 Relief::Now => self.growing.push_back(growing),
                 Relief::Later => self.stall(0, What::Growing(growing)),

@@ -219,6 +219,8 @@ impl<P: Pages> Engine<P> {
         }
         let Some(object) = self.objects.get_mut(&moved.id) else { return 0 };
         object.residence = Residence::Here;
+        // It may move for old clients now.
+        self.queue_may_move |= !self.uncopied.is_empty();
         object.saved = failure.is_none();
         if object.saved && object.holders == 0 && !object.pinned && self.withdraw(moved.id) {
             return self.leave(moved.id);

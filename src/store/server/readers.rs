@@ -19,11 +19,6 @@ use crate::store::server::{KICK, Server};
 use crate::transport::fork_guard::Guarded;
 use crate::transport::stream::SharedDescriptor;
 
-/// Bytes of the limit for which there is one place in the index; objects are rarely smaller where there are many.
-const BYTES_PER_OBJECT: u64 = 16 << 10;
-/// Places in the smallest and in the largest index.
-const OBJECTS: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 20;
-
 /// The index, and how peers get it.
 #[derive(Debug)]
 pub(super) struct Offer {
@@ -60,12 +55,11 @@ pub(super) enum Reader {
 }
 
 impl Offer {
-    /// The index of a store with this limit.
-    pub(super) fn new(limit: u64) -> Result<(Self, SharedIndex)> {
-        let objects = (limit / BYTES_PER_OBJECT).clamp(*OBJECTS.start(), *OBJECTS.end());
+    /// An index that can name so many objects.
+    pub(super) fn new(objects: u32) -> Result<(Self, SharedIndex)> {
         let mut made = None;
         let descriptor = Guarded::open(|| {
-            let (file, index, descriptor) = IndexFile::create(objects as u32)?;
+            let (file, index, descriptor) = IndexFile::create(objects)?;
             made = Some((file, index));
             Ok(descriptor)
         })?;

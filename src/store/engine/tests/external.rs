@@ -492,3 +492,22 @@ fn the_end_of_a_job_that_nobody_knows_changes_nothing() {
     }
     assert!(lab.effects().is_empty() && lab.contains(peer, 1));
 }
+
+#[test]
+fn what_is_being_written_does_not_move_for_an_old_client() {
+    let mut lab = spilling(1000);
+    lab.pages.0.borrow_mut().can_lease = true;
+    let (native, old) = (lab.native(), lab.old());
+    lab.put(native, 1, 900);
+    let job = lab.order(native, Request::Evict { bytes: 1 });
+    let Work::Put(place) = job.work else { panic!("{job:?}") };
+    assert_eq!(lab.get(old, &[1], -1), None);
+    assert_eq!(lab.engine.objects[&id(1)].location(), place, "the bytes of a location are left alone");
+    let (_, replies) = lab.done(job, Ok(()));
+    let is_found = |reply: &Reply| matches!(reply, Reply::Get { .. }) && found_in(reply, &[1]) == [true];
+    assert!(replies.iter().any(is_found), "{replies:?}");
+    assert_ne!(lab.engine.objects[&id(1)].location(), place);
+    lab.release(old, 1);
+    lab.effects();
+    assert_eq!(lab.holders(1), 0);
+}

@@ -278,6 +278,107 @@ fn objects_that_came_with_their_request_lie_where_only_the_store_writes() {
     lab.lend(native, segment, false).unwrap();
 }
 
+/// Fills a store of 32 MiB so that no page is left, but for those of one small object in a segment of the store's own.
+fn lab_without_pages() -> (Lab, PeerId) {
+    let mut lab = lab_with_leases(32 * MEBIBYTE);
+    let (reader, late) = (lab.native(), lab.native());
+    for segment in 0..18 {
+        let producer = lab.native();
+        let (large, small) = (2 * segment + 1, 2 * segment + 2);
+        lab.put(producer, small, 1000);
+        lab.put(producer, large, 2 * MEBIBYTE as i64 - 4096);
+        lab.get(reader, &[small], 0).unwrap();
+        lab.delete(reader, &[large]);
+    }
+    let (data, metadata) = (vec![1; 100], vec![]);
+    let request = Request::CreateAndSeal { id: id(100), evict_if_full: true, data, metadata, digest: [0; 8] };
+    lab.ask(late, request);
+    (lab, late)
+}
+
+#[test]
+fn nothing_moves_again_and_again_where_nothing_is_gained() {
+    let (mut lab, late) = lab_without_pages();
+    lab.pages.0.borrow_mut().copied.clear();
+    let mut request = create_of(101, 2 * MEBIBYTE as i64, 0);
+    let Request::Create { evict_if_full, .. } = &mut request else { unreachable!() };
+    *evict_if_full = false;
+    lab.send(late, request);
+    for _ in 0..1000 {
+        lab.engine.work(lab.now);
+    }
+    assert!(!lab.engine.has_work(), "it goes on for ever");
+    assert!(matches!(lab.replies()[..], [Reply::Create { outcome: Err(_), .. }]));
+    assert!(lab.pages.0.borrow().copied.len() <= 1, "a single page was moved again and again");
+}
+
+#[test]
+fn what_cannot_move_for_want_of_memory_stays_and_nobody_waits_for_it() {
+    let limit = 32 * MEBIBYTE;
+    let mut lab = lab_with_leases(limit);
+    let producer = lab.native();
+    for name in 0..128 {
+        lab.put(producer, name, (limit / 128) as i64);
+    }
+    let every_second: Vec<_> = (0..128).step_by(2).collect();
+    lab.delete(producer, &every_second);
+    // From now on there is no page for anybody.
+    let begun = lab.pages.0.borrow().calls;
+    lab.pages.0.borrow_mut().failures = begun..u64::MAX;
+    let mut request = create_of(200, 6 * MEBIBYTE as i64, 0);
+    let Request::Create { evict_if_full, .. } = &mut request else { unreachable!() };
+    *evict_if_full = false;
+    lab.send(producer, request);
+    for _ in 0..10_000 {
+        lab.engine.work(lab.now);
+    }
+    assert!(!lab.engine.has_work(), "it goes on for ever");
+    assert!(matches!(lab.replies()[..], [Reply::Create { outcome: Err(_), .. }]));
+    assert_eq!(lab.names().len(), 64);
+}
+
+#[test]
+fn what_is_deleted_while_it_moves_for_the_room_of_others_is_in_nobodys_use() {
+    let limit = 64 * MEBIBYTE;
+    let mut lab = lab_with_leases(limit);
+    let other = lab.native();
+    // Objects so large that each moves in several slices, and beside each a piece of its segment that is free.
+    for name in 0..7 {
+        let producer = lab.native();
+        lab.put(producer, name, 8 * MEBIBYTE as i64 + 100_000);
+        lab.put(producer, 100, 2 * MEBIBYTE as i64 - 200_000);
+        lab.delete(producer, &[100]);
+    }
+    let moving = |lab: &Lab| {
+        let ids = lab.engine.objects.iter().filter(|(_, object)| object.copy.is_some()).map(|(id, _)| id.as_bytes()[0]);
+        ids.collect::<Vec<_>>()
+    };
+    lab.send(other, create_of(50, 6 * MEBIBYTE as i64, 0));
+    while moving(&lab).is_empty() {
+        assert!(lab.engine.has_work(), "nothing moves");
+        lab.engine.work(lab.now);
+    }
+    let name = moving(&lab)[0];
+    lab.send(other, Request::Delete { ids: ids(&[name]) });
+    let replies = lab.replies();
+    assert!(matches!(&replies[..], [Reply::Delete { outcomes, .. }] if *outcomes == [Ok(())]), "{replies:?}");
+    assert!(!lab.names().contains(&name));
+    lab.work();
+    assert!(matches!(lab.replies()[..], [Reply::Create { outcome: Ok(_), .. }]));
+}
+
+#[test]
+fn whoever_holds_objects_as_an_old_client_stays_one() {
+    let mut lab = lab_with_leases(1000);
+    let (native, old) = (lab.native(), lab.old());
+    lab.put(native, 1, 300);
+    assert_eq!(lab.get(old, &[1], 0), Some(vec![true]));
+    let why = lab.ask_and_be_closed(old, Request::Connect { abilities: u64::MAX });
+    assert!(why.contains("held 1 objects"), "{why}");
+    lab.engine.disconnect(old);
+    lab.create(native, 2, 500).unwrap();
+}
+
 #[test]
 fn what_many_dead_producers_left_is_gathered_in_segments_of_the_store() {
     let mut lab = lab_with_leases(MEBIBYTE);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::object::ObjectInfo;
+use crate::store::space::SHARED_SEGMENT;
 
 const LIMIT: u64 = 100_000;
 const NAMES: u64 = 24;
@@ -463,11 +464,21 @@ struct Match {
     model: Model,
     random: Random,
     peers: Vec<PeerId>,
+    /// Native peers have segments of their own. There are no old ones then: copies for those count, and the model has none.
+    has_leases: bool,
 }
 
 impl Match {
+    fn new(seed: u64, has_leases: bool) -> Self {
+        let lab = lab(LIMIT);
+        lab.pages.0.borrow_mut().can_lease = has_leases;
+        let mut game = Self { lab, model: Model::default(), random: Random(seed), peers: Vec::new(), has_leases };
+        (0..3).for_each(|_| game.connect());
+        game
+    }
+
     fn connect(&mut self) {
-        let native = self.random.below(2) == 0;
+        let native = self.random.below(2) == 0 || self.has_leases;
         let peer = if native { self.lab.native() } else { self.lab.old() };
         self.model.native.insert(peer, native);
         self.peers.push(peer);
@@ -519,6 +530,8 @@ impl Match {
         let answers: Vec<Answer> = self.lab.effects().into_iter().map(simplify).collect();
         assert_eq!(answers, std::mem::take(&mut self.model.answers));
         assert_eq!(self.lab.used(), self.model.used());
+        let mut places = self.lab.engine.objects.values().filter_map(|object| object.place);
+        assert!(places.all(|place| (place.segment != SHARED_SEGMENT) == self.has_leases));
         for answer in answers {
             if let Answer::Closed(peer) = answer {
                 self.disconnect(peer);
@@ -529,9 +542,8 @@ impl Match {
     }
 }
 
-fn play(seed: u64, steps: u64) {
-    let mut game = Match { lab: lab(LIMIT), model: Model::default(), random: Random(seed), peers: Vec::new() };
-    (0..3).for_each(|_| game.connect());
+fn play(seed: u64, steps: u64, has_leases: bool) {
+    let mut game = Match::new(seed, has_leases);
     for step in 0..steps {
         if game.peers.len() < 2 {
             game.connect();
@@ -541,7 +553,7 @@ fn play(seed: u64, steps: u64) {
             game.compare();
         }));
         if let Err(panic) = outcome {
-            eprintln!("at step {step} of seed {seed}");
+            eprintln!("at step {step} of seed {seed}, with leases: {has_leases}");
             std::panic::resume_unwind(panic);
         }
     }
@@ -558,11 +570,20 @@ fn play(seed: u64, steps: u64) {
 }
 
 /// `PLASMA_MODEL_GAMES=10` plays a million requests, in a minute or two.
-#[test]
-fn the_engine_does_what_the_model_does() {
+fn play_all(has_leases: bool) {
     let number = |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |text| text.parse().unwrap());
     let first_seed = number("PLASMA_MODEL_SEED", 2024);
     for seed in first_seed..first_seed + number("PLASMA_MODEL_GAMES", 1) {
-        play(seed, 100_000);
+        play(seed, 100_000, has_leases);
     }
+}
+
+#[test]
+fn the_engine_does_what_the_model_does() {
+    play_all(false);
+}
+
+#[test]
+fn the_engine_does_what_the_model_does_with_segments_for_each_producer() {
+    play_all(true);
 }
