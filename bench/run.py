@@ -81,7 +81,8 @@ class Bench:
                 where = str(self._scratch.tmpfs / "store")
                 if peer.daemon:
                     server = self._programs.command(f"daemon {peer.daemon}")
-                    where = stack.enter_context(processes.daemon(server, self.capacity, self._scratch))
+                    limit = one.case.limit if peer.daemon == "ours" else None
+                    where = stack.enter_context(processes.daemon(server, limit or self.capacity, self._scratch))
                 words = [f"{name}={value}" for name, value in {"where": where, **options}.items()]
                 return processes.results_of([*command, work, *words], self._programs.variables, self._scratch, LIMIT_S)
         finally:

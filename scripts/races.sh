@@ -2,7 +2,7 @@
 # Plays the threads of a store and its clients under ThreadSanitizer: tests/races.rs and tests/room.rs. Usage: races.sh
 #
 # That needs a nightly compiler, and the standard library's source, which is compiled anew so that the locks in it are understood.
-# `scripts/setup.sh test` installs both where there is rustup; where they are missing this says SKIPPED and why.
+# Where they are missing this says SKIPPED and why.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -128,7 +128,6 @@ def parts() -> list[Part]:
         Part("build", ["cargo", "build", "--locked"]),
         Part("cargo test", cargo_test, count_cargo),
         Part("models", loom, count_cargo, variables={"RUSTFLAGS": "--cfg loom"}),
-        Part("thread sanitizer", ["scripts/races.sh"], count_races),
         Part("mypy", [sys.executable, "-m", "mypy"], directory=ROOT / "python-ctypes"),  # strict, says pyproject.toml
         pytest("python package", "-m", "not torch", "python-ctypes/tests"),  # torch: make test-torch
         pytest("readme and scripts", "tests/python"),

@@ -4,8 +4,7 @@
 #   demo    build/venv with demo/requirements.txt
 #   test    also tests/requirements.txt, cmake and pkg-config where the machine has none that will do, build/venv-pyarrow11
 #           with the last pyarrow that had Plasma and what its own tests need, where the machine has a Python from 3.9 to
-#           3.11, and valgrind, which PyPI does not have: by apt-get where that can be; and what `bench` makes, which is tested;
-#           and a nightly Rust with the standard library's source, for ThreadSanitizer, where there is rustup
+#           3.11, and valgrind, which PyPI does not have: by apt-get where that can be; and what `bench` makes, which is tested
 #   bench   build/venv-bench with bench/requirements.txt, and build/venv-pyarrow11
 #   torch   also build/venv-torch with torch: about 3 GB of downloads, as PyPI's torch brings CUDA
 #
@@ -78,18 +77,6 @@ make_bench_venvs() {
   fi
 }
 
-# What scripts/races.sh needs.
-install_nightly() {
-  [ -d "$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ] && return
-  if ! command -v rustup >/dev/null; then
-    echo "no rustup here: the test under ThreadSanitizer, which needs a nightly Rust, is reported as skipped"
-    return
-  fi
-  echo "installing a nightly Rust"
-  rustup toolchain install nightly --profile minimal --component rust-src --no-self-update >/dev/null 2>&1 ||
-    echo "a nightly Rust could not be installed: the test under ThreadSanitizer is reported as skipped"
-}
-
 make_test_venvs() {
   local tools=()
   cmake_suits || tools+=(cmake)
@@ -98,7 +85,6 @@ make_test_venvs() {
   make_bench_venvs
   command -v valgrind >/dev/null || install_package valgrind ||
     echo "no valgrind here: its tests are reported as skipped (on Debian and its kin: apt-get install valgrind)"
-  install_nightly
 }
 
 command -v cargo >/dev/null || explain "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer."

@@ -57,6 +57,7 @@ def parts() -> List[Part]:
         Part("model", cargo_test("--lib", "model"), run_tests.count_cargo),
         Part("fuzz targets", cargo_test("--test", "fuzz_targets"), run_tests.count_cargo),
         conformance(),
+        Part("thread sanitizer", ["scripts/races.sh"], run_tests.count_races),
     ]
 
 

@@ -144,7 +144,8 @@ fn help_and_version_are_printed_and_no_flag_is_taken_for_them() {
     for flag in ["--help", "-help"] {
         let (status, out, _) = run(&[flag]);
         assert_eq!(status, Some(0));
-        let flags = ["--socket", "--memory", "--directory", "--overcommit", "--group", "--mode", "--verbose"];
+        let flags =
+            ["--socket", "--memory", "--directory", "--max-objects", "--overcommit", "--group", "--mode", "--verbose"];
         for named in flags.iter().chain(&["--hugepages", "--external-store", "hashtable://"]) {
             assert!(out.contains(named), "{named} is not in {out}");
         }
@@ -160,7 +161,7 @@ fn wrong_arguments_end_the_daemon_with_1_and_a_reason() {
     let socket = path.to_str().unwrap();
     let long = format!("/tmp/{}", "x".repeat(103));
     let file = tempfile::NamedTempFile::new().unwrap();
-    let cases: [(&[&str], &[&str]); 22] = [
+    let cases: [(&[&str], &[&str]); 24] = [
         (&["-s", socket], &["-m"]),
         (&["-s", socket, "-m"], &["-m"]),
         (&["-s", socket, "-m", "10x"], &["10x", "512M"]),
@@ -171,6 +172,8 @@ fn wrong_arguments_end_the_daemon_with_1_and_a_reason() {
         (&["-s", socket, "-m", "99999999999999999999"], &["99999999999999999999"]),
         (&["-s", socket, "-m", "9223372036854775807"], &["9223372036854775807"]),
         (&["-s", socket, "-m", "9223372036854775807", "--overcommit"], &["9223372036854775807"]),
+        (&["-s", socket, "-m", "1000", "--max-objects", "0"], &["--max-objects", "1..=1048576"]),
+        (&["-s", socket, "-m", "1000", "--max-objects", "1048577"], &["1048577", "1..=1048576"]),
         (&["-s", socket, "-m", "1000", "--no-such-flag"], &["--no-such-flag"]),
         (&["-s", socket, "-m", "1000", "-z"], &["-z"]),
         (&["-s", &long, "-m", "1000"], &["108"]),

@@ -6,6 +6,7 @@ mod support;
 use plasma_store::client::{CreateOptions, GetOptions, PutItem};
 use plasma_store::error::Error;
 use plasma_store::metadata::Trailer;
+use plasma_store::store::{Store, StoreOptions};
 use support::{Watchdog, connect, eventually, id, put, store};
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -108,4 +109,25 @@ fn a_batch_that_cannot_be_is_not_there_at_all() {
     let refused = put_batch(&[item(5, &nearly)]).unwrap_err();
     assert!(matches!(&refused, Error::InvalidArgument(text) if text.contains("67108864")), "{refused}");
     assert!(client.contains(id(2)).unwrap(), "and the connection lives on");
+}
+
+#[test]
+fn objects_beyond_the_index_are_asked_for() {
+    let _watchdog = Watchdog::new("objects_beyond_the_index_are_asked_for");
+    let options = StoreOptions { capacity: MEBIBYTE, indexed_objects: Some(3), ..StoreOptions::default() };
+    let store = Store::start(&options).unwrap();
+    let client = connect(store.socket());
+    let asked = || client.stats().unwrap().gets;
+    let get = |n| client.get(&[id(n)], 0, GetOptions::default()).unwrap()[0].is_some();
+    (1..=3).for_each(|n| put(&client, id(n), b"indexed"));
+    assert!((1..=3).all(get) && !get(9) && asked() == 0);
+    put(&client, id(4), b"not indexed");
+    assert!((1..=3).all(get) && asked() == 0);
+    assert!(get(4) && !get(9) && client.contains(id(4)).unwrap() && !client.contains(id(9)).unwrap());
+    assert_eq!(asked(), 2, "what is not in the index may still be there");
+    assert!(client.delete(&[id(4)]).unwrap()[0].is_ok());
+    assert!(!get(4) && !get(9) && asked() == 2);
+    assert!(client.delete(&[id(1)]).unwrap()[0].is_ok());
+    put(&client, id(5), b"indexed again");
+    assert!(get(5) && !get(1) && asked() == 2);
 }

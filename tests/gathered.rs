@@ -57,6 +57,13 @@ fn in_huge_pages(address: u64) -> u64 {
     figure("ShmemPmdMapped:") + figure("FilePmdMapped:")
 }
 
+/// The same for files of this name.
+fn of_files_in_huge_pages(name: &str) -> u64 {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let starts = maps.lines().filter(|line| line.contains(name)).filter_map(|line| line.split('-').next());
+    starts.map(|start| in_huge_pages(u64::from_str_radix(start, 16).unwrap())).sum()
+}
+
 /// Waits until an object that was read already lies in huge pages, or the log says that none will. Returns whether it does.
 fn comes_to_lie_in_huge_pages(daemon: &Daemon, log: &NamedTempFile) -> bool {
     let client = connect(&daemon.socket());
@@ -106,6 +113,28 @@ fn a_large_object_comes_to_lie_in_huge_pages() {
         count += 1;
     }
     assert!(count >= 5, "only {count} are left");
+}
+
+/// A get among many objects touches another page of each every time.
+#[test]
+fn index_and_pins_of_a_large_store_come_to_lie_in_huge_pages() {
+    let _watchdog = Watchdog::new("index_and_pins_of_a_large_store_come_to_lie_in_huge_pages");
+    if !is_possible() {
+        return;
+    }
+    let daemon = Daemon::start_with(8 << 30, |_| {});
+    let client = connect(&daemon.socket());
+    let ids: Vec<_> = (0..100).map(id).collect();
+    ids.iter().for_each(|id| put(&client, *id, id.as_bytes()));
+    eventually(|| {
+        let found = client.get(&ids, 0, GetOptions::default()).unwrap();
+        for (id, object) in ids.iter().zip(found) {
+            let mut bytes = [0; 20];
+            object.unwrap().read(0, &mut bytes).unwrap();
+            assert_eq!(bytes, *id.as_bytes());
+        }
+        ["plasma_store_index", "plasma_store_pins"].iter().all(|name| of_files_in_huge_pages(name) >= HUGE_PAGE)
+    });
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Report {
 }
 
 fn geometry() -> Geometry {
-    Geometry::new(CAPACITY as u32, 0).unwrap()
+    Geometry::new(CAPACITY as u32).unwrap()
 }
 
 /// This test program once more, as another process that runs the named test in a role, with these descriptors.

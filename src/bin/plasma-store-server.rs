@@ -12,7 +12,7 @@ use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use plasma_store::error::{Error, Result};
-use plasma_store::store::{Capacity, Store, StoreOptions, default_socket_directory};
+use plasma_store::store::{Capacity, MOST_INDEXED, Store, StoreOptions, default_socket_directory};
 use plasma_store::transport::access::Access;
 use plasma_store::transport::connect::default_socket;
 
@@ -47,6 +47,11 @@ struct Arguments {
     /// hashtable://NAME is one in the daemon's own memory
     #[arg(short = 'e', long, alias = "e", value_name = "URL", default_value = "", hide_default_value = true)]
     external_store: String,
+
+    /// Objects that clients find without a system call, 1 to 1048576; more can be stored, and are asked for [default: one for
+    /// each 16 KiB of the memory, 4096 to 1048576]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_INDEXED)))]
+    max_objects: Option<u32>,
 
     /// Start also with more than the memory (the machine's, or the control group's) or the free space in DIR
     #[arg(long)]
@@ -113,6 +118,7 @@ fn options(arguments: Arguments) -> Result<StoreOptions> {
         capacity,
         directory: arguments.directory,
         huge_pages: arguments.huge_pages,
+        indexed_objects: arguments.max_objects,
         external_store: Some(arguments.external_store).filter(|url| !url.is_empty()),
         access,
     })

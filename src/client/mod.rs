@@ -334,7 +334,11 @@ impl Client {
         self.may_get(timeout_ms)?;
         let (mut got, mut last) = (Vec::with_capacity(ids.len()), LastSegment::default());
         let mut unsettled = Vec::new();
+        let ahead = self.connection.reader().filter(|reader| reader.is_large());
         for (index, id) in ids.iter().enumerate() {
+            if let Some(reader) = ahead {
+                reader.look_ahead(ids, index);
+            }
             let read = self.read_next(*id, options.private, &mut last)?;
             if read.is_to_be_asked_for(timeout_ms) {
                 unsettled.push((index, *id));

@@ -30,4 +30,4 @@ mod subscription;
 mod waiters;
 
 pub use embedded::{Store, default_socket_directory};
-pub use options::{Capacity, StoreOptions};
+pub use options::{Capacity, MOST_INDEXED, StoreOptions};

@@ -5,8 +5,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::shm::index::layout::MOST_OBJECTS;
 use crate::store::available::available;
 use crate::transport::access::Access;
+
+/// Most objects that an index can name.
+pub const MOST_INDEXED: u32 = MOST_OBJECTS;
+/// Bytes of the capacity for which there is one place in the index; objects are rarely smaller where there are many.
+const BYTES_PER_OBJECT: u64 = 16 << 10;
+/// Places in the smallest index, where nobody says how many.
+const LEAST_INDEXED: u64 = 4 << 10;
 
 /// What a store is to be.
 #[derive(Clone, Debug, Default)]
@@ -19,10 +27,20 @@ pub struct StoreOptions {
     pub directory: Option<PathBuf>,
     /// Huge pages for the objects; a directory must be a hugetlbfs then.
     pub huge_pages: bool,
+    /// How many objects the index can name, 1 to [`MOST_INDEXED`]; `None` for one in 16 KiB of the capacity, 4096 to that many.
+    pub indexed_objects: Option<u32>,
     /// URL of the external store, which takes what is evicted and gives it back.
     pub external_store: Option<String>,
     /// Who may connect.
     pub access: Access,
+}
+
+impl StoreOptions {
+    /// How many objects the index can name.
+    pub fn indexed_objects(&self) -> u32 {
+        let fitting = (self.capacity / BYTES_PER_OBJECT).clamp(LEAST_INDEXED, MOST_INDEXED.into());
+        self.indexed_objects.unwrap_or(fitting as u32)
+    }
 }
 
 /// A capacity as users write it: `1000000`, `512M`, `2G` (powers of 1024), `50%`.

@@ -18,6 +18,8 @@ use crate::store::space::{Pages, SHARED_SEGMENT, fixed_segment_length, segment_l
 use crate::transport::fork_guard::Guarded;
 use crate::transport::stream::SharedDescriptor;
 
+/// What stands for a segment's key where there is none.
+const NO_SEGMENT: i32 = 0;
 /// Bytes that are copied at once.
 const COPY_SIZE: u64 = 1 << 20;
 
@@ -30,7 +32,7 @@ pub struct Segments {
     leases: HashMap<i32, Lease>,
     /// A file in a directory can have no seal, and pages that are all there from the start are for the shared segment.
     can_lease: bool,
-    /// Gathers objects in huge pages, where they do not lie there from the start.
+    /// Gathers objects in huge pages, where they do not lie there from the start, and the index.
     collapser: Option<Collapser>,
     buffer: Vec<u8>,
 }
@@ -54,8 +56,7 @@ impl Segments {
         let shared = Arc::new(shared_segment(options)?);
         let shared_for_readers = Arc::new(Guarded::open(|| shared.open_for_reading())?);
         let can_lease = !options.huge_pages && options.directory.is_none();
-        let gathers = !options.huge_pages && options.capacity >= HUGE_PAGE;
-        let collapser = gathers.then(|| Collapser::start(DELAY)).transpose()?;
+        let collapser = (options.capacity >= HUGE_PAGE).then(|| Collapser::start(DELAY)).transpose()?;
         Ok(Self { shared, shared_for_readers, leases: HashMap::new(), can_lease, collapser, buffer: Vec::new() })
     }
 
@@ -72,8 +73,16 @@ impl Segments {
     /// Gathers a large object that was sealed in huge pages, when there is time.
     pub fn gather(&self, Location { segment, offset, data_size, metadata_size }: Location) {
         let range = offset..offset + data_size + metadata_size;
-        if let Some((collapser, file)) = self.collapser.as_ref().zip(self.segment(segment)) {
+        let collapser = self.collapser.as_ref().filter(|_| self.shared.fixed_length().is_none());
+        if let Some((collapser, file)) = collapser.zip(self.segment(segment)) {
             collapser.give(segment, &(file as SharedDescriptor), range);
+        }
+    }
+
+    /// The same for a file that is no segment, all of which has memory. Nobody ever takes its memory back.
+    pub fn gather_file(&self, file: &SharedDescriptor, len: u64) {
+        if let Some(collapser) = &self.collapser {
+            collapser.give(NO_SEGMENT, file, 0..len);
         }
     }
 

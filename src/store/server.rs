@@ -139,7 +139,8 @@ impl Server {
             .0
             .add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))
             .map_err(Error::from_errno("epoll_ctl"))?;
-        let (index, shared_index) = Offer::new(options.capacity)?;
+        let (index, shared_index) = Offer::new(options.indexed_objects())?;
+        index.gather_by(&segments);
         let mut engine = Engine::new(options.capacity, segments)?.with_index(shared_index);
         let external = external.map(|store| start_worker(store, &epoll)).transpose()?;
         if external.is_some() {

@@ -17,14 +17,11 @@ pub(super) const AT_MAGIC: usize = 0;
 pub(super) const AT_VERSION: usize = 1;
 pub(super) const AT_NONCE: usize = 2;
 pub(super) const AT_CAPACITY: usize = 3;
-/// How many segments can be named as retired.
-pub(super) const AT_RETIRED: usize = 4;
-pub(super) const AT_KEY: usize = 5;
+pub(super) const AT_KEY: usize = 4;
 /// How often the hash table was replaced; the lowest bit tells which of the two is in use.
 pub(super) const AT_TABLE_NUMBER: usize = 8;
 /// How many sealed objects are not in the index.
 pub(super) const AT_UNINDEXED: usize = 9;
-pub(super) const AT_RETIRE_EPOCH: usize = 10;
 /// Not 0 while the store sleeps. On a line of its own, as it changes often.
 pub(super) const AT_SLEEPING: usize = 16;
 /// Where the mutex of [`StoreAlive`](crate::shm::store_alive::StoreAlive) lies, in the last line.
@@ -43,8 +40,6 @@ pub(super) const AT_METADATA_SIZE: usize = 6;
 
 /// How many objects an index can name: at least one, and at most this many.
 pub const MOST_OBJECTS: u32 = 1 << 20;
-/// How many segments it can name as retired at most.
-pub const MOST_RETIRED: u32 = 1 << 12;
 /// How many slots of the hash table a search looks at.
 pub const PROBE_LIMIT: usize = 64;
 
@@ -52,24 +47,19 @@ pub const PROBE_LIMIT: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     capacity: u32,
-    retired: u32,
 }
 
 impl Geometry {
-    /// For `capacity` objects, and `retired` segments on their way out at a time.
+    /// For `capacity` objects.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] naming a number that is out of bounds.
-    pub fn new(capacity: u32, retired: u32) -> Result<Self> {
+    pub fn new(capacity: u32) -> Result<Self> {
         if !(1..=MOST_OBJECTS).contains(&capacity) {
             let text = format!("an index holds 1 to {MOST_OBJECTS} objects, not {capacity}");
             return Err(Error::InvalidArgument(text));
         }
-        if retired > MOST_RETIRED {
-            let text = format!("an index names at most {MOST_RETIRED} retired segments, not {retired}");
-            return Err(Error::InvalidArgument(text));
-        }
-        Ok(Self { capacity, retired })
+        Ok(Self { capacity })
     }
 
     /// Objects the index can name.
@@ -77,23 +67,13 @@ impl Geometry {
         self.capacity as usize
     }
 
-    /// Retired segments it can name.
-    pub fn retired(&self) -> usize {
-        self.retired as usize
-    }
-
     /// Slots of each of the two hash tables: a power of two, at least twice the capacity.
     pub(super) fn slots(&self) -> usize {
         (2 * self.capacity()).next_power_of_two()
     }
 
-    fn retired_range(&self) -> Range<usize> {
-        HEADER_WORDS..HEADER_WORDS + self.retired()
-    }
-
     fn descriptor_range(&self) -> Range<usize> {
-        let start = self.retired_range().end.next_multiple_of(DESCRIPTOR_WORDS);
-        start..start + self.capacity() * DESCRIPTOR_WORDS
+        HEADER_WORDS..HEADER_WORDS + self.capacity() * DESCRIPTOR_WORDS
     }
 
     fn table_range(&self, number: usize) -> Range<usize> {
@@ -116,8 +96,6 @@ impl Geometry {
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     pub header: Words<AtomicU64>,
-    /// Keys of segments, 0 where there is none.
-    pub retired: Words<AtomicU64>,
     pub descriptors: Words<AtomicU64>,
     pub tables: [Words<AtomicU64>; 2],
 }
@@ -126,7 +104,6 @@ impl Parts {
     pub fn new(words: &Words<AtomicU64>, geometry: Geometry) -> Result<Self> {
         Ok(Self {
             header: words.part(0..HEADER_WORDS)?,
-            retired: words.part(geometry.retired_range())?,
             descriptors: words.part(geometry.descriptor_range())?,
             tables: [words.part(geometry.table_range(0))?, words.part(geometry.table_range(1))?],
         })

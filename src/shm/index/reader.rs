@@ -2,9 +2,9 @@
 
 use super::encoding::{EMPTY, IdWords, State, chain, index_in, location};
 use super::layout::{
-    AT_ALIVE, AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET,
-    AT_RETIRE_EPOCH, AT_RETIRED, AT_SLEEPING, AT_STATE, AT_TABLE_NUMBER, AT_UNINDEXED, AT_VERSION, Geometry,
-    HEADER_WORDS, MAGIC, Parts, VERSION,
+    AT_ALIVE, AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET, AT_SLEEPING,
+    AT_STATE, AT_TABLE_NUMBER, AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, HEADER_WORDS, MAGIC, Parts,
+    VERSION,
 };
 use super::table::in_use;
 use crate::error::{Error, Result};
@@ -55,8 +55,7 @@ impl IndexReader {
             return Err(Error::Protocol(text));
         }
         let number = |at: usize| u32::try_from(word(at)).unwrap_or(u32::MAX);
-        let geometry = Geometry::new(number(AT_CAPACITY), number(AT_RETIRED))
-            .map_err(|error| Error::Protocol(error.to_string()))?;
+        let geometry = Geometry::new(number(AT_CAPACITY)).map_err(|error| Error::Protocol(error.to_string()))?;
         Ok(Self {
             parts: Parts::new(words, geometry)?,
             capacity: geometry.capacity(),
@@ -80,17 +79,6 @@ impl IndexReader {
     #[inline]
     pub fn store_is_alive(&self) -> bool {
         owner_is_alive(self.parts.header(AT_ALIVE).load(Ordering::Relaxed) as u32)
-    }
-
-    /// Grows when a segment is retired.
-    pub fn retire_epoch(&self) -> u64 {
-        self.parts.header(AT_RETIRE_EPOCH).load(Ordering::Acquire)
-    }
-
-    /// Keys of segments that no get will need any more.
-    pub fn retired_segments(&self) -> impl Iterator<Item = i32> {
-        let keys = self.parts.retired.all().iter().map(|key| key.load(Ordering::Acquire) as u32 as i32);
-        keys.filter(|key| *key != 0)
     }
 
     #[inline]
@@ -131,6 +119,27 @@ impl IndexReader {
             0 => Absent::Missing,
             _ => Absent::Unknown,
         }
+    }
+
+    /// Asks for the slot with which a search begins.
+    #[inline(always)]
+    pub(in crate::shm) fn prefetch_slot(&self, wanted: &Wanted) {
+        let table = &self.parts.tables[self.parts.header(AT_TABLE_NUMBER).load(Ordering::Relaxed) as usize & 1];
+        table.prefetch(wanted.hash as usize & (table.all().len() - 1));
+    }
+
+    /// The descriptor in the slot with which a search begins, which is most often the right one.
+    #[inline(always)]
+    pub(in crate::shm) fn likely(&self, wanted: &Wanted) -> Option<usize> {
+        let table = in_use(&self.parts, self.parts.header(AT_TABLE_NUMBER).load(Ordering::Relaxed));
+        let slot = table[wanted.hash as usize & (table.len() - 1)].load(Ordering::Relaxed);
+        index_in(slot, wanted.hash).filter(|index| *index < self.capacity)
+    }
+
+    /// Asks for a descriptor's line.
+    #[inline(always)]
+    pub(in crate::shm) fn prefetch(&self, index: usize) {
+        self.parts.descriptors.prefetch(index * DESCRIPTOR_WORDS);
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::encoding::{IdWords, Stage, State, entry, index_in};
-use super::layout::{Geometry, MOST_OBJECTS, MOST_RETIRED, PROBE_LIMIT};
+use super::layout::{Geometry, MOST_OBJECTS, PROBE_LIMIT};
 use super::reader::{Absent, IndexReader};
 use super::writer::{Descriptor, IndexWriter};
 use crate::error::Error;
@@ -25,7 +25,7 @@ fn place(n: u64) -> Location {
 }
 
 fn index(capacity: u32) -> (IndexWriter, IndexReader, Words<AtomicU64>) {
-    let geometry = Geometry::new(capacity, 2).unwrap();
+    let geometry = Geometry::new(capacity).unwrap();
     let words = Words::private(geometry.words());
     let writer = IndexWriter::create(words.clone(), geometry, 99, KEY).unwrap();
     (writer, IndexReader::attach(&words).unwrap(), words)
@@ -152,32 +152,20 @@ fn what_finds_no_slot_in_a_new_table_is_not_missing() {
 }
 
 #[test]
-fn retired_segments_are_named_until_they_are_forgotten() {
-    let (mut writer, reader, _) = index(1);
-    assert!(writer.retire_segment(5) && writer.retire_segment(-6));
-    assert!(!writer.retire_segment(7));
-    assert_eq!((reader.retire_epoch(), reader.retired_segments().collect::<Vec<_>>()), (2, vec![5, -6]));
-    writer.forget_segment(5);
-    writer.forget_segment(1000);
-    assert!(writer.retire_segment(7));
-    assert_eq!((reader.retire_epoch(), reader.retired_segments().collect::<Vec<_>>()), (3, vec![7, -6]));
-}
-
-#[test]
 fn numbers_out_of_bounds_are_named() {
-    for (capacity, retired, wrong) in [(0, 0, 0), (MOST_OBJECTS + 1, 0, MOST_OBJECTS + 1), (1, 9999, 9999)] {
-        let error = Geometry::new(capacity, retired).unwrap_err().to_string();
-        assert!(error.contains(&wrong.to_string()), "{error}");
+    for wrong in [0, MOST_OBJECTS + 1] {
+        let error = Geometry::new(wrong).unwrap_err().to_string();
+        assert!(error.contains(&format!("not {wrong}")), "{error}");
     }
-    assert!(Geometry::new(MOST_OBJECTS, MOST_RETIRED).is_ok());
-    let geometry = Geometry::new(3, 0).unwrap();
+    assert!(Geometry::new(MOST_OBJECTS).is_ok());
+    let geometry = Geometry::new(3).unwrap();
     let short = Words::private(geometry.words() - 1);
     assert!(matches!(IndexWriter::create(short, geometry, 0, KEY), Err(Error::Protocol(_))));
 }
 
 #[test]
 fn a_header_that_lies_is_refused() {
-    for (at, value) in [(0, 1), (1, 2), (3, 0), (3, 5), (3, u64::MAX), (4, u64::MAX), (4, 100)] {
+    for (at, value) in [(0, 1), (1, 2), (3, 0), (3, 5), (3, u64::MAX)] {
         let (_, _, words) = index(4);
         words.all()[at].store(value, Ordering::Relaxed);
         assert!(matches!(IndexReader::attach(&words), Err(Error::Protocol(_))), "word {at} is {value}");
@@ -199,7 +187,7 @@ fn any_words_are_read_without_harm() {
         };
         word.store(value, Ordering::Relaxed);
         let _ = find(&reader, &id(random.below(8)));
-        let _ = (reader.store_is_alive(), reader.retired_segments().count(), reader.retire_epoch());
+        let _ = reader.store_is_alive();
         let _ = IndexReader::attach(&words);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::encoding::{IdWords, Sleep, Stage, State};
 use super::layout::{
-    AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET, AT_RETIRE_EPOCH,
-    AT_RETIRED, AT_SLEEPING, AT_STATE, AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, MAGIC, Parts, VERSION,
+    AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET, AT_SLEEPING, AT_STATE,
+    AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, MAGIC, Parts, VERSION,
 };
 use super::table::Table;
 use crate::error::Result;
@@ -48,7 +48,6 @@ impl IndexWriter {
             (AT_VERSION, VERSION),
             (AT_NONCE, nonce),
             (AT_CAPACITY, capacity as u64),
-            (AT_RETIRED, geometry.retired() as u64),
             (AT_KEY, key[0]),
             (AT_KEY + 1, key[1]),
             (AT_MAGIC, MAGIC),
@@ -111,27 +110,6 @@ impl IndexWriter {
             parts.header(AT_UNINDEXED).store(*unindexed, Ordering::Release);
         };
         self.table.rebuild(parts, |index| id_words(parts, index).hash(key), lost);
-    }
-
-    /// Tells peers that no get will need a segment any more, so that they unmap it. `false` when too many are being
-    /// retired at this time. The key is not 0.
-    pub fn retire_segment(&mut self, key: i32) -> bool {
-        let Some(place) = self.retired(0) else { return false };
-        place.store(u64::from(key as u32), Ordering::Release);
-        self.parts.header(AT_RETIRE_EPOCH).fetch_add(1, Ordering::Release);
-        true
-    }
-
-    /// No peer maps a retired segment any more.
-    pub fn forget_segment(&mut self, key: i32) {
-        if let Some(place) = self.retired(key) {
-            place.store(0, Ordering::Release);
-        }
-    }
-
-    /// The place of this key among the retired segments.
-    fn retired(&self, key: i32) -> Option<&AtomicU64> {
-        self.parts.retired.all().iter().find(|place| place.load(Ordering::Relaxed) == u64::from(key as u32))
     }
 
     /// The object that a descriptor names.

@@ -74,7 +74,7 @@ struct Store {
 
 impl Store {
     fn new(capacity: u32) -> Self {
-        let geometry = Geometry::new(capacity, 0).unwrap();
+        let geometry = Geometry::new(capacity).unwrap();
         let words = Words::private(geometry.words());
         alive_word(&words).store(1, Ordering::Relaxed);
         Self { shared: SharedIndex::new(IndexWriter::create(words.clone(), geometry, 7, KEY).unwrap()), words }

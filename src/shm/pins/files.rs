@@ -29,7 +29,7 @@ impl IndexFile {
     /// # Errors
     /// [`Error::InvalidArgument`] for a number that cannot be, [`Error::Io`] when there is no memory.
     pub fn create(objects: u32) -> Result<(Self, SharedIndex, OwnedFd)> {
-        let geometry = Geometry::new(objects, 0)?;
+        let geometry = Geometry::new(objects)?;
         let (mapping, descriptor) = OneWriter::create("plasma_store_index", geometry.bytes())?.write_here()?;
         let mapping = Arc::new(mapping);
         let words = Words::of_mapping(&mapping, 0, geometry.words())?;
@@ -46,6 +46,11 @@ impl IndexFile {
         StoreAlive::hold(&self.mapping, ALIVE_OFFSET)
     }
 
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.mapping.len()
+    }
+
     /// Makes the file of a new peer's pins.
     ///
     /// # Errors
@@ -54,13 +59,12 @@ impl IndexFile {
         OneWriter::create("plasma_store_pins", u64::from(self.objects) * size_of::<u32>() as u64)
     }
 
-    /// The pins of a peer that has mapped them, to be read here.
+    /// The pins of a peer, to be read here: [`OneWriter::written_by_peer`] gave the descriptor.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn pins_of_peer(&self, file: &OneWriter) -> Result<Words<AtomicU32>> {
-        let len = file.len();
-        let mapping = Mapping::read_only(file.written_by_peer()?, len)?;
+    pub fn pins_of_peer(&self, file: &impl AsFd) -> Result<Words<AtomicU32>> {
+        let mapping = Mapping::read_only(file, file_len(file.as_fd())?)?;
         Words::of_mapping(&Arc::new(mapping), 0, self.objects as usize)
     }
 }

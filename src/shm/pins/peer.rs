@@ -16,6 +16,12 @@ use crate::shm::words::Words;
 /// evict, and its state is looked at meanwhile. Some microseconds in all; then the store is asked.
 const PATIENCE: usize = if cfg!(loom) { 2 } else { 16 };
 
+/// Places of an index of 24 MiB.
+const LARGE: usize = 1 << 18;
+
+/// How many gets ahead of its own a descriptor is asked for, and twice as many the slot that names it.
+const AHEAD: usize = 6;
+
 /// What a get found.
 #[derive(Debug)]
 pub enum Lookup<Found = Pin> {
@@ -155,6 +161,26 @@ impl Peer {
             Lookup::Found((index, state)) => Lookup::Found(Held::new(index, state)),
             Lookup::Missing => Lookup::Missing,
             Lookup::AskStore => Lookup::AskStore,
+        }
+    }
+
+    /// Whether the index is so large that processors' caches rarely have what a get needs, so that it is worth to
+    /// [look ahead](Self::look_ahead): among few objects that makes gets 3% slower, among a million twice as fast.
+    pub fn is_large(&self) -> bool {
+        self.index.capacity() >= LARGE
+    }
+
+    /// Asks for what the `at`-th of several gets in a row does not yet need but those after it do: each waits for its pin, so they
+    /// would not ask by themselves.
+    #[inline(always)]
+    pub fn look_ahead(&self, ids: &[ObjectId], at: usize) {
+        if let Some(id) = ids.get(at + 2 * AHEAD) {
+            self.index.prefetch_slot(&self.index.wanted(id));
+        }
+        let near = ids.get(at + AHEAD).and_then(|id| self.index.likely(&self.index.wanted(id)));
+        if let Some(index) = near {
+            self.index.prefetch(index);
+            self.pins.prefetch(index);
         }
     }
 

@@ -30,7 +30,7 @@ struct Store {
 
 impl Store {
     fn new() -> Self {
-        let geometry = Geometry::new(CAPACITY as u32, 0).unwrap();
+        let geometry = Geometry::new(CAPACITY as u32).unwrap();
         let words = Words::private(geometry.words());
         alive_word(&words).store(1, Ordering::Relaxed);
         let writer = IndexWriter::create(words.clone(), geometry, 0, [1, 2]).unwrap();
@@ -173,6 +173,25 @@ fn too_many_holds_are_refused_and_change_none() {
     assert!(matches!(attached.peer.get(&id(1)), Lookup::AskStore));
     assert_eq!(word.load(Ordering::Relaxed) % (1 << 20), MOST_HOLDS);
     store.shared.evict(descriptor).unwrap_err();
+}
+
+#[test]
+fn a_look_ahead_holds_nothing() {
+    let mut store = Store::new();
+    let attached = Attached::new(&mut store, 1);
+    let descriptor = store.insert(3);
+    let ids: Vec<_> = (0..30).map(id).collect();
+    for at in 0..40 {
+        attached.peer.look_ahead(&ids, at);
+    }
+    assert!(!store.shared.was_used(&descriptor) && !store.shared.is_held(&descriptor));
+    // Nor does it fall for a table that names what is not there.
+    let table = Geometry::new(CAPACITY as u32).unwrap().words() - 16;
+    for slot in store.words.all().iter().skip(table) {
+        slot.store(u64::MAX >> 1, Ordering::Relaxed);
+    }
+    (0..40).for_each(|at| attached.peer.look_ahead(&ids, at));
+    store.shared.evict(descriptor).unwrap();
 }
 
 #[test]

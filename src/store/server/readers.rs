@@ -8,19 +8,16 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, Result};
 use crate::protocol::Reply;
+use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::one_writer::OneWriter;
 use crate::shm::pins::files::IndexFile;
 use crate::shm::pins::store::SharedIndex;
 use crate::store::engine::Asker;
 use crate::store::peers::PeerId;
+use crate::store::segments::Segments;
 use crate::store::server::{KICK, Server};
 use crate::transport::fork_guard::Guarded;
 use crate::transport::stream::SharedDescriptor;
-
-/// Bytes of the limit for which there is one place in the index; objects are rarely smaller where there are many.
-const BYTES_PER_OBJECT: u64 = 16 << 10;
-/// Places in the smallest and in the largest index.
-const OBJECTS: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 20;
 
 /// The index, and how peers get it.
 #[derive(Debug)]
@@ -53,22 +50,26 @@ impl Bells {
 pub(super) enum Reader {
     /// It was given its files, and may not have mapped them.
     Invited { pins: Guarded<OneWriter>, bells: Bells },
-    /// It reads.
-    Admitted { bells: Bells },
+    /// It reads. The file of large pins is kept, as what is to be gathered must be somebody's.
+    Admitted { bells: Bells, _pins: Option<Arc<Guarded<OwnedFd>>> },
 }
 
 impl Offer {
-    /// The index of a store with this limit.
-    pub(super) fn new(limit: u64) -> Result<(Self, SharedIndex)> {
-        let objects = (limit / BYTES_PER_OBJECT).clamp(*OBJECTS.start(), *OBJECTS.end());
+    /// An index that can name so many objects.
+    pub(super) fn new(objects: u32) -> Result<(Self, SharedIndex)> {
         let mut made = None;
         let descriptor = Guarded::open(|| {
-            let (file, index, descriptor) = IndexFile::create(objects as u32)?;
+            let (file, index, descriptor) = IndexFile::create(objects)?;
             made = Some((file, index));
             Ok(descriptor)
         })?;
         let (file, index) = made.ok_or_else(|| Error::Unsupported("an index that was not made".into()))?;
         Ok((Self { file, descriptor: Arc::new(descriptor) }, index))
+    }
+
+    /// Has the index gathered in huge pages.
+    pub(super) fn gather_by(&self, segments: &Segments) {
+        segments.gather_file(&(self.descriptor.clone() as SharedDescriptor), self.file.bytes());
     }
 }
 
@@ -102,19 +103,23 @@ impl Server {
         let Some(Reader::Invited { pins, bells }) = reader else {
             return Err(Error::Protocol("it was not given the index".into()));
         };
-        let pins = self.index.file.pins_of_peer(&pins)?;
+        let len = pins.len();
+        let file = Arc::new(Guarded::open(|| pins.written_by_peer())?);
+        let pins = self.index.file.pins_of_peer(&*file)?;
         let event = EpollEvent::new(EpollFlags::EPOLLIN, peer | KICK);
         self.epoll.0.add(bells.kick.as_fd(), event).map_err(Error::from_errno("epoll_ctl"))?;
         self.engine.add_reader(peer, &pins)?;
+        self.engine.pages().gather_file(&(file.clone() as SharedDescriptor), len);
+        let _pins = (len >= HUGE_PAGE).then_some(file);
         if let Some(connection) = self.connections.get_mut(&peer) {
-            connection.reader = Some(Reader::Admitted { bells });
+            connection.reader = Some(Reader::Admitted { bells, _pins });
         }
         Ok(())
     }
 
     /// What a peer that is gone woke the store with does so no more, although somebody may still have it.
     pub(super) fn forget_kick(&self, reader: Option<&Reader>) {
-        if let Some(Reader::Admitted { bells }) = reader
+        if let Some(Reader::Admitted { bells, .. }) = reader
             && let Err(errno) = self.epoll.0.delete(bells.kick.as_fd())
         {
             log::error!("epoll_ctl for a peer's kick: {errno}");
@@ -140,7 +145,7 @@ impl Server {
 
     fn bells_of(&self, peer: PeerId) -> Option<&Bells> {
         match self.connections.get(&peer)?.reader.as_ref()? {
-            Reader::Admitted { bells } => Some(bells),
+            Reader::Admitted { bells, .. } => Some(bells),
             Reader::Invited { .. } => None,
         }
     }

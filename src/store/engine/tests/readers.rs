@@ -56,7 +56,7 @@ impl Library {
         let kicked = Arc::new(AtomicBool::new(false));
         let bell = kicked.clone();
         let reader = open_peer(&self.index, &pins, move || bell.store(true, Ordering::Relaxed)).unwrap();
-        self.lab.engine.add_reader(peer, &self.file.pins_of_peer(&file).unwrap()).unwrap();
+        self.lab.engine.add_reader(peer, &self.file.pins_of_peer(&file.written_by_peer().unwrap()).unwrap()).unwrap();
         Process { peer, reader, kicked }
     }
 
