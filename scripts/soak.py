@@ -49,7 +49,8 @@ def conformance() -> Part:
 
 def parts() -> List[Part]:
     """What is played, in this order."""
-    crowds = cargo_test("--test", "hostile_crowd", "--test", "disconnect", "--test", "subscription", "--test", "intruder")
+    tests = ["hostile_crowd", "disconnect", "segments", "subscription", "intruder"]
+    crowds = cargo_test(*(word for test in tests for word in ("--test", test)))
     return [
         Part("build", ["cargo", "build", "--locked", "--profile", "soak"]),
         Part("hostile crowds and kills", crowds, run_tests.count_cargo),

@@ -216,7 +216,7 @@ fn leave_one(socket: &Path, n: u64, size: u64) -> bool {
 
 /// Bytes by which an object is known again. They repeat at no page's distance.
 fn pattern(n: u64, size: u64) -> Vec<u8> {
-    let block: Vec<u8> = (0..4099_u64).map(|at| ((at + 1) * (2 * n + 1) >> 3) as u8).collect();
+    let block: Vec<u8> = (0..4099_u64).map(|at| (((at + 1) * (2 * n + 1)) >> 3) as u8).collect();
     let mut bytes = block.repeat(size as usize / block.len() + 1);
     bytes.truncate(size as usize);
     bytes
