@@ -31,7 +31,7 @@ from programs import Programs, Unavailable
 from results import Results
 
 LIMIT_S = 300  # for one program; filling the store with a million objects may take two minutes of it
-FILL_S = 120
+FILL_S = 240
 
 
 class Bench:
