@@ -125,6 +125,9 @@ fn connect_options(options: Option<plasma_connect_options>) -> Result<ConnectOpt
 /// NULL stands for the default: `$PLASMA_STORE_SOCKET`, else `$XDG_RUNTIME_DIR/plasma-store.sock`, else
 /// `/tmp/plasma-store-<uid>/plasma.sock`. `options` may be NULL. On success `*out` is to be freed with `plasma_client_free`.
 ///
+/// A thread of the library (`plasma-unmap`, all signals blocked) sleeps until the client is freed, and unmaps what the store does not
+/// need any more.
+///
 /// Errors: `PLASMA_CONNECT_FAILED` when no store answers, `PLASMA_UNSUPPORTED_PEER` for an old Plasma daemon,
 /// `PLASMA_INVALID_ARGUMENT` for a path over 107 bytes, `PLASMA_INTERRUPTED` with `PLASMA_CONNECT_RETURN_ON_SIGNAL`.
 ///
