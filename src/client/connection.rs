@@ -430,7 +430,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         match self.is_usable() {
             true => self.retiring.end(),
-            false => std::mem::forget((self.wire.clone(), std::mem::take(&mut self.retiring))),
+            // Another thread of the parent may have been changing any of these.
+            false => std::mem::forget((
+                self.wire.clone(),
+                std::mem::take(&mut self.mappings),
+                std::mem::take(&mut self.retiring),
+            )),
         }
     }
 }

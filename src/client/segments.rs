@@ -2,7 +2,8 @@
 //! nothing lies there any more.
 //!
 //! Memory of such a segment is free when the last process has unmapped it, and a process that does nothing must not keep it. So
-//! a thread of ours sleeps until the store rings; it begins and ends with the connection, and has all signals blocked. A forked child has no such thread: what it inherited it keeps.
+//! a thread of ours sleeps until the store rings; it begins and ends with the connection, and has all signals blocked. A forked
+//! child has no such thread: what it inherited it keeps.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,7 +32,7 @@ impl Connection {
     ///
     /// # Errors
     /// What mapping it says, or [`Error::Protocol`] when the store does not give it; for reading, as for a get that does not wait.
-    pub fn segment(self: &Arc<Self>, key: i32, access: Access) -> Result<Arc<Mapping>> {
+    pub fn segment(&self, key: i32, access: Access) -> Result<Arc<Mapping>> {
         if let Some(mapping) = self.mappings().get(key, access) {
             return Ok(mapping);
         }
@@ -57,7 +58,7 @@ impl Connection {
     ///
     /// # Errors
     /// As for [`Connection::segment`].
-    pub fn private(self: &Arc<Self>, key: i32, offset: u64, len: u64) -> Result<Mapping> {
+    pub fn private(&self, key: i32, offset: u64, len: u64) -> Result<Mapping> {
         let (descriptor, segment_len) = self.pull(key, Access::Read)?;
         if offset.checked_add(len).is_none_or(|end| end > segment_len) {
             let text = format!("{len} bytes at {offset} lie outside a segment of {segment_len}");

@@ -162,7 +162,7 @@ impl Leases {
 
     /// How many segments have no producer any more.
     pub(super) fn left_behind(&self) -> usize {
-        self.leases.values().filter(|lease| lease.producer.is_none()).count()
+        self.of_nobody().count()
     }
 
     /// Those segments, with the bytes that lie there.

@@ -23,8 +23,8 @@ const ADDRESS_FACTOR: u64 = 4;
 const SLACK_BYTES: u64 = 1 << 20;
 /// Free pages are given back in pieces of this many bytes, so that not every create has to.
 const GIVE_BACK_STEP: u64 = 1 << 20;
-/// Most bytes that one call allocates pages for: what the event loop can be kept from its other peers, 2-8 ms.
-const SLICE: u64 = 8 << 20;
+/// Most bytes that one call allocates pages for, or one turn copies: what the event loop can be kept from its other peers, 2-8 ms.
+pub const SLICE: u64 = 8 << 20;
 
 /// Where bytes lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -385,7 +385,9 @@ impl<P: Pages> Space<P> {
     /// but for the one that is `needed`.
     fn give_back(&mut self, bytes: u64, needed: i32) {
         let mut left = self.punch(bytes);
-        for (segment, backed) in self.leases.empty() {
+        // Nearly always nothing is: then nobody looks at all leases.
+        let empty = if left > 0 { self.leases.empty() } else { Vec::new() };
+        for (segment, backed) in empty {
             if left > 0 && segment != needed {
                 self.retire(segment);
                 left = left.saturating_sub(backed);

@@ -2,7 +2,8 @@
 //!
 //! Free room of such a segment can only be used by its producer. Where memory is short although the objects would fit, the store
 //! moves the objects of the segment that gains most into segments of its own, one after the other, and lets go of the segment. It
-//! does the same where many producers have left little behind. Objects that somebody holds or reads cannot move; a segment with one of them is left alone.
+//! does the same where many producers have left little behind. Objects that somebody holds or reads cannot move; a segment with
+//! one of them is left alone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,10 +13,8 @@ use crate::store::engine::copies::NOBODY;
 use crate::store::engine::creation::{Growing, Purpose};
 use crate::store::leases::Producer;
 use crate::store::objects::{Object, Residence, SecondPlace};
-use crate::store::space::Pages;
+use crate::store::space::{Pages, SLICE};
 
-/// Bytes that are moved before the others have their turn.
-const SLICE: u64 = 8 << 20;
 /// A segment is worth moving when this share of its memory is gained.
 const WORTH: u64 = 16;
 
@@ -136,10 +135,7 @@ impl<P: Pages> Engine<P> {
         };
         let (Some(place), Some(object)) = (place, self.objects.get_mut(&id)) else { return self.has_moved(id, false) };
         object.copy = Some(SecondPlace { place: Some(place), moves: true, is_ready: false, holders: 0 });
-        object.holders += 1;
-        if object.owner.is_none() {
-            self.unlist(id);
-        }
+        self.hold_to_copy(id);
         let taken = self.space.missing_bytes(place);
         self.compaction.iter_mut().for_each(|compaction| compaction.taken += taken);
         self.grow(Growing::new(NOBODY, id, true, Purpose::Copy));

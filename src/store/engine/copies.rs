@@ -10,10 +10,8 @@ use crate::store::engine::creation::{Growing, Purpose};
 use crate::store::engine::external::Relief;
 use crate::store::engine::{Asker, Engine};
 use crate::store::objects::{Object, Residence, SecondPlace};
-use crate::store::space::{NoRoom, Pages, Place};
+use crate::store::space::{NoRoom, Pages, Place, SLICE};
 
-/// Most bytes that are copied before the others have their turn: 2-4 ms.
-const SLICE: u64 = 8 << 20;
 /// Nobody in particular: a copy is made for all old clients.
 pub(super) const NOBODY: Asker = Asker { peer: u64::MAX, number: 0 };
 
@@ -24,11 +22,17 @@ impl<P: Pages> Engine<P> {
         let object = self.objects.get_mut(&id).filter(|object| awaited && object.is_at_hand() && object.is_leased());
         let Some(object) = object.filter(|object| object.copy.is_none()) else { return };
         object.copy = Some(SecondPlace { place: None, moves: false, is_ready: false, holders: 0 });
+        self.hold_to_copy(id);
+        self.find_room(id);
+    }
+
+    /// An object that is being copied is held, though by no peer.
+    pub(super) fn hold_to_copy(&mut self, id: ObjectId) {
+        let Some(object) = self.objects.get_mut(&id) else { return };
         object.holders += 1;
         if object.owner.is_none() {
             self.unlist(id);
         }
-        self.find_room(id);
     }
 
     /// Tries again where there was no room, or a reader in the way.
