@@ -28,10 +28,9 @@ impl OneWriter {
     /// # Errors
     /// As for [`Segment::create`], and [`Error::Io`] when there is not as much memory.
     pub fn create(name: &str, len: u64) -> Result<Self> {
-        let segment = Segment::create_unsealed(name, len)?;
-        add_seals(&segment, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
-        segment.allocate(0..segment.len())?;
-        Ok(Self { segment })
+        let file = Self::create_sparse(name, len)?;
+        file.allocate(0..file.len())?;
+        Ok(file)
     }
 
     /// The same without memory yet; [`written_by_peer`](Self::written_by_peer) is then not for it, but

@@ -501,14 +501,16 @@ fn process_of(credentials: &UnixCredentials) -> String {
 
 /// Starts the thread of an external store, whose bell wakes the loop.
 fn start_worker(store: Box<dyn ExternalStore>, epoll: &EpollFd) -> Result<Worker> {
-    let bell = Guarded::open(|| {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))
-    })?;
-    let worker = Worker::start(store, Arc::new(bell))?;
+    let worker = Worker::start(store, Arc::new(new_bell()?))?;
     let event = EpollEvent::new(EpollFlags::EPOLLIN, EXTERNAL);
     epoll.0.add(worker.bell(), event).map_err(Error::from_errno("epoll_ctl"))?;
     Ok(worker)
+}
+
+/// What one thread or process wakes another with.
+fn new_bell() -> Result<Guarded<EventFd>> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    Guarded::open(|| EventFd::from_flags(flags).map_err(Error::from_errno("eventfd")))
 }
 
 fn spare_descriptor() -> Option<Guarded<OwnedFd>> {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
 use crate::error::{Error, Result};
 use crate::protocol::Reply;
@@ -15,7 +15,7 @@ use crate::shm::pins::store::SharedIndex;
 use crate::store::engine::Asker;
 use crate::store::peers::PeerId;
 use crate::store::segments::Segments;
-use crate::store::server::{KICK, Server};
+use crate::store::server::{KICK, Server, new_bell};
 use crate::transport::fork_guard::Guarded;
 use crate::transport::stream::SharedDescriptor;
 
@@ -37,11 +37,7 @@ pub(super) struct Bells {
 
 impl Bells {
     fn new() -> Result<Self> {
-        let new = || {
-            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            Guarded::open(|| EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))).map(Arc::new)
-        };
-        Ok(Self { kick: new()?, retire: new()? })
+        Ok(Self { kick: Arc::new(new_bell()?), retire: Arc::new(new_bell()?) })
     }
 }
 
