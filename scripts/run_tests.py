@@ -63,8 +63,11 @@ def count_cargo(lines: Iterable[str], status: int) -> Count:
             test = ""  # whatever else it prints, it is one test
         elif failure := re.match(r"test (.*) \.\.\. FAILED", line):
             count.failures.append(failure[1])
+        elif ended := re.match(r".*\(signal: .*\)$", line):
+            count.failures.append(ended[0].strip())  # a test ended its whole process, and the others with it
+            count.failed += 1
     if status != 0 and count.failed == 0:
-        count.failed = 1  # it did not compile, or a test ended its whole process
+        count.failed = 1  # it did not compile
     return count
 
 
@@ -167,9 +170,9 @@ class Display:
             print(line, flush=True)
 
 
-def log_of(part: Part) -> Path:
-    """Where what the part says is kept."""
-    return LOGS / f"{part.name.replace(' ', '-')}.log"
+def log_of(part: str) -> Path:
+    """Where what a part says is kept."""
+    return LOGS / f"{part.replace(' ', '-')}.log"
 
 
 def run(part: Part) -> Count:
@@ -187,7 +190,7 @@ def run(part: Part) -> Count:
     limit.start()
     try:
         assert process.stdout is not None
-        with open(log_of(part), "w", encoding="utf-8") as log:
+        with open(log_of(part.name), "w", encoding="utf-8") as log:
             for line in process.stdout:
                 log.write(line)
                 lines.append(line.rstrip("\n"))
@@ -201,11 +204,22 @@ def run(part: Part) -> Count:
         limit.cancel()
 
 
+def told(part: str) -> list[str]:
+    """The lines of a part that say what failed: a summary is often all that a reader gets to see."""
+    lines = log_of(part).read_text(encoding="utf-8", errors="replace").splitlines()
+    marks = r"error|.*panicked at|watchdog: |.*has been running|E  |==\d+==ERROR|.*\(signal: "
+    shown = {near for number, line in enumerate(lines) if re.match(marks, line) for near in range(number, number + 3)}
+    return [lines[number] for number in sorted(shown) if number < len(lines)][:60]
+
+
 def summary(results: list[tuple[str, Count, float]], fail_on_skip: bool) -> int:
     """Prints what became of everything; returns the exit status."""
     print("\n== summary")
     for name, count, seconds in results:
         print(f"  {name:20} {count.passed:4} passed, {count.failed} failed, {len(count.skips)} skipped {seconds:8.1f} s")
+    for name, count, _ in results:
+        if count.failed:
+            print(f"-- {name} said:", *told(name), sep="\n")
     for name, count, _ in results:
         for failure in count.failures or [""] * min(count.failed, 1):
             print(f"FAILED: {name} {failure}".rstrip())

@@ -63,7 +63,7 @@ def parts() -> List[Part]:
 
 def told(part: Part) -> List[str]:
     """The lines of a part's log that belong into the summary."""
-    lines = run_tests.log_of(part).read_text(encoding="utf-8").splitlines()
+    lines = run_tests.log_of(part.name).read_text(encoding="utf-8").splitlines()
     if part.name == "conformance":
         return lines[-1:]
     return [line[len("SOAK: "):] for line in lines if line.startswith("SOAK: ")]

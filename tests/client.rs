@@ -334,9 +334,10 @@ fn many_threads_share_a_client_while_signals_and_interrupts_fly() {
             }
             std::thread::sleep(Duration::from_micros(200));
         });
-        // Every hold of every answer, taken or abandoned, was given back: the latest by the next call, as nobody else reads.
+        // Every hold of every answer, taken or abandoned, was given back: the latest by the next call that needs the store,
+        // as nobody else reads.
         let mut witness = RawPeer::old(store.socket());
-        eventually(|| client.contains(id(0)).unwrap() && witness.figure("pinned bytes") == 0);
+        eventually(|| client.list().is_ok() && witness.figure("pinned bytes") == 0);
         eventually(|| witness.figure("allocated bytes") == 500);
     }
 }
@@ -441,8 +442,8 @@ fn giving_much_back_does_not_wait_for_a_store_that_waits_for_us() {
     });
     std::thread::sleep(Duration::from_millis(300));
     drop(held);
-    assert!(client.contains(id(5)).unwrap());
-    eventually(|| maker.figure("pinned bytes") == 0);
+    // A call that needs the store reads what is left of those answers; `contains` of what is there would not.
+    eventually(|| client.list().is_ok() && maker.figure("pinned bytes") == 0);
 }
 
 #[test]
