@@ -33,6 +33,7 @@ use crate::object::ObjectId;
 use crate::protocol::frame::{Dialect, MAX_BODY, encode};
 use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
 use crate::protocol::{Reply, Request};
+use crate::shm::copy::Copier;
 use crate::shm::fork_token::ForkToken;
 use crate::shm::pins::peer::Peer;
 use crate::transport::connect::connect_to;
@@ -96,6 +97,7 @@ pub struct Connection {
     token: ForkToken,
     capacity: u64,
     return_on_signal: bool,
+    copier: Copier,
     next_number: AtomicU64,
     /// How often [`Connection::interrupt`] was called.
     interrupts: AtomicU64,
@@ -157,7 +159,7 @@ impl Connection {
     ///
     /// # Errors
     /// As for [`crate::client::Client::connect`].
-    pub fn open(path: &Path, patience: Option<Duration>, return_on_signal: bool) -> Result<Self> {
+    pub fn open(path: &Path, patience: Option<Duration>, return_on_signal: bool, copier: Copier) -> Result<Self> {
         let token = ForkToken::current()?;
         let socket = connect_to(path, patience, return_on_signal)?;
         let hello = Request::Connect { abilities: ABILITIES };
@@ -180,6 +182,7 @@ impl Connection {
             token,
             capacity,
             return_on_signal,
+            copier,
             next_number: AtomicU64::new(1),
             interrupts: AtomicU64::new(0),
             leader_bell: new_bell()?,
@@ -194,6 +197,11 @@ impl Connection {
     /// The store's limit in bytes.
     pub fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// What copies into memory of this connection.
+    pub fn copier(&self) -> Copier {
+        self.copier
     }
 
     /// Whether this process made the connection. A plain load; no lock, no system call.

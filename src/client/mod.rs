@@ -32,6 +32,7 @@ use crate::metadata::Trailer;
 use crate::object::{Location, ObjectId, ObjectInfo};
 pub use crate::protocol::Stats;
 use crate::protocol::{InlineObject, MAX_BODY, Refusal, Refused, Reply, Request};
+use crate::shm::copy::Copier;
 use crate::transport::connect::default_socket;
 
 /// How to connect.
@@ -41,12 +42,14 @@ pub struct ConnectOptions {
     pub patience: Option<Duration>,
     /// Whether a signal handler that ran in a thread which waits in a get ends that get with [`Error::Interrupted`].
     pub return_on_signal: bool,
+    /// Threads that copy what is large: [`crate::shm::copy`]. 0 and 1 stand for the caller's own alone.
+    pub copy_threads: usize,
 }
 
 impl Default for ConnectOptions {
-    /// One attempt; signals end nothing.
+    /// One attempt; signals end nothing; no threads but the caller's copy.
     fn default() -> Self {
-        Self { patience: Some(Duration::ZERO), return_on_signal: false }
+        Self { patience: Some(Duration::ZERO), return_on_signal: false, copy_threads: 0 }
     }
 }
 
@@ -94,10 +97,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::ConnectFailed`] when nobody answers, [`Error::UnsupportedPeer`] when it is not a store of ours,
-    /// [`Error::InvalidArgument`] for a path that no socket can have.
+    /// [`Error::InvalidArgument`] for a path that no socket can have, and for too many threads.
     pub fn connect(socket: Option<&Path>, options: ConnectOptions) -> Result<Self> {
+        let copier = Copier::new(options.copy_threads)?;
         let path = socket.map_or_else(default_socket, Path::to_owned);
-        let connection = Connection::open(&path, options.patience, options.return_on_signal)?;
+        let connection = Connection::open(&path, options.patience, options.return_on_signal, copier)?;
         let client = Self { connection: Arc::new(connection), pending: Mutex::default() };
         client.begin_reading()?;
         Ok(client)
@@ -106,6 +110,11 @@ impl Client {
     /// Bytes of data and metadata that the store holds at most.
     pub fn capacity(&self) -> u64 {
         self.connection.capacity()
+    }
+
+    /// What copies for this client.
+    pub fn copier(&self) -> Copier {
+        self.connection.copier()
     }
 
     /// Makes every call that waits on this client, a get, a create or a wait for an event, return [`Error::Interrupted`].
