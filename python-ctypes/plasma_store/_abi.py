@@ -91,7 +91,7 @@ class plasma_store(Structure):
 class plasma_connect_options(Structure):
     """How to connect."""
 
-    _fields_ = [("struct_size", c_size_t), ("timeout_ms", c_int64), ("flags", c_uint32)]
+    _fields_ = [("struct_size", c_size_t), ("timeout_ms", c_int64), ("flags", c_uint32), ("copy_threads", c_size_t)]
 
 
 class plasma_create_options(Structure):
@@ -348,6 +348,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     ),
     "plasma_buffer_data": (c_void_p, [_buffer]),
     "plasma_buffer_mutable_data": (c_void_p, [_buffer]),
+    "plasma_buffer_write": (plasma_status, [_buffer, c_uint64, c_char_p, c_uint64]),
     "plasma_buffer_size": (c_uint64, [_buffer]),
     "plasma_buffer_metadata": (c_void_p, [_buffer]),
     "plasma_buffer_metadata_size": (c_uint64, [_buffer]),

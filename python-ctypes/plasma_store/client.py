@@ -59,12 +59,19 @@ class ObjectInfo(TypedDict):
 
 
 @overload
-def connect(store_socket_name: Optional[str] = None, num_retries: int = -1) -> PlasmaClient: ...
+def connect(
+    store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0
+) -> PlasmaClient: ...
 
 
 @overload
 def connect(
-    store_socket_name: str, manager_socket_name: Optional[str], release_delay: int = 0, num_retries: int = -1
+    store_socket_name: str,
+    manager_socket_name: Optional[str],
+    release_delay: int = 0,
+    num_retries: int = -1,
+    *,
+    copy_threads: int = 0,
 ) -> PlasmaClient: ...
 
 
@@ -74,11 +81,14 @@ def connect(
     manager_socket_name: Optional[str] = "",
     release_delay: int = 0,
     num_retries: int = -1,
+    copy_threads: int = 0,
 ) -> PlasmaClient:
     """Connects to the store at a socket, trying again up to `num_retries` times, 100 ms apart; -1 stands for 80 times.
 
     None is the default socket: $PLASMA_STORE_SOCKET, else $XDG_RUNTIME_DIR/plasma-store.sock, else
     /tmp/plasma-store-<uid>/plasma.sock. Raises PlasmaConnectError, an OSError, when no store answers.
+
+    So many threads as `copy_threads` says copy what is put from 16 MiB on; 0 and 1 stand for the one that puts.
 
     Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
     None; buffers are always released at once, whatever the delay.
@@ -90,7 +100,7 @@ def connect(
         manager_socket_name, release_delay, num_retries = _at_most(older, 3) + defaults[len(older) :]
     if manager_socket_name:
         raise PlasmaInvalidArgument(f"manager_socket_name is {manager_socket_name!r}, and there is no manager any more")
-    return PlasmaClient(store_socket_name, num_retries)
+    return PlasmaClient(store_socket_name, num_retries, copy_threads)
 
 
 class PlasmaClient(Notifications):
@@ -162,7 +172,7 @@ class PlasmaClient(Notifications):
     ) -> ObjectID:
         """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
 
-        One thread copies, whatever `memcopy_threads` says.
+        As many threads copy as `connect` was told, whatever `memcopy_threads` says.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms)
@@ -195,7 +205,7 @@ class PlasmaClient(Notifications):
     ) -> ObjectID:
         """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
 
-        By pickle, which copies the bytes of arrays once, straight into the object; or, with a pyarrow before version 14, in the
+        By pickle, which copies the bytes of arrays without gaps once, straight into the object; or, with a pyarrow before version 14, in the
         serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id

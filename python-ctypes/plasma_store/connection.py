@@ -10,8 +10,8 @@ from typing import Any, Callable, Iterable, List, Optional, Type, TypeVar
 from . import _abi
 from ._lib import bare, lib
 from .buffer import Hold, new_holds
-from .errors import PlasmaDisconnected, check
-from .object_id import OBJECT_ID_SIZE, ObjectID, c_text, not_an_id, packed
+from .errors import PlasmaDisconnected, PlasmaInvalidArgument, check
+from .object_id import OBJECT_ID_SIZE, ObjectID, c_text, not_an_id, packed, whole
 from .waiting import milliseconds, until_done
 
 RETRY_MS = 100
@@ -43,15 +43,19 @@ class _Handle:
 class Connection:
     """The part of `PlasmaClient` that every call needs."""
 
-    def __init__(self, store_socket_name: Optional[str] = None, num_retries: int = -1) -> None:
+    def __init__(self, store_socket_name: Optional[str] = None, num_retries: int = -1, copy_threads: int = 0) -> None:
         self._socket = None if store_socket_name is None else os.fspath(store_socket_name)
         self._interrupts = 0
         self._handle: Optional[_Handle] = None
         path = None if self._socket is None else c_text(self._socket, "store_socket_name")
-        handle = _Handle()
+        handle, threads = _Handle(), whole(copy_threads, "copy_threads")
+        if not 0 <= threads < 1 << 64:
+            # ctypes would take -1 for 2^64 - 1.
+            raise PlasmaInvalidArgument(f"copy_threads is {threads}, and so many threads cannot copy")
 
         def call(timeout_ms: int) -> int:
             options = _abi.plasma_connect_options(flags=_abi.PLASMA_CONNECT_RETURN_ON_SIGNAL, timeout_ms=timeout_ms)
+            options.copy_threads = threads
             options.struct_size = ctypes.sizeof(options)
             status: int = lib.plasma_connect(path, options, handle.pointer)
             return status

@@ -14,7 +14,7 @@ from typing import Any, List, Protocol, Sequence, Tuple
 
 from ._lib import lib
 from .buffer import Hold, Source, pyarrow_or_none, wrap
-from .errors import PlasmaCorrupt, PlasmaUnsupported
+from .errors import PlasmaCorrupt, PlasmaUnsupported, check
 
 # As the first i32 of the old serialization, a count, the magic would be negative.
 MAGIC = b"PLS\x89VAL1"
@@ -89,12 +89,12 @@ class _Pickled:
 
     def write(self, hold: Hold) -> None:
         base: int = lib.plasma_buffer_mutable_data(hold)
-        ctypes.memmove(base, self._head, len(self._head))
+        check(lib.plasma_buffer_write(hold, 0, self._head, len(self._head)))
         end = len(self._head)
         for offset, source in self._buffers:
             # The gaps too, or else what was there before would be in the digest.
             ctypes.memset(base + end, 0, offset - end)
-            ctypes.memmove(base + offset, source.pointer, len(source))
+            check(lib.plasma_buffer_write(hold, offset, source.pointer, len(source)))
             end = offset + len(source)
 
 
