@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, Parser};
@@ -52,6 +53,11 @@ struct Arguments {
     /// each 16 KiB of the memory, 4096 to 1048576]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_INDEXED)))]
     max_objects: Option<u32>,
+
+    /// Stay awake for so many microseconds after the last request, so that the next one needs no wake; takes a processor
+    /// meanwhile, which should not be the only one
+    #[arg(long, value_name = "MICROSECONDS", default_value = "0")]
+    spin_us: u32,
 
     /// Start also with more than the memory (the machine's, or the control group's) or the free space in DIR
     #[arg(long)]
@@ -119,6 +125,7 @@ fn options(arguments: Arguments) -> Result<StoreOptions> {
         directory: arguments.directory,
         huge_pages: arguments.huge_pages,
         indexed_objects: arguments.max_objects,
+        spin: Duration::from_micros(arguments.spin_us.into()),
         external_store: Some(arguments.external_store).filter(|url| !url.is_empty()),
         access,
     })

@@ -42,6 +42,9 @@ pub struct plasma_connect_options {
     pub timeout_ms: i64,
     /// `PLASMA_CONNECT_*`, or-ed.
     pub flags: u32,
+    /// Microseconds that a thread which waits stays awake before it sleeps, so that nobody has to wake it. It takes a processor
+    /// meanwhile, and is worth it beside a store that does the same (`--spin-us`). 0: none.
+    pub spin_us: u32,
     /// How many threads copy into an object from 16 MiB on: in `plasma_put`, `plasma_buffer_write` and `tensor_write`. 0 and 1: only
     /// the one that calls. The others (`plasma-copy`, all signals blocked) end with each copy; at most 256.
     pub copy_threads: usize,
@@ -121,7 +124,8 @@ fn connect_options(options: Option<plasma_connect_options>) -> Result<ConnectOpt
         })?)),
     };
     let return_on_signal = flags & PLASMA_CONNECT_RETURN_ON_SIGNAL != 0;
-    Ok(ConnectOptions { patience, return_on_signal, copy_threads: options.copy_threads })
+    let spin = Duration::from_micros(options.spin_us.into());
+    Ok(ConnectOptions { patience, return_on_signal, copy_threads: options.copy_threads, spin })
 }
 
 /// Connects to the store at `socket_path`.

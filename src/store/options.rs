@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::shm::index::layout::MOST_OBJECTS;
@@ -29,6 +30,9 @@ pub struct StoreOptions {
     pub huge_pages: bool,
     /// How many objects the index can name, 1 to [`MOST_INDEXED`]; `None` for one in 16 KiB of the capacity, 4096 to that many.
     pub indexed_objects: Option<u32>,
+    /// How long the store stays awake when there is nothing to do, so that a request through shared memory needs no wake; it takes a
+    /// processor meanwhile.
+    pub spin: Duration,
     /// URL of the external store, which takes what is evicted and gives it back.
     pub external_store: Option<String>,
     /// Who may connect.
