@@ -4,7 +4,7 @@
  *   peer *peer_connect(const options *)                 where=PATH says where
  *   void peer_disconnect(peer *)
  *   uint8_t *peer_create(peer *, const object_id *, uint64_t size, held *)
- *   void peer_copy(uint8_t *to, const uint8_t *from, uint64_t size)
+ *   void peer_copy(held *, uint8_t *to, const uint8_t *from, uint64_t size)     `to` is what the create gave
  *   void peer_seal(peer *, const object_id *, held *)
  *   void peer_get(peer *, const object_id *, size_t count, held *)      waits until all are sealed
  *   const uint8_t *peer_data(const held *)
