@@ -23,7 +23,7 @@ mod objects;
 mod options;
 mod peers;
 mod queue;
-mod segments;
+pub mod segments;
 mod server;
 pub mod space;
 mod subscription;
