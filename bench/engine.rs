@@ -21,6 +21,9 @@ const SIZE: usize = 64;
 /// Requests whose effects are taken together, as a turn of the store's loop does.
 const TURN: usize = 32;
 
+/// A kind of request and what makes the one for an object.
+type Step = (&'static str, fn(u64) -> Request);
+
 /// An engine with one native client.
 struct Lab {
     engine: Engine<Segments>,
@@ -70,7 +73,7 @@ impl Lab {
     }
 
     /// Serves each kind of request for a thousand objects before the next one.
-    fn lives(&mut self, count: u64, steps: &[(&str, fn(u64) -> Request)]) {
+    fn lives(&mut self, count: u64, steps: &[Step]) {
         let mut times = vec![Vec::new(); steps.len()];
         for round in 0..count {
             for (times, (_, request)) in times.iter_mut().zip(steps) {
@@ -138,8 +141,7 @@ fn main() {
     let mut lab = Lab::new(mib, indexed as u32, readers);
     let rounds = (mib << 20) / SIZE as u64 / ROUND;
     lab.lives(100, &[("empty store: put", put), ("get", get), ("release", release), ("delete", delete)]);
-    let steps: [(&str, fn(u64) -> Request); 4] =
-        [("create", create), ("seal", seal), ("release", release), ("delete", delete)];
+    let steps: [Step; 4] = [("create", create), ("seal", seal), ("release", release), ("delete", delete)];
     lab.lives(100, &steps);
     lab.lives(100, &[("create", create), ("abort", |n| Request::Abort { id: id(n) })]);
     lab.rounds("put until full", rounds, 0, put);

@@ -7,7 +7,9 @@
 //! large objects, and low addresses are used first, so the high end stays free in one piece.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashMap;
 
 use crate::error::{Error, Result};
 
@@ -44,7 +46,7 @@ impl Arena {
         let mut arena = Self {
             free_by_offset: BTreeMap::new(),
             free_by_len: BTreeSet::new(),
-            taken: HashMap::new(),
+            taken: HashMap::default(),
             free_bytes: 0,
             size: size - size % ALIGNMENT,
         };

@@ -18,8 +18,10 @@ mod subscribers;
 mod waiting;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectState};
@@ -447,7 +449,7 @@ impl<P: Pages> Engine<P> {
         ids.iter().for_each(|id| self.settle(*id));
         let pulls = self.peers.get(&asker.peer).is_some_and(|peer| peer.pulls);
         let mut found = HashMap::with_capacity(ids.len());
-        let mut missing = HashSet::new();
+        let mut missing = HashSet::default();
         for id in &ids {
             match (self.objects.get(id).and_then(|object| object.location_for(pulls)), found.entry(*id)) {
                 (Some(location), Entry::Vacant(entry)) => {

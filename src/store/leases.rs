@@ -6,8 +6,10 @@
 //! of them has. Who does not let go gets no further segments from some point on.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+
+use foldhash::HashMap;
 
 use crate::store::peers::PeerId;
 use crate::store::space::{Place, Region, SHARED_SEGMENT};
@@ -80,7 +82,7 @@ impl Leases {
         let most_length = (limit / MOST_SHARE).next_multiple_of(FIRST_LENGTH).clamp(FIRST_LENGTH, MOST_LENGTH);
         let (leases, retired) = (BTreeMap::new(), BTreeMap::new());
         let next_key = SHARED_SEGMENT + 1;
-        Self { leases, retired, producers: HashMap::new(), to_tell: BTreeSet::new(), next_key, most_length }
+        Self { leases, retired, producers: HashMap::default(), to_tell: BTreeSet::new(), next_key, most_length }
     }
 
     /// Room in one of a producer's segments, in the oldest where there is some.

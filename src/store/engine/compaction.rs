@@ -5,7 +5,7 @@
 //! does the same where many producers have left little behind. Objects that somebody holds or reads cannot move; a segment with
 //! one of them is left alone.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use crate::object::ObjectId;
 use crate::store::engine::Engine;
@@ -74,8 +74,8 @@ impl<P: Pages> Engine<P> {
 
     /// What lies in each segment where everything can move.
     fn what_can_move(&self) -> HashMap<i32, Vec<ObjectId>> {
-        let mut lying: HashMap<i32, Vec<ObjectId>> = HashMap::new();
-        let mut fixed = HashSet::new();
+        let mut lying: HashMap<i32, Vec<ObjectId>> = HashMap::default();
+        let mut fixed = HashSet::default();
         for (id, object) in &self.objects {
             let Some(segment) = object.place.map(|place| place.segment) else { continue };
             match self.can_move(object) {

@@ -1,6 +1,6 @@
 //! How objects come into being: filled later by their creator, or whole with the request.
 
-use std::collections::HashSet;
+use foldhash::{HashSet, HashSetExt};
 
 use crate::error::Error;
 use crate::object::{Location, ObjectId, ObjectState};
