@@ -76,7 +76,7 @@ impl<P: Pages> Engine<P> {
     fn what_can_move(&self) -> HashMap<i32, Vec<ObjectId>> {
         let mut lying: HashMap<i32, Vec<ObjectId>> = HashMap::default();
         let mut fixed = HashSet::default();
-        for (id, object) in &self.objects {
+        for (id, object) in self.objects.iter() {
             let Some(segment) = object.place.map(|place| place.segment) else { continue };
             match self.can_move(object) {
                 true => lying.entry(segment).or_default().push(*id),
