@@ -71,10 +71,11 @@ impl Arena {
     /// [`Error::InvalidArgument`] when exactly this extent is not taken; nothing is changed then.
     pub fn free(&mut self, extent: Extent) -> Result<()> {
         let Extent { mut offset, mut len } = extent;
-        if self.taken.get(&offset) != Some(&len) {
+        let taken = self.taken.remove(&offset);
+        if taken != Some(len) {
+            self.taken.extend(taken.map(|taken| (offset, taken)));
             return Err(Error::InvalidArgument(format!("{len} bytes at {offset} are not allocated")));
         }
-        self.taken.remove(&offset);
         if let Some((&before, &before_len)) = self.free_by_offset.range(..offset).next_back()
             && before + before_len == offset
         {

@@ -338,12 +338,16 @@ impl<P: Pages> Space<P> {
     /// Takes back what [`Space::reserve`] gave. Its pages stay warm while memory is below its bound.
     pub fn release(&mut self, place: Option<Place>, size: u64) {
         self.used -= size;
-        let Some(Place { segment, extent }) = place else { return };
-        if let Some(Err(error)) = self.region(segment).map(|region| region.arena.free(extent)) {
+        let Some(place) = place else { return };
+        let freed = match place.segment {
+            SHARED_SEGMENT => self.shared.arena.free(place.extent),
+            _ => self.leases.free(place),
+        };
+        if let Err(error) = freed {
             log::error!("the arena refused an extent of its own: {error}");
         }
-        if self.leases.is_left(segment) {
-            self.retire(segment);
+        if self.leases.is_left(place.segment) {
+            self.retire(place.segment);
         }
     }
 
