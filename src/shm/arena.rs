@@ -95,6 +95,11 @@ impl Arena {
         self.taken.is_empty()
     }
 
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Bytes that are taken.
     pub fn taken_bytes(&self) -> u64 {
         self.size - self.free_bytes

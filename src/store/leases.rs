@@ -214,6 +214,13 @@ impl Leases {
         Some(lease.region.backing.bytes())
     }
 
+    /// What of the next `bytes` from `start` on has no memory in a segment that the store itself writes, up to what has some.
+    pub(super) fn missing_ahead(&self, segment: i32, start: u64, bytes: u64) -> Option<Range<u64>> {
+        let lease = self.leases.get(&segment).filter(|lease| lease.producer == Some(Producer::Store))?;
+        let end = lease.region.arena.size().min(start + bytes);
+        lease.region.backing.missing(start..end).into_iter().next().filter(|missing| missing.start == start)
+    }
+
     /// For each segment what would be gained if all that lies there moved, and the memory behind it, in bytes.
     pub(super) fn gains(&self) -> impl Iterator<Item = (i32, u64, u64)> {
         self.leases.iter().map(|(segment, lease)| {

@@ -134,7 +134,7 @@ impl<P: Pages> Engine<P> {
             false => None,
         };
         let (Some(place), Some(object)) = (place, self.objects.get_mut(&id)) else { return self.has_moved(id, false) };
-        object.copy = Some(SecondPlace { place: Some(place), moves: true, is_ready: false, holders: 0 });
+        object.copy = Some(Box::new(SecondPlace { place: Some(place), moves: true, is_ready: false, holders: 0 }));
         self.hold_to_copy(id);
         let taken = self.space.missing_bytes(place);
         self.compaction.iter_mut().for_each(|compaction| compaction.taken += taken);
