@@ -1,10 +1,11 @@
 //! The files of all segments: the shared one, and one for each lease.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::error::{Error, Result};
 use crate::object::Location;
@@ -57,7 +58,7 @@ impl Segments {
         let shared_for_readers = Arc::new(Guarded::open(|| shared.open_for_reading())?);
         let can_lease = !options.huge_pages && options.directory.is_none();
         let collapser = (options.capacity >= HUGE_PAGE).then(|| Collapser::start(DELAY)).transpose()?;
-        Ok(Self { shared, shared_for_readers, leases: HashMap::new(), can_lease, collapser, buffer: Vec::new() })
+        Ok(Self { shared, shared_for_readers, leases: HashMap::default(), can_lease, collapser, buffer: Vec::new() })
     }
 
     /// The segment that old clients map.
