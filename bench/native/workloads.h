@@ -12,6 +12,7 @@
  *   void peer_delete(peer *, const object_id *)
  *   uint64_t peer_evict(peer *, uint64_t bytes)         with PEER_CAN_EVICT
  *   void peer_put(peer *, const object_id *, const uint8_t *, uint64_t size)    with PEER_CAN_PUT: all in one call
+ *   void peer_stream(the same), void peer_flush(peer *) with PEER_CAN_STREAM: not waiting for each; for all
  */
 #include "put.h"
 #include "get.h"
@@ -29,8 +30,11 @@ int main(int count, char **words) {
   else if (strcmp(o.work, "get_random") == 0) work_get_random(&o);
   else if (strcmp(o.work, "batch") == 0) work_batch(&o);
   else if (strcmp(o.work, "handoff") == 0) work_handoff(&o);
-  else if (strcmp(o.work, "cycles") == 0) work_cycles(&o);
+  else if (strcmp(o.work, "cycles") == 0) work_clients(&o, "cycles", cycle_some);
   else if (strcmp(o.work, "first_read") == 0) work_first_read(&o);
+#ifdef PEER_CAN_STREAM
+  else if (strcmp(o.work, "stream") == 0) work_clients(&o, "stream", stream_some);
+#endif
 #ifdef PEER_CAN_EVICT
   else if (strcmp(o.work, "evict") == 0) work_evict(&o);
 #endif
