@@ -7,6 +7,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::shm::index::layout::MOST_OBJECTS;
 use crate::store::available::available;
+use crate::store::stock::default_pool;
 use crate::transport::access::Access;
 
 /// Most objects that an index can name.
@@ -29,6 +30,9 @@ pub struct StoreOptions {
     pub huge_pages: bool,
     /// How many objects the index can name, 1 to [`MOST_INDEXED`]; `None` for one in 16 KiB of the capacity, 4096 to that many.
     pub indexed_objects: Option<u32>,
+    /// Bytes of memory that are made ready before anybody needs them, 0 for none; `None` for an eighth of the capacity and at most
+    /// 256 MiB, and for none where the capacity is below 64 MiB. With a directory or huge pages there are none.
+    pub pool: Option<u64>,
     /// URL of the external store, which takes what is evicted and gives it back.
     pub external_store: Option<String>,
     /// Who may connect.
@@ -40,6 +44,20 @@ impl StoreOptions {
     pub fn indexed_objects(&self) -> u32 {
         let fitting = (self.capacity / BYTES_PER_OBJECT).clamp(LEAST_INDEXED, MOST_INDEXED.into());
         self.indexed_objects.unwrap_or(fitting as u32)
+    }
+
+    /// How much memory is made ready before anybody needs it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for more than the capacity.
+    pub fn pool(&self) -> Result<u64> {
+        match self.pool.unwrap_or_else(|| default_pool(self.capacity)) {
+            bytes if bytes <= self.capacity => Ok(bytes),
+            bytes => {
+                let text = format!("a pool of {bytes} bytes in a store of {}: it is a part of that", self.capacity);
+                Err(Error::InvalidArgument(text))
+            }
+        }
     }
 }
 
