@@ -8,12 +8,13 @@ use std::fs;
 use std::path::Path;
 
 /// The files of the C ABI, in the order in which a C reader should see them.
-const HEADER_SOURCES: [&str; 12] = [
+const HEADER_SOURCES: [&str; 13] = [
     "status",
     "version",
     "object_id",
     "client",
     "put_batch",
+    "streaming",
     "buffer",
     "object_list",
     "control",

@@ -175,6 +175,11 @@ typedef struct plasma_connect_options {
      * `PLASMA_CONNECT_*`, or-ed.
      */
     uint32_t flags;
+    /**
+     * Microseconds that a thread which waits stays awake before it sleeps, so that nobody has to wake it. It takes a processor
+     * meanwhile, and is worth it beside a store that does the same (`--spin-us`). 0: none.
+     */
+    uint32_t spin_us;
 } plasma_connect_options;
 
 /**
@@ -816,6 +821,44 @@ plasma_status plasma_put_batch(struct plasma_client *client,
                                const struct plasma_put_item *items,
                                size_t count,
                                const struct plasma_create_options *options);
+
+/**
+ * Stores a copy of bytes as a sealed object, soon: `plasma_flush` waits for it, and tells if it could not be done.
+ *
+ * What one client puts and seals without waiting is done in this order. `data` and `metadata` may be changed again when this
+ * returns. Meant for streams of small objects: one of more than 64 KiB, or with a `ttl_ms` or `wait_ms`, is created as by `plasma_create`,
+ * and only its seal is not waited for. What was submitted is done also when the process ends right afterwards.
+ *
+ * Errors: as for `plasma_create` where the object is created like that.
+ */
+plasma_status plasma_put_async(struct plasma_client *client,
+                               const struct plasma_object_id *object_id,
+                               const uint8_t *data,
+                               uint64_t data_size,
+                               const uint8_t *metadata,
+                               uint64_t metadata_size,
+                               const struct plasma_create_options *options);
+
+/**
+ * Seals an object that this client created, soon: `plasma_flush` waits for it, and tells if it could not be done.
+ *
+ * The object must not be written from here on.
+ *
+ * Errors: `PLASMA_OBJECT_NOT_FOUND` when this client is not creating it.
+ */
+plasma_status plasma_seal_async(struct plasma_client *client, const struct plasma_object_id *object_id);
+
+/**
+ * Waits until everything is done that was put or sealed without waiting.
+ *
+ * `*failed_count`, if not NULL, is set to how many objects could not be put or sealed since the last call; the first `capacity` of
+ * them are told in `failed_ids` and `failed_statuses`, each of which may be NULL. When there are any, the status of the first is returned.
+ */
+plasma_status plasma_flush(struct plasma_client *client,
+                           struct plasma_object_id *failed_ids,
+                           plasma_status *failed_statuses,
+                           size_t capacity,
+                           size_t *failed_count);
 
 /**
  * First byte of the data, 64-byte aligned, readable for `plasma_buffer_size` bytes until the release. NULL for NULL.

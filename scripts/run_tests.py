@@ -206,7 +206,8 @@ def run(part: Part) -> Count:
 
 def told(part: str) -> list[str]:
     """The lines of a part that say what failed: a summary is often all that a reader gets to see."""
-    lines = log_of(part).read_text(encoding="utf-8", errors="replace").splitlines()
+    log = log_of(part)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     marks = r"error|.*panicked at|watchdog: |.*has been running|E  |==\d+==ERROR|.*\(signal: "
     shown = {near for number, line in enumerate(lines) if re.match(marks, line) for near in range(number, number + 3)}
     return [lines[number] for number in sorted(shown) if number < len(lines)][:60]

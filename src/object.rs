@@ -123,7 +123,7 @@ pub struct ObjectInfo {
 }
 
 /// Where an object's bytes are: data first, metadata right behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     /// Key of the segment: positive, and never used for another segment while the store lives.
     pub segment: i32,

@@ -160,6 +160,7 @@ impl Random {
             19 => Request::NativeSubscribe { skip_existing: self.flag() },
             20 => Request::Stats,
             21 => Request::Index { mapped: self.flag() },
+            24 => Request::Ring { mapped: self.flag() },
             22 => Request::Segment { segment: self.number() as i32, writable: self.flag() },
             23 => Request::Retired { returned: self.several(|random| random.number() as i32) },
             _ => Request::Cancel { number: self.number() },
@@ -167,7 +168,7 @@ impl Random {
     }
 
     fn reply(&mut self) -> Reply {
-        match self.below(20) {
+        match self.below(21) {
             0 => Reply::Connect { capacity: self.number() as i64, abilities: self.number() },
             1 => self.create_reply(),
             2 => Reply::CreateAndSeal { outcome: self.outcome() },
@@ -190,6 +191,7 @@ impl Random {
             15 => Reply::Stats(self.stats()),
             16 => Reply::Index { outcome: if self.flag() { Ok(self.flag()) } else { Err(self.text()) } },
             17 => Reply::Segment { outcome: if self.flag() { Ok(self.size()) } else { Err(self.text()) } },
+            19 => Reply::Ring { outcome: if self.flag() { Ok(self.flag()) } else { Err(self.text()) } },
             18 => Reply::Retired { segments: self.several(|random| random.number() as i32) },
             _ => Reply::RefreshLru,
         }

@@ -116,6 +116,7 @@ impl Script<'_> {
             27 => Request::Stats,
             28 => Request::Index { mapped: self.flag() },
             29 => Request::Segment { segment: i32::from(self.byte()) - 1, writable: self.flag() },
+            31 => Request::Ring { mapped: self.flag() },
             30 => Request::Retired { returned: vec![self.byte().into(), self.byte().into()] },
             _ => self.create(0, 0),
         }
@@ -409,6 +410,8 @@ impl Game {
                     Effect::Reply { to, reply } => self.answered(*to, reply),
                     Effect::Subscribe { asker, id } => self.subscribed(*asker, *id),
                     Effect::Index { asker, mapped } => self.answered(*asker, &Reply::Index { outcome: Ok(!mapped) }),
+                    Effect::Submit { asker, mapped } => self.answered(*asker, &Reply::Ring { outcome: Ok(!mapped) }),
+                    Effect::Wake { peer, .. } => assert!(self.peers.contains(peer), "a bell of nobody"),
                     Effect::Segment { asker, segment, .. } => {
                         let len = self.orders.leases.borrow().get(segment).copied();
                         let len = len.or((*segment == SHARED_SEGMENT).then_some(self.limit));

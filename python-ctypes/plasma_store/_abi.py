@@ -91,7 +91,7 @@ class plasma_store(Structure):
 class plasma_connect_options(Structure):
     """How to connect."""
 
-    _fields_ = [("struct_size", c_size_t), ("timeout_ms", c_int64), ("flags", c_uint32)]
+    _fields_ = [("struct_size", c_size_t), ("timeout_ms", c_int64), ("flags", c_uint32), ("spin_us", c_uint32)]
 
 
 class plasma_create_options(Structure):
@@ -335,6 +335,12 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
         plasma_status,
         [_client, POINTER(plasma_put_item), c_size_t, POINTER(plasma_create_options)],
     ),
+    "plasma_put_async": (
+        plasma_status,
+        [_client, _id, c_char_p, c_uint64, c_char_p, c_uint64, POINTER(plasma_create_options)],
+    ),
+    "plasma_seal_async": (plasma_status, [_client, _id]),
+    "plasma_flush": (plasma_status, [_client, _id, POINTER(plasma_status), c_size_t, POINTER(c_size_t)]),
     "plasma_stats": (plasma_status, [_client, POINTER(plasma_store_stats)]),
     "plasma_subscribe": (
         plasma_status,

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, Parser};
@@ -57,6 +58,11 @@ struct Arguments {
     /// only [default: an eighth of the store's, at most 256M; none below -m 64M]
     #[arg(long, value_name = "BYTES", value_parser = pool_size)]
     pool: Option<u64>,
+
+    /// Stay awake for so many microseconds after the last request, so that the next one needs no wake; takes a processor
+    /// meanwhile, which should not be the only one
+    #[arg(long, value_name = "MICROSECONDS", default_value = "0")]
+    spin_us: u32,
 
     /// Start also with more than the memory (the machine's, or the control group's) or the free space in DIR
     #[arg(long)]
@@ -138,6 +144,7 @@ fn options(arguments: Arguments) -> Result<StoreOptions> {
         huge_pages: arguments.huge_pages,
         indexed_objects: arguments.max_objects,
         pool: arguments.pool,
+        spin: Duration::from_micros(arguments.spin_us.into()),
         external_store: Some(arguments.external_store).filter(|url| !url.is_empty()),
         access,
     })

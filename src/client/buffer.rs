@@ -269,6 +269,11 @@ impl Pending {
         self.enter(Phase::Sealed);
     }
 
+    /// The same, and the store knows already that nobody here holds it.
+    pub fn sealed_and_released(&self) {
+        lock(&self.state).phase = Phase::Aborted;
+    }
+
     /// The store has dropped it.
     pub fn aborted(&self) {
         self.enter(Phase::Aborted);

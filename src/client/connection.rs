@@ -25,16 +25,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::client::bells::Bells;
-use crate::client::lock;
 use crate::client::mappings::Mappings;
 use crate::client::segments::Retiring;
+use crate::client::submit::{Ring, Whose};
+use crate::client::{ConnectOptions, NO_BYTES, lock};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::protocol::frame::{Dialect, MAX_BODY, encode};
-use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
+use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS};
 use crate::protocol::{Reply, Request};
 use crate::shm::fork_token::ForkToken;
 use crate::shm::pins::peer::Peer;
+use crate::shm::ring::record::Record;
 use crate::transport::connect::connect_to;
 use crate::transport::fd_passing::receive;
 use crate::transport::stream::{Inbox, send_some};
@@ -88,7 +90,7 @@ impl Patience {
 }
 
 /// What a store has to be able to do. There is none that can do some of it.
-const ABILITIES: u64 = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS;
+const ABILITIES: u64 = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS | ABILITY_RING;
 
 /// A connection to a store of ours.
 #[derive(Debug)]
@@ -96,6 +98,7 @@ pub struct Connection {
     token: ForkToken,
     capacity: u64,
     return_on_signal: bool,
+    spin: Duration,
     next_number: AtomicU64,
     /// How often [`Connection::interrupt`] was called.
     interrupts: AtomicU64,
@@ -105,6 +108,8 @@ pub struct Connection {
     bells: Bells,
     /// Gets objects without asking, where that is possible.
     reader: OnceLock<Peer>,
+    /// Submits requests through shared memory; `None` where the store gives no ring.
+    ring: OnceLock<Option<Ring>>,
     mappings: Mappings,
     retiring: Retiring,
     /// In a forked child this is never taken apart: other threads may have been changing it.
@@ -157,7 +162,8 @@ impl Connection {
     ///
     /// # Errors
     /// As for [`crate::client::Client::connect`].
-    pub fn open(path: &Path, patience: Option<Duration>, return_on_signal: bool) -> Result<Self> {
+    pub fn open(path: &Path, options: ConnectOptions) -> Result<Self> {
+        let ConnectOptions { patience, return_on_signal, spin } = options;
         let token = ForkToken::current()?;
         let socket = connect_to(path, patience, return_on_signal)?;
         let hello = Request::Connect { abilities: ABILITIES };
@@ -180,11 +186,13 @@ impl Connection {
             token,
             capacity,
             return_on_signal,
+            spin,
             next_number: AtomicU64::new(1),
             interrupts: AtomicU64::new(0),
             leader_bell: new_bell()?,
             bells: Bells::new(),
             reader: OnceLock::new(),
+            ring: OnceLock::new(),
             mappings: Mappings::default(),
             retiring: Retiring::default(),
             wire: Arc::new(wire),
@@ -215,6 +223,43 @@ impl Connection {
         let _ = self.reader.set(reader);
     }
 
+    /// Submits requests through shared memory, if the store gives what that takes. The first call asks for it. Not in a forked
+    /// child, nor where objects are got by asking.
+    pub(super) fn ring(&self) -> Option<&Ring> {
+        self.reader()?;
+        let open = || match Ring::open(self, self.spin) {
+            Ok(ring) => Some(ring),
+            Err(error) => {
+                log::info!("requests go by the socket: {error}");
+                None
+            }
+        };
+        self.ring.get_or_init(open).as_ref()
+    }
+
+    /// The same if something was submitted before. Async-signal-safe.
+    pub(super) fn present_ring(&self) -> Option<&Ring> {
+        self.ring.get()?.as_ref().filter(|_| self.is_usable())
+    }
+
+    /// Whether a signal ends a call that waits.
+    pub(super) fn returns_on_signal(&self) -> bool {
+        self.return_on_signal
+    }
+
+    /// Whether the store is still there, asked of the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`].
+    pub(super) fn check_alive(&self) -> Result<()> {
+        let mut socket = [PollFd::new(self.wire.socket.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut socket, PollTimeout::ZERO);
+        match polled == Ok(1) || self.lock().ended.is_some() {
+            true => Err(Error::Disconnected("it closed the connection".into())),
+            false => Ok(()),
+        }
+    }
+
     /// The segments that are mapped for this connection.
     #[inline]
     pub fn mappings(&self) -> &Mappings {
@@ -232,6 +277,7 @@ impl Connection {
             self.interrupts.fetch_add(1, Ordering::SeqCst);
             ring(&self.leader_bell);
             self.bells.ring_all();
+            self.present_ring().into_iter().for_each(Ring::shake);
         }
     }
 
@@ -297,7 +343,7 @@ impl Connection {
     /// Sends a request whose answer, if there is one, interests nobody. Failure means that the store is gone, and with
     /// it what it was to be told.
     pub fn notify(&self, request: &Request) {
-        if !self.is_usable() {
+        if !self.is_usable() || self.notify_by_ring(request) {
             return;
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
@@ -307,6 +353,19 @@ impl Connection {
         if let Err(error) = frame_of(number, request).and_then(|frame| self.send(&frame)) {
             log::debug!("the store was not told: {error}");
         }
+    }
+
+    /// What others of the ring may depend on goes the same way, so that they do not overtake it.
+    fn notify_by_ring(&self, request: &Request) -> bool {
+        let Some(ring) = self.present_ring() else { return false };
+        let record = match *request {
+            Request::Release { id } => Record::Release { id },
+            Request::Abort { id } => Record::Abort { id },
+            _ => return false,
+        };
+        // Fails only when the store is gone.
+        let _ = self.submit(ring, Whose::Nobodys, |_| record, NO_BYTES);
+        true
     }
 
     fn send(&self, frame: &[u8]) -> Result<()> {
@@ -576,6 +635,7 @@ impl Incoming {
 fn descriptors_of(reply: &Reply) -> usize {
     match reply {
         Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
+        Reply::Ring { outcome: Ok(true) } => 2,
         Reply::Index { outcome: Ok(true) } => 4,
         _ => 0,
     }

@@ -15,8 +15,10 @@ mod control;
 mod mappings;
 mod reading;
 mod segments;
+mod submit;
 pub mod subscription;
 pub mod tensor;
+mod waiting;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -27,11 +29,15 @@ pub use crate::client::buffer::{Buffer, WritableBuffer};
 use crate::client::buffer::{CountedHold, Pending};
 use crate::client::connection::{Connection, Patience};
 use crate::client::reading::LastSegment;
+use crate::client::submit::{Ring, Whose};
+use crate::client::waiting::Waited;
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
 use crate::object::{Location, ObjectId, ObjectInfo};
 pub use crate::protocol::Stats;
 use crate::protocol::{InlineObject, MAX_BODY, Refusal, Refused, Reply, Request};
+use crate::shm::ring::MOST_STAGED;
+use crate::shm::ring::record::Record;
 use crate::transport::connect::default_socket;
 
 /// How to connect.
@@ -41,12 +47,15 @@ pub struct ConnectOptions {
     pub patience: Option<Duration>,
     /// Whether a signal handler that ran in a thread which waits in a get ends that get with [`Error::Interrupted`].
     pub return_on_signal: bool,
+    /// How long a thread that waits stays awake before it sleeps, so that it needs no wake; it takes a processor meanwhile. A store that
+    /// sleeps is not waited for any longer for that.
+    pub spin: Duration,
 }
 
 impl Default for ConnectOptions {
     /// One attempt; signals end nothing.
     fn default() -> Self {
-        Self { patience: Some(Duration::ZERO), return_on_signal: false }
+        Self { patience: Some(Duration::ZERO), return_on_signal: false, spin: Duration::ZERO }
     }
 }
 
@@ -97,7 +106,7 @@ impl Client {
     /// [`Error::InvalidArgument`] for a path that no socket can have.
     pub fn connect(socket: Option<&Path>, options: ConnectOptions) -> Result<Self> {
         let path = socket.map_or_else(default_socket, Path::to_owned);
-        let connection = Connection::open(&path, options.patience, options.return_on_signal)?;
+        let connection = Connection::open(&path, options)?;
         let client = Self { connection: Arc::new(connection), pending: Mutex::default() };
         client.begin_reading()?;
         Ok(client)
@@ -147,6 +156,9 @@ impl Client {
                 || Error::StoreFull(format!("an object of {size} bytes does not fit: capacity {}", self.capacity()));
             i64::try_from(size).map_err(|_| too_large())
         };
+        if let Some(location) = self.create_at_once(id, data_size, metadata.len() as u64, options)? {
+            return self.adopt(id, location, data_size, metadata);
+        }
         let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
         if wait_ms < -1 {
             return Err(Error::InvalidArgument(format!("wait_ms is -1, 0 or positive, not {wait_ms}")));
@@ -167,6 +179,25 @@ impl Client {
                 self.adopt(id, location, data_size, metadata)
             }
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Creates an object by the ring. `None` where that does not do: the socket then tells why, or waits.
+    fn create_at_once(
+        &self,
+        id: ObjectId,
+        data_size: u64,
+        metadata_size: u64,
+        options: CreateOptions,
+    ) -> Result<Option<Location>> {
+        let CreateOptions { no_evict, ttl_ms, wait_ms: 0 } = options else { return Ok(None) };
+        let (Some(ring), Ok(ttl_ms)) = (self.connection.ring(), u64::try_from(ttl_ms)) else { return Ok(None) };
+        let record = Record::Create { id, data_size, metadata_size, evict: !no_evict, ttl_ms };
+        let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
+        match Refusal::from_code(outcome.refusal) {
+            None => Ok(Some(outcome.location)),
+            Some(Refusal::OutOfMemory) => Ok(None),
+            Some(refusal) => Err(refused(id, refusal)),
         }
     }
 
@@ -209,10 +240,60 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`] and [`Client::seal`].
     pub fn put(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
+        if self.put_at_once(id, data, metadata, options)? {
+            return Ok(());
+        }
         let buffer = self.create(id, data.len() as u64, metadata, options)?;
         let written = buffer.write(0, data);
         drop(buffer);
         written.and_then(|()| self.seal(id)).inspect_err(|_| drop(self.abort(id)))
+    }
+
+    /// Has the store copy a small object. `false` where that does not do.
+    fn put_at_once(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<bool> {
+        let Some((ring, metadata)) = self.small(data, metadata, options) else { return Ok(false) };
+        let record = put_record(id, data, &metadata, options);
+        let outcome = self.connection.submit_and_wait(ring, record, [data, &metadata])?;
+        match Refusal::from_code(outcome.refusal) {
+            None => Ok(true),
+            Some(Refusal::OutOfMemory) => Ok(false),
+            Some(refusal) => Err(refused(id, refusal)),
+        }
+    }
+
+    /// The ring, and metadata as they are stored, if an object can be put that way.
+    fn small(&self, data: &[u8], metadata: &[u8], options: CreateOptions) -> Option<(&Ring, Vec<u8>)> {
+        let CreateOptions { ttl_ms: 0, wait_ms: 0, .. } = options else { return None };
+        let metadata = Trailer::default().append_to(metadata);
+        let is_small = (data.len() + metadata.len()) as u64 <= MOST_STAGED;
+        is_small.then(|| self.connection.ring()).flatten().map(|ring| (ring, metadata))
+    }
+
+    /// Stores a copy of `data` as a sealed object some time soon: whoever looks for it then finds it. What was put like this, or sealed
+    /// with [`Client::seal_async`], is done in this order; [`Client::flush`] waits for it and tells what could not be done.
+    ///
+    /// Data and metadata may be used again when this returns. It waits when very much is under way.
+    ///
+    /// # Errors
+    /// As for [`Client::create`] for an object over 64 KiB; else what the connection says.
+    pub fn put_async(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
+        if let Some((ring, metadata)) = self.small(data, metadata, options) {
+            let record = put_record(id, data, &metadata, options);
+            return self.connection.submit(ring, Whose::Flushed(id), record, [data, &metadata]).map(drop);
+        }
+        let buffer = self.create(id, data.len() as u64, metadata, options)?;
+        let written = buffer.write(0, data);
+        drop(buffer);
+        written.and_then(|()| self.seal_async(id)).inspect_err(|_| drop(self.abort(id)))
+    }
+
+    /// Waits until everything is done that was put or sealed without waiting. Returns the objects that are not there, each with the
+    /// reason. Each is told once.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn flush(&self) -> Result<Vec<(ObjectId, Error)>> {
+        self.connection.flush()
     }
 
     /// Stores copies of several objects as sealed ones with one request: all of them, or none.
@@ -258,14 +339,46 @@ impl Client {
     /// # Errors
     /// [`Error::ObjectNotFound`] when there is none that this client may seal, [`Error::ObjectAlreadySealed`].
     pub fn seal(&self, id: ObjectId) -> Result<()> {
+        self.check_usable()?;
         let pending = self.pending(id);
-        match self.connection.call(&Request::Seal { id, digest: [0; 8] }, Patience::Unlimited)? {
-            Reply::Seal { id: sealed, outcome } if sealed == id => outcome.map_err(|refusal| refused(id, refusal))?,
-            other => return Err(unexpected(&other)),
-        }
+        let release = pending.as_ref().is_some_and(|pending| !pending.has_buffer());
+        let is_released = match self.connection.ring() {
+            Some(ring) => {
+                let outcome = self.connection.submit_and_wait(ring, |_| Record::Seal { id, release }, NO_BYTES)?;
+                Refusal::from_code(outcome.refusal).map_or(Ok(release), |refusal| Err(refused(id, refusal)))?
+            }
+            None => self.seal_by_asking(id).map(|()| false)?,
+        };
         if let Some(pending) = pending {
             self.settle(id, &pending);
-            pending.sealed();
+            if is_released { pending.sealed_and_released() } else { pending.sealed() }
+        }
+        Ok(())
+    }
+
+    fn seal_by_asking(&self, id: ObjectId) -> Result<()> {
+        match self.connection.call(&Request::Seal { id, digest: [0; 8] }, Patience::Unlimited)? {
+            Reply::Seal { id: sealed, outcome } if sealed == id => outcome.map_err(|refusal| refused(id, refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Seals an object that this client created, some time soon: [`Client::flush`] waits for it and tells if that could not be
+    /// done. The object must not be written from here on.
+    ///
+    /// # Errors
+    /// [`Error::ObjectNotFound`] when this client is not creating it; what the connection says.
+    pub fn seal_async(&self, id: ObjectId) -> Result<()> {
+        self.check_usable()?;
+        let Some(ring) = self.connection.ring() else { return self.seal(id) };
+        let pending = self.pending(id).ok_or(Error::ObjectNotFound(id))?;
+        let release = !pending.has_buffer();
+        self.connection.submit(ring, Whose::Flushed(id), |_| Record::Seal { id, release }, NO_BYTES)?;
+        self.settle(id, &pending);
+        if release {
+            pending.sealed_and_released()
+        } else {
+            pending.sealed()
         }
         Ok(())
     }
@@ -276,23 +389,28 @@ impl Client {
     /// [`Error::Busy`] while its buffer is alive, whose memory would become another object's;
     /// [`Error::ObjectNotFound`], [`Error::ObjectAlreadySealed`].
     pub fn abort(&self, id: ObjectId) -> Result<()> {
-        if !self.is_usable() {
-            // Before any lock: a thread that is not in this child may hold it.
-            return Err(Error::Forked);
-        }
+        self.check_usable()?;
         let pending = self.pending(id);
         if pending.as_ref().is_some_and(|pending| pending.has_buffer()) {
             return Err(Error::Busy(format!("object {id} cannot be aborted before its buffer is released")));
         }
-        match self.connection.call(&Request::Abort { id }, Patience::Unlimited)? {
-            Reply::Abort { outcome, .. } => outcome.map_err(|refusal| refused(id, refusal))?,
-            other => return Err(unexpected(&other)),
-        }
+        self.ask_to_abort(id)?;
         if let Some(pending) = pending {
             self.settle(id, &pending);
             pending.aborted();
         }
         Ok(())
+    }
+
+    fn ask_to_abort(&self, id: ObjectId) -> Result<()> {
+        if let Some(ring) = self.connection.ring() {
+            let outcome = self.connection.submit_and_wait(ring, |_| Record::Abort { id }, NO_BYTES)?;
+            return Refusal::from_code(outcome.refusal).map_or(Ok(()), |refusal| Err(refused(id, refusal)));
+        }
+        match self.connection.call(&Request::Abort { id }, Patience::Unlimited)? {
+            Reply::Abort { outcome, .. } => outcome.map_err(|refusal| refused(id, refusal)),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Gets objects, waiting up to `timeout_ms` until all are sealed: -1 waits without limit, 0 does not wait.
@@ -360,6 +478,12 @@ impl Client {
         if timeout_ms < -1 {
             return Err(Error::InvalidArgument(format!("timeout_ms is -1, 0 or positive, not {timeout_ms}")));
         }
+        self.check_usable()
+    }
+
+    /// To be asked before any lock: in a forked child a thread that is not there may hold it.
+    #[inline]
+    fn check_usable(&self) -> Result<()> {
         if self.is_usable() { Ok(()) } else { Err(Error::Forked) }
     }
 
@@ -368,6 +492,13 @@ impl Client {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
+        let timeout_ms = match ids {
+            [id] if timeout_ms != 0 => match self.wait_by_bell(*id, timeout_ms, options)? {
+                Waited::Ended(buffer) => return Ok(vec![buffer]),
+                Waited::Ask(left_ms) => left_ms,
+            },
+            _ => timeout_ms,
+        };
         let request = Request::Get { ids: ids.to_vec(), timeout_ms };
         let locations = match self.connection.call(&request, Patience::of_get(timeout_ms)) {
             Ok(Reply::Get { ids: answered, locations, .. }) if answered == ids => locations,
@@ -406,6 +537,11 @@ impl Client {
     /// # Errors
     /// What the connection says.
     pub fn delete(&self, ids: &[ObjectId]) -> Result<Vec<Result<()>>> {
+        if let (&[id], Some(ring)) = (ids, self.connection.present_ring()) {
+            let outcome = self.connection.submit_and_wait(ring, |_| Record::Delete { id }, NO_BYTES)?;
+            let refusal = Refusal::from_code(outcome.refusal);
+            return Ok(vec![refusal.map_or(Ok(()), |refusal| Err(refused(id, refusal)))]);
+        }
         match self.connection.call(&Request::Delete { ids: ids.to_vec() }, Patience::Unlimited)? {
             Reply::Delete { ids: answered, outcomes } if answered == ids => {
                 let outcomes = ids.iter().zip(outcomes);
@@ -435,6 +571,15 @@ impl Drop for Client {
         }
         lock(&self.pending).drain().for_each(|(_, pending)| pending.orphaned());
     }
+}
+
+/// Of a record that brings none.
+const NO_BYTES: [&[u8]; 2] = [&[], &[]];
+
+/// The record of a small object, by where it is staged.
+fn put_record(id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> impl FnOnce(u64) -> Record {
+    let (data_size, metadata_size) = (data.len() as u64, metadata.len() as u64);
+    move |staged| Record::Put { id, data_size, metadata_size, staged, evict: !options.no_evict }
 }
 
 /// Locks, also when a thread panicked with the lock: every change here is complete before anything that could panic.

@@ -19,6 +19,8 @@ pub mod client;
 
 pub mod put_batch;
 
+pub mod streaming;
+
 pub mod buffer;
 
 pub mod object_list;

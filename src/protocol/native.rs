@@ -20,6 +20,9 @@ pub const ABILITY_INDEX: u64 = 2;
 /// descriptor comes with other answers, and objects it creates lie in segments that only it writes.
 pub const ABILITY_SEGMENTS: u64 = 4;
 
+/// Requests come through shared memory as well: [`Request::Ring`].
+pub const ABILITY_RING: u64 = 8;
+
 /// The request number in a Cancel.
 pub(super) fn decode_cancel(body: Body<'_>) -> Result<u64> {
     Ok(body.root::<fbs::NativeCancelRequest<'_>>()?.number())
@@ -71,6 +74,28 @@ pub(super) fn encode_index_reply(outcome: &Result<bool, String>) -> Vec<u8> {
     let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
     let has_files = *outcome.as_ref().unwrap_or(&false);
     writer.finish(|b| fbs::NativeIndexReply::create(b, &fbs::NativeIndexReplyArgs { has_files, refusal }))
+}
+
+pub(super) fn decode_ring(body: Body<'_>) -> Result<Request> {
+    Ok(Request::Ring { mapped: body.root::<fbs::NativeRingRequest<'_>>()?.mapped() })
+}
+
+pub(super) fn encode_ring(mapped: bool) -> Vec<u8> {
+    Writer::small().finish(|b| fbs::NativeRingRequest::create(b, &fbs::NativeRingRequestArgs { mapped }))
+}
+
+/// Whether files follow, or why the peer has to go on using the socket.
+pub(super) fn decode_ring_reply(body: Body<'_>) -> Result<Reply> {
+    let table = body.root::<fbs::NativeRingReply<'_>>()?;
+    let refusal = table.refusal().map(|refusal| body.text("refusal", Some(refusal))).transpose()?;
+    Ok(Reply::Ring { outcome: refusal.map_or(Ok(table.has_files()), Err) })
+}
+
+pub(super) fn encode_ring_reply(outcome: &Result<bool, String>) -> Vec<u8> {
+    let mut writer = Writer::with_extra(outcome.as_ref().err().map_or(0, String::len));
+    let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
+    let has_files = *outcome.as_ref().unwrap_or(&false);
+    writer.finish(|b| fbs::NativeRingReply::create(b, &fbs::NativeRingReplyArgs { has_files, refusal }))
 }
 
 pub(super) fn decode_segment(body: Body<'_>) -> Result<Request> {

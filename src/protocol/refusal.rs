@@ -37,7 +37,8 @@ impl Refusal {
         }
     }
 
-    const fn from_code(code: i32) -> Option<Self> {
+    /// The reason with this number.
+    pub const fn from_code(code: i32) -> Option<Self> {
         Some(match code {
             1 => Self::ObjectExists,
             2 => Self::ObjectNotFound,

@@ -128,6 +128,11 @@ pub enum Reply {
         /// Why the peer has to go on asking for every object.
         outcome: Result<bool, String>,
     },
+    /// Whether what the peer writes and what the store writes follow, as two descriptors; `false` when they were mapped.
+    Ring {
+        /// Why the peer has to go on using the socket.
+        outcome: Result<bool, String>,
+    },
     /// The length of a segment, whose descriptor follows.
     Segment {
         /// Bytes, or why this peer does not get it.
@@ -177,6 +182,7 @@ impl Reply {
             }
             MessageType::NativePinReply => native::decode_pin_reply(body),
             MessageType::NativeIndexReply => native::decode_index_reply(body),
+            MessageType::NativeRingReply => native::decode_ring_reply(body),
             MessageType::NativeSegmentReply => native::decode_segment_reply(body),
             MessageType::NativeRetiredReply => native::decode_retired_reply(body),
             MessageType::NativeSubscribeReply => {
@@ -216,6 +222,7 @@ impl Reply {
             Self::RefreshLru => (MessageType::PlasmaRefreshLRUReply, encode_refresh_lru()),
             Self::Pin { outcomes } => (MessageType::NativePinReply, native::encode_pin_reply(outcomes)),
             Self::Index { outcome } => (MessageType::NativeIndexReply, native::encode_index_reply(outcome)),
+            Self::Ring { outcome } => (MessageType::NativeRingReply, native::encode_ring_reply(outcome)),
             Self::Segment { outcome } => (MessageType::NativeSegmentReply, native::encode_segment_reply(outcome)),
             Self::Retired { segments } => (MessageType::NativeRetiredReply, native::encode_retired_reply(segments)),
             Self::NativeSubscribe { outcome } => {

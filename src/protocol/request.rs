@@ -142,6 +142,11 @@ pub enum Request {
         /// Which of the two.
         mapped: bool,
     },
+    /// Native dialect only: ask for what it takes to send requests through shared memory, or say that it was mapped.
+    Ring {
+        /// Which of the two.
+        mapped: bool,
+    },
     /// Native dialect only: ask for a segment, to read it or to be the one who writes it.
     Segment {
         /// Its key, as locations name it.
@@ -221,6 +226,7 @@ impl Request {
             MessageType::NativeCancelCreateRequest => native::decode_cancel_create(body),
             MessageType::NativeSubscribeRequest => native::decode_subscribe(body),
             MessageType::NativeIndexRequest => native::decode_index(body),
+            MessageType::NativeRingRequest => native::decode_ring(body),
             MessageType::NativeSegmentRequest => native::decode_segment(body),
             MessageType::NativeRetiredRequest => native::decode_retired(body),
             _ => Err(body.refuse("not a request")),
@@ -261,6 +267,7 @@ impl Request {
             Self::CancelCreate { .. } => MessageType::NativeCancelCreateRequest,
             Self::NativeSubscribe { .. } => MessageType::NativeSubscribeRequest,
             Self::Index { .. } => MessageType::NativeIndexRequest,
+            Self::Ring { .. } => MessageType::NativeRingRequest,
             Self::Segment { .. } => MessageType::NativeSegmentRequest,
             Self::Retired { .. } => MessageType::NativeRetiredRequest,
             Self::Stats => MessageType::NativeStatsRequest,
@@ -305,6 +312,7 @@ impl Request {
             Self::CancelCreate { number, id } => native::encode_cancel_create(*number, id),
             Self::NativeSubscribe { skip_existing } => native::encode_subscribe(*skip_existing),
             Self::Index { mapped } => native::encode_index(*mapped),
+            Self::Ring { mapped } => native::encode_ring(*mapped),
             Self::Segment { segment, writable } => native::encode_segment(*segment, *writable),
             Self::Retired { returned } => native::encode_retired(returned),
         }

@@ -10,6 +10,7 @@
 //! - [`one_writer`]: a memory file that one mapping writes and nobody else ever can.
 //! - [`index`]: which objects are where, written by the store, read by all its peers.
 //! - [`pins`]: what peers hold, each in memory that it alone writes, and what the store may reuse.
+//! - [`ring`]: requests and what became of them, between one peer and the store; [`futex`]: how either sleeps.
 //! - [`store_alive`]: a word that tells peers whether their store lives.
 //! - [`words`], [`sync`]: memory as atomic words, and what orders them.
 //!
@@ -21,6 +22,8 @@ pub mod arena;
 pub mod backing;
 pub mod bytes;
 pub mod fork_token;
+#[cfg(not(loom))]
+mod futex;
 mod huge;
 pub mod index;
 pub mod mapping;
@@ -30,6 +33,7 @@ mod memory;
 mod models;
 pub mod one_writer;
 pub mod pins;
+pub mod ring;
 #[cfg(test)]
 mod seeded;
 pub mod segment;

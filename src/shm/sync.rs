@@ -42,6 +42,20 @@ pub enum Step {
     ClearOrder,
     /// A search goes on behind an entry that was removed.
     PassTombstones,
+    /// Who sees that there is a record sees what it says.
+    SubmitOrder,
+    /// A peer looks whether the store sleeps after all can see its record.
+    SubmitBarrier,
+    /// The store looks for records once more before it sleeps.
+    RecordCheck,
+    /// Who sees that a record is done sees its outcome.
+    DoneOrder,
+    /// Who changes a word looks for sleepers after all can see the change.
+    DoneBarrier,
+    /// Who is about to sleep until a word changes says so first.
+    DozeFirst,
+    /// It looks at the word once more after all can see that.
+    DozeBarrier,
 }
 
 /// Whether `step` is taken.

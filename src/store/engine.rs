@@ -17,6 +17,7 @@ mod readers;
 mod room;
 mod subscribers;
 mod waiting;
+mod wants;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectState};
-use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
+use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS};
 use crate::protocol::notification::Event;
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::shm::mapping::HUGE_PAGE;
@@ -36,6 +37,7 @@ pub use crate::store::engine::external::{Job, Work};
 use crate::store::engine::figures::Counted;
 pub(in crate::store) use crate::store::engine::quotas::Quota;
 pub use crate::store::engine::subscribers::SubscriptionId;
+use crate::store::engine::wants::Wants;
 use crate::store::eviction::LeastRecentlyUsed;
 use crate::store::objects::{Object, Residence};
 use crate::store::peers::{Peer, PeerId};
@@ -94,6 +96,20 @@ pub enum Effect {
         /// Where its bytes are.
         location: Location,
     },
+    /// Serve a native peer that wants to submit requests through shared memory, or has mapped what it was given for that.
+    Submit {
+        /// Who.
+        asker: Asker,
+        /// Which of the two.
+        mapped: bool,
+    },
+    /// Ring a bell of a native peer: an object that it waits for may be there.
+    Wake {
+        /// Whose.
+        peer: PeerId,
+        /// Which, as the peer said.
+        bell: u64,
+    },
     /// Send a native peer the descriptor of a segment, with the answer.
     Segment {
         /// Who asked.
@@ -125,6 +141,7 @@ pub struct Engine<P> {
     evictable: LeastRecentlyUsed,
     peers: HashMap<PeerId, Peer>,
     waiters: Waiters,
+    wants: Wants,
     growing: VecDeque<Growing>,
     /// A segment that is being emptied.
     compaction: Option<Compaction>,
@@ -165,6 +182,7 @@ impl<P: Pages> Engine<P> {
             evictable: LeastRecentlyUsed::default(),
             peers: HashMap::new(),
             waiters: Waiters::default(),
+            wants: Wants::default(),
             growing: VecDeque::new(),
             compaction: None,
             compaction_has_failed: false,
@@ -204,6 +222,7 @@ impl<P: Pages> Engine<P> {
     /// A connection ended, however it did: takes back everything the peer held or left unfinished.
     pub fn disconnect(&mut self, peer: PeerId) {
         self.waiters.forget(peer);
+        self.wants.forget(peer);
         self.queue.forget(peer);
         self.queue_may_move = true;
         self.growing.retain(|growing| !growing.ends_with(peer));
@@ -329,6 +348,9 @@ impl<P: Pages> Engine<P> {
             Request::Index { mapped } if self.peers.get(&asker.peer).is_some_and(|peer| peer.native) => {
                 self.effects.push(Effect::Index { asker, mapped });
             }
+            Request::Ring { mapped } if self.peers.get(&asker.peer).is_some_and(|peer| peer.native) => {
+                self.effects.push(Effect::Submit { asker, mapped });
+            }
             Request::Segment { segment, writable } => self.lend(asker, segment, writable),
             Request::Retired { returned } => self.take_returned(asker, &returned),
             Request::Subscribe => self.subscribe(asker),
@@ -360,7 +382,7 @@ impl<P: Pages> Engine<P> {
     fn greet(&mut self, asker: Asker, abilities: u64) {
         let abilities = match abilities & ABILITY_REQUEST_NUMBERS {
             0 => 0,
-            _ => abilities & (ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS),
+            _ => abilities & (ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS | ABILITY_RING),
         };
         let Some(peer) = self.peers.get_mut(&asker.peer) else { return };
         if peer.native {
@@ -425,6 +447,7 @@ impl<P: Pages> Engine<P> {
 
     /// Gives an object to those who wait for it.
     fn hand_out(&mut self, id: ObjectId) {
+        self.ring_for(id);
         let Some(object) = self.objects.get(&id) else { return };
         let peers = &self.peers;
         let pulls = |peer| peers.get(&peer).is_some_and(|peer| peer.pulls);

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::shm::index::layout::MOST_OBJECTS;
@@ -33,6 +34,9 @@ pub struct StoreOptions {
     /// Bytes of memory that are made ready before anybody needs them, 0 for none; `None` for an eighth of the capacity and at most
     /// 256 MiB, and for none where the capacity is below 64 MiB. With a directory or huge pages there are none.
     pub pool: Option<u64>,
+    /// How long the store stays awake when there is nothing to do, so that a request through shared memory needs no wake; it takes a
+    /// processor meanwhile.
+    pub spin: Duration,
     /// URL of the external store, which takes what is evicted and gives it back.
     pub external_store: Option<String>,
     /// Who may connect.

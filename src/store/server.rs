@@ -6,6 +6,7 @@
 
 mod events;
 mod readers;
+mod rings;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -30,6 +31,7 @@ use crate::store::options::StoreOptions;
 use crate::store::peers::PeerId;
 use crate::store::segments::Segments;
 use crate::store::server::readers::{Offer, Reader};
+use crate::store::server::rings::{Ring, is_by_ring, outcome_of};
 use crate::store::space::SHARED_SEGMENT;
 use crate::store::subscription::Subscription;
 use crate::transport::fork_guard::Guarded;
@@ -58,6 +60,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// After what time descriptors are tried again that could not be sent because too many are unread, and for how many peers at once.
 const STALL_PAUSE: Duration = Duration::from_millis(10);
 const STALLED_PER_TURN: usize = 256;
+/// How often a store that stays awake looks for records before it asks the kernel again: a microsecond.
+const SPINS_PER_LOOK: usize = 32;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 
@@ -84,6 +88,8 @@ struct Connection {
     expects_descriptor: bool,
     /// How far it is with getting objects without asking.
     reader: Option<Reader>,
+    /// How far it is with submitting requests through shared memory.
+    ring: Option<Ring>,
 }
 
 /// A store that listens.
@@ -95,10 +101,16 @@ pub struct Server {
     epoll: Guarded<EpollFd>,
     external: Option<Worker>,
     connections: HashMap<PeerId, Connection>,
+    /// Those that submit.
+    ringed: Vec<PeerId>,
     subscriptions: HashMap<SubscriptionId, Subscription>,
     scratch: Vec<u8>,
     /// Given up for a moment when no descriptor is left, to refuse a connection that would otherwise wait for ever.
     spare: Option<Guarded<OwnedFd>>,
+    /// How long it stays awake when there is nothing to do, and since when there is.
+    spin: Duration,
+    idle_since: Instant,
+    was_woken: bool,
     /// Until when the listening socket is left alone.
     accepting_again: Option<Instant>,
     /// Peers that were sent more descriptors than they have read, and when they are looked at.
@@ -153,9 +165,13 @@ impl Server {
             epoll,
             external,
             connections: HashMap::new(),
+            ringed: Vec::new(),
             subscriptions: HashMap::new(),
             scratch: vec![0; READ_SIZE],
             spare: spare_descriptor(),
+            spin: options.spin,
+            idle_since: Instant::now(),
+            was_woken: false,
             accepting_again: None,
             stalled: VecDeque::new(),
             sending_again: None,
@@ -170,7 +186,7 @@ impl Server {
         let _alive = self.index.file.hold_alive()?;
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
-            let timeout = if self.engine.may_sleep(now()) { self.timeout() } else { EpollTimeout::ZERO };
+            let timeout = if self.is_idle() { self.timeout() } else { EpollTimeout::ZERO };
             let waited = self.epoll.0.wait(&mut events, timeout);
             self.engine.woke();
             let count = match waited {
@@ -178,6 +194,7 @@ impl Server {
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(Error::io("epoll_wait", errno.into())),
             };
+            self.was_woken = count > 0;
             for event in events.iter().take(count) {
                 match event.data() {
                     STOP => return Ok(()),
@@ -195,6 +212,31 @@ impl Server {
             self.send_again();
             self.apply_effects();
         }
+    }
+
+    /// Serves peers that submit, and tells whether there is nothing more to do: from then on they wake the store.
+    fn is_idle(&mut self) -> bool {
+        let is_busy = self.serve_rings();
+        if is_busy || self.was_woken {
+            self.idle_since = Instant::now();
+        }
+        !is_busy && !self.stays_awake() && self.engine.may_sleep(now()) && !self.has_records()
+    }
+
+    /// Whether to look again rather than sleep: for some time after there was something to do, if that is wanted. Whoever else wants
+    /// to run on this processor may.
+    fn stays_awake(&mut self) -> bool {
+        if self.spin.is_zero() || self.idle_since.elapsed() > self.spin {
+            return false;
+        }
+        for _ in 0..SPINS_PER_LOOK {
+            if self.has_records() {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        std::thread::yield_now();
+        true
     }
 
     /// Gives a job to the external store, with the segment that it is about.
@@ -310,6 +352,7 @@ impl Server {
             awaited_socket: None,
             expects_descriptor: false,
             reader: None,
+            ring: None,
         };
         self.connections.insert(peer, connection);
         Ok(())
@@ -336,7 +379,11 @@ impl Server {
         for _ in 0..2 {
             let limit = connection.read_limit().min(READ_SIZE);
             match read(&*connection.socket, self.scratch.get_mut(..limit).unwrap_or_default()) {
-                Ok(0) if limit > 0 => return self.end(peer, None),
+                Ok(0) if limit > 0 => {
+                    // What it submitted before it went is done.
+                    self.catch_up(peer, now());
+                    return self.end(peer, None);
+                }
                 Ok(count) => connection.inbox.push(self.scratch.get(..count).unwrap_or_default()),
                 Err(Errno::EAGAIN | Errno::EINTR) => return,
                 Err(errno) => return self.end(peer, Some(errno.desc())),
@@ -350,6 +397,7 @@ impl Server {
     /// Serves the frames that have arrived, for as long as the peer takes its answers and its turn lasts.
     fn handle_frames(&mut self, peer: PeerId) {
         let mut now = now();
+        self.catch_up(peer, now);
         let end = now.instant + TURN;
         while let Some(connection) = self.connections.get_mut(&peer) {
             connection.has_backlog = connection.outbox.queued_bytes() > MAX_QUEUED || now.instant >= end;
@@ -357,6 +405,9 @@ impl Server {
                 return;
             }
             match connection.inbox.next_frame().and_then(|frame| frame.map(understand).transpose()) {
+                Ok(Some((number, _))) if is_by_ring(number) => {
+                    self.end(peer, Some(&format!("request number {number:#x} is kept for the ring")));
+                }
                 Ok(Some((number, request))) => {
                     connection.expects_descriptor = matches!(request, Request::Subscribe);
                     self.engine.handle(Asker { peer, number }, request, now);
@@ -380,6 +431,8 @@ impl Server {
                     Effect::Reply { to, reply } => self.send(to, reply),
                     Effect::Subscribe { asker, id } => self.subscribe(asker, id),
                     Effect::Index { asker, mapped } => self.serve_index(asker, mapped),
+                    Effect::Submit { asker, mapped } => self.serve_submissions(asker, mapped),
+                    Effect::Wake { peer, bell } => self.wake(peer, bell),
                     Effect::Notify { to, events } => self.notify(&to, &events),
                     Effect::Segment { asker, segment, writable } => self.lend(asker, segment, writable),
                     Effect::Ring { peer } => self.ring(peer),
@@ -392,6 +445,9 @@ impl Server {
     }
 
     fn send(&mut self, to: Asker, reply: Reply) {
+        if is_by_ring(to.number) {
+            return self.complete(to, &outcome_of(&reply));
+        }
         self.send_with(to, reply, []);
     }
 
@@ -441,6 +497,7 @@ impl Server {
             None => log::debug!("process {pid} (uid {uid}) disconnected"),
         }
         self.forget_kick(connection.reader.as_ref());
+        self.ringed.retain(|ringed| *ringed != peer);
         self.engine.disconnect(peer);
         self.subscriptions.retain(|_, subscription| subscription.peer != peer);
     }

@@ -47,6 +47,11 @@ pub unsafe fn set_wake_descriptor(descriptor: Option<RawFd>) {
     WAKE.set(descriptor);
 }
 
+/// Whether the thread's wake descriptor can be read.
+pub fn is_woken() -> bool {
+    WAKE.get().is_some() && wait([], Some(Instant::now()), true).interruption == Some(Interruption::WakeDescriptor)
+}
+
 /// Waits until one of the descriptors can be read, the deadline has come, or a signal handler has run; if `interruptible`,
 /// also until the thread's wake descriptor can be read.
 pub fn wait<const N: usize>(on: [BorrowedFd<'_>; N], deadline: Option<Instant>, interruptible: bool) -> Waited<N> {

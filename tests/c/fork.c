@@ -139,6 +139,9 @@ static void calls_are_refused(const Held *held) {
   plasma_subscription *subscription = NULL;
   EXPECT(PLASMA_FORKED, plasma_stats(client, &stats), "fork");
   EXPECT(PLASMA_FORKED, plasma_put_batch(client, &item, 1, NULL), "fork");
+  EXPECT(PLASMA_FORKED, plasma_put_async(client, &id, digest, 8, NULL, 0, NULL), "fork");
+  EXPECT(PLASMA_FORKED, plasma_seal_async(client, &id), "fork");
+  EXPECT(PLASMA_FORKED, plasma_flush(client, NULL, NULL, 0, NULL), "fork");
   EXPECT(PLASMA_FORKED, plasma_subscribe(client, NULL, &subscription), "fork");
   EXPECT(PLASMA_FORKED, plasma_subscription_next(held->subscription, -1, &event), "fork");
   CHECK(subscription == NULL && plasma_subscription_fd(held->subscription) == -1);

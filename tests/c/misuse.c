@@ -69,7 +69,7 @@ static void connecting(const char *directory, const char *socket) {
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_connect("\xff", NULL, &client), "socket_path is not UTF-8");
   EXPECT(PLASMA_CONNECT_FAILED, plasma_connect(directory, NULL, &client), directory);
 
-  plasma_connect_options options = {sizeof options, 0, 0};
+  plasma_connect_options options = {.struct_size = sizeof options};
   options.struct_size = 0;
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_connect(socket, &options, &client), "struct_size is 0");
   options.struct_size = 1 << 20;
@@ -90,14 +90,14 @@ static void sizes_of_options(const char *socket) {
   struct {
     plasma_connect_options known;
     uint64_t unknown;
-  } newer = {{sizeof newer, 0, 0}, 0};
+  } newer = {{.struct_size = sizeof newer}, 0};
   OK(plasma_connect(socket, &newer.known, &client));
   plasma_client_free(client);
   newer.unknown = 1;
   EXPECT(PLASMA_UNSUPPORTED, plasma_connect(socket, &newer.known, &client), "struct_size");
 
   /* The fields behind the given size are not the library's to read: were they, -2 would be refused. */
-  plasma_connect_options older = {sizeof(size_t), -2, 0xffffffff};
+  plasma_connect_options older = {sizeof(size_t), -2, 0xffffffff, 0};
   OK(plasma_connect(socket, &older, &client));
   plasma_client_free(client);
 }
@@ -415,6 +415,43 @@ static void controlling(plasma_client *client) {
   EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, 1001, NULL, 0, NULL, &buffer), "1001");
 }
 
+static void streams(plasma_client *client) {
+  const uint8_t data[] = "data";
+  plasma_object_id id = id_of(60), ids[3] = {id_of(61), id_of(60), id_of(61)}, failed[2];
+  plasma_create_options options = {.struct_size = sizeof options, .flags = 0x10};
+  plasma_status statuses[2];
+  plasma_buffer *buffer = NULL;
+  size_t count = 9;
+
+  NULL_REFUSED(plasma_put_async(NULL, &id, data, 4, NULL, 0, NULL), "client");
+  NULL_REFUSED(plasma_put_async(client, NULL, data, 4, NULL, 0, NULL), "object_id");
+  NULL_REFUSED(plasma_put_async(client, &id, NULL, 4, NULL, 0, NULL), "data");
+  NULL_REFUSED(plasma_put_async(client, &id, data, 4, NULL, 1, NULL), "metadata");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put_async(client, &id, data, 4, NULL, 0, &options), "0x10");
+  NULL_REFUSED(plasma_seal_async(NULL, &id), "client");
+  NULL_REFUSED(plasma_seal_async(client, NULL), "object_id");
+  EXPECT(PLASMA_OBJECT_NOT_FOUND, plasma_seal_async(client, &id), "3c3c");
+  NULL_REFUSED(plasma_flush(NULL, NULL, NULL, 0, NULL), "client");
+  OK(plasma_flush(client, NULL, NULL, 0, &count));
+  CHECK(count == 0);
+
+  OK(plasma_create(client, &id, 4, NULL, 0, NULL, &buffer));
+  memcpy(plasma_buffer_mutable_data(buffer), data, 4);
+  OK(plasma_seal_async(client, &id));
+  CHECK(plasma_buffer_mutable_data(buffer) == NULL);
+  EXPECT(PLASMA_OBJECT_NOT_FOUND, plasma_seal_async(client, &id), "3c3c");
+  plasma_buffer_release(buffer);
+  for (int i = 0; i < 3; i++) OK(plasma_put_async(client, &ids[i], data, 4, data, 2, NULL));
+  EXPECT(PLASMA_OBJECT_EXISTS, plasma_flush(client, failed, statuses, 1, &count), "3c3c");
+  CHECK(count == 2 && memcmp(&failed[0], &ids[1], sizeof id) == 0 && statuses[0] == PLASMA_OBJECT_EXISTS);
+  OK(plasma_flush(client, failed, statuses, 2, &count));
+  CHECK(count == 0);
+  OK(plasma_get(client, ids, 1, 0, NULL, &buffer));
+  CHECK(memcmp(plasma_buffer_data(buffer), data, 4) == 0 && plasma_buffer_metadata_size(buffer) == 2);
+  plasma_buffer_release(buffer);
+  OK(plasma_delete(client, ids, 2, NULL));
+}
+
 static void batches(plasma_client *client) {
   const uint8_t data[] = "data";
   plasma_put_item items[3] = {{id_of(20), data, 4, data, 2}, {id_of(21), NULL, 0, NULL, 0}, {id_of(20), NULL, 0, NULL, 0}};
@@ -595,6 +632,7 @@ int main(int argc, char **argv) {
   deleting(client);
   listing(client);
   figures(client);
+  streams(client);
   batches(client);
   subscribing(client);
   decoding_events(client);

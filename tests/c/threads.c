@@ -126,7 +126,7 @@ static void interrupted_from_a_signal_handler(void) {
 /* On a connection made for it, any handler that ran in the waiting thread ends the wait. */
 static void ended_by_a_signal(const char *socket) {
   plasma_client *client = NULL;
-  plasma_connect_options options = {sizeof options, 0, PLASMA_CONNECT_RETURN_ON_SIGNAL};
+  plasma_connect_options options = {.struct_size = sizeof options, .flags = PLASMA_CONNECT_RETURN_ON_SIGNAL};
   handle(SIGUSR2, do_nothing);
   OK(plasma_connect(socket, &options, &client));
   finished = 0;

@@ -111,6 +111,7 @@ fn requests() -> Vec<Request> {
         Request::NativeSubscribe { skip_existing: true },
         Request::Stats,
         Request::Index { mapped: true },
+        Request::Ring { mapped: true },
     ]
 }
 
@@ -144,6 +145,7 @@ fn replies() -> Vec<Reply> {
         Reply::Pin { outcomes: vec![Ok(()), Err(Refusal::ObjectNotSealed)] },
         Reply::NativeSubscribe { outcome: Err("no more".into()) },
         Reply::Index { outcome: Ok(true) },
+        Reply::Ring { outcome: Ok(true) },
         Reply::Stats(Stats { capacity: 1 << 20, gets: 7, evicted_bytes: 1, ..Stats::default() }),
     ]
 }

@@ -207,6 +207,14 @@ impl Peer {
         Lookup::AskStore
     }
 
+    /// Wakes the store if it sleeps, after something was written that it is to see.
+    #[inline]
+    pub fn wake_store(&self) {
+        if self.index.sleep() != Sleep::Awake as u64 {
+            (self.kick)();
+        }
+    }
+
     /// Gives a pin back.
     #[inline]
     pub fn release(&self, pin: impl Into<Held>) {

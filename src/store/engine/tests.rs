@@ -194,7 +194,7 @@ impl Lab {
         let peer = self.engine.connect();
         let replies = self.ask(peer, Request::Connect { abilities: u64::MAX });
         let capacity = self.engine.space.limit() as i64;
-        let abilities = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS;
+        let abilities = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS | ABILITY_RING;
         assert_eq!(replies, [Reply::Connect { capacity, abilities }]);
         peer
     }

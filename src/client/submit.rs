@@ -1,0 +1,323 @@
+//! Requests through shared memory: written into this client's ring, where the store finds them. While the store is awake that takes no
+//! system call, else one to wake it.
+//!
+//! One thread writes at a time. Who waits for what became of a record sleeps on that record alone. Records that nobody waits for are
+//! looked through by whoever writes next, in their order, since their places are used again in that order; those that were
+//! refused are kept until somebody asks ([`Connection::flush`]).
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::connection::{Connection, Patience};
+use crate::client::{lock, refused, unexpected};
+use crate::error::{Error, Result};
+use crate::object::ObjectId;
+use crate::protocol::{Refusal, Reply, Request};
+use crate::shm::ring::doze::Doze;
+use crate::shm::ring::files::{Staging, open_ring};
+use crate::shm::ring::record::{Outcome, Record};
+use crate::shm::ring::submitter::Submitter;
+use crate::shm::ring::{SLOTS, STAGING_BYTES};
+
+/// How long a thread sleeps before it looks whether the store is there at all.
+pub(super) const SLICE: Duration = Duration::from_millis(100);
+/// How often a thread that stays awake looks before it lets others run.
+const SPINS: usize = 64;
+/// Staged objects begin at a new line.
+const STAGED_ALIGNMENT: u64 = 64;
+
+/// A client's ring.
+pub struct Ring {
+    submitter: Submitter,
+    staging: Staging,
+    writing: Mutex<Writing>,
+    /// For each place the number, plus one, of the last record whose outcome was read by who waited for it.
+    taken: Vec<AtomicU64>,
+    /// How long a thread that waits stays awake.
+    spin: Duration,
+    pub(super) doors: Doors,
+}
+
+/// Which bells threads of this process wait by, a bit for each.
+#[derive(Debug, Default)]
+pub(super) struct Doors(AtomicU64);
+
+/// What whoever writes next has to know.
+#[derive(Debug, Default)]
+struct Writing {
+    /// The number of the next record.
+    next: u64,
+    under_way: VecDeque<UnderWay>,
+    /// Staged bytes, counted from the beginning: written, and done with.
+    staged: u64,
+    unstaged: u64,
+    failed: Vec<(ObjectId, Error)>,
+}
+
+/// A record whose place is not free yet.
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    whose: Whose,
+    /// Staged bytes, its own included.
+    staged: u64,
+}
+
+/// Who is interested in what becomes of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose {
+    /// A thread waits for it.
+    Waited,
+    /// Whoever flushes, if the object is refused.
+    Flushed(ObjectId),
+    /// Nobody.
+    Nobodys,
+}
+
+impl Ring {
+    /// Asks the store for a ring.
+    pub(super) fn open(connection: &Connection, spin: Duration) -> Result<Self> {
+        let patience = Patience::of_get(0);
+        let (reply, descriptors) = connection.call_with_descriptors(&Request::Ring { mapped: false }, patience)?;
+        let Ok([submissions, outcomes]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+            return Err(not_given(reply));
+        };
+        let (submitter, staging) = open_ring(&submissions, &outcomes)?;
+        match connection.call(&Request::Ring { mapped: true }, patience)? {
+            Reply::Ring { outcome: Ok(false) } => {}
+            other => return Err(not_given(other)),
+        }
+        let taken = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, doors: Doors::default() })
+    }
+
+    /// To sleep until a bell is rung.
+    pub(super) fn bell(&self, bell: usize) -> Doze<'_> {
+        self.submitter.until_rung(bell)
+    }
+
+    /// The thread that waited for a bell does so no more.
+    pub(super) fn end_waiting(&self, bell: usize) {
+        self.submitter.end_waiting(bell);
+    }
+
+    /// Ends the sleep of all threads that wait by a bell. Async-signal-safe.
+    pub(super) fn shake(&self) {
+        let taken = self.doors.0.load(Ordering::SeqCst);
+        (0..64).filter(|bell| taken & 1 << bell != 0).for_each(|bell| self.bell(bell).shake());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Writing> {
+        lock(&self.writing)
+    }
+
+    /// What became of a record that somebody waits for; its place is free then.
+    fn take(&self, number: u64) -> Option<Outcome> {
+        let outcome = self.submitter.outcome(number)?;
+        self.leave(number);
+        Some(outcome)
+    }
+
+    /// Nobody waits for a record any more.
+    fn leave(&self, number: u64) {
+        if let Some(taken) = self.taken.get(number as usize % SLOTS) {
+            taken.store(number + 1, Ordering::Release);
+        }
+    }
+
+    fn was_taken(&self, number: u64) -> bool {
+        self.taken.get(number as usize % SLOTS).is_some_and(|taken| taken.load(Ordering::Acquire) > number)
+    }
+
+    /// Frees the places of records that are done, in their order.
+    fn reap(&self, writing: &mut Writing) {
+        while let Some(first) = writing.under_way.front() {
+            let outcome = self.submitter.outcome(first.number);
+            match (outcome, first.whose) {
+                (None, _) => return,
+                (_, Whose::Waited) if !self.was_taken(first.number) => return,
+                (Some(Outcome { refusal, .. }), Whose::Flushed(id)) => writing.failed.extend(failure(id, refusal)),
+                _ => {}
+            }
+            writing.unstaged = first.staged;
+            writing.under_way.pop_front();
+        }
+    }
+}
+
+/// Why an object that nobody waited for is not there, if it is not.
+fn failure(id: ObjectId, refusal: i32) -> Option<(ObjectId, Error)> {
+    (refusal != 0).then(|| (id, refused(id, Refusal::from_code(refusal).unwrap_or(Refusal::OutOfMemory))))
+}
+
+impl Doors {
+    /// A bell for the calling thread, until it is given back. `None` when all are taken.
+    pub(super) fn take(&self) -> Option<usize> {
+        let lowest_free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
+        let before = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lowest_free).ok()?;
+        Some(before.trailing_ones() as usize)
+    }
+
+    pub(super) fn give_back(&self, bell: usize) {
+        self.0.fetch_and(!(1 << bell), Ordering::SeqCst);
+    }
+}
+
+impl Connection {
+    /// Submits a record, with the bytes of its object if it has some. Returns its number. May wait for room.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`]; [`Error::Protocol`] for more bytes than there can be room for.
+    pub(super) fn submit(
+        &self,
+        ring: &Ring,
+        whose: Whose,
+        record: impl FnOnce(u64) -> Record,
+        bytes: [&[u8]; 2],
+    ) -> Result<u64> {
+        let len = bytes.iter().map(|bytes| bytes.len() as u64).sum();
+        let mut writing = ring.lock();
+        let at = self.wait_for_room(ring, &mut writing, len)?;
+        let [data, metadata] = bytes;
+        ring.staging.write(at, data)?;
+        ring.staging.write(at + data.len() as u64, metadata)?;
+        let number = writing.next;
+        writing.next += 1;
+        let staged = writing.staged;
+        writing.under_way.push_back(UnderWay { number, whose, staged });
+        ring.submitter.submit(number, &record(at));
+        drop(writing);
+        self.reader().into_iter().for_each(|reader| reader.wake_store());
+        Ok(number)
+    }
+
+    /// Waits until a record has a place and its bytes have room. Returns where they go.
+    fn wait_for_room(&self, ring: &Ring, writing: &mut Writing, len: u64) -> Result<u64> {
+        loop {
+            let after = match (writing.staged % STAGING_BYTES, len) {
+                (_, 0) => writing.staged,
+                (at, _) if at + len <= STAGING_BYTES => writing.staged + len,
+                // It would not lie in one piece.
+                (at, _) => writing.staged + STAGING_BYTES - at + len,
+            };
+            if writing.under_way.len() < SLOTS && after - writing.unstaged <= STAGING_BYTES {
+                let at = after - len;
+                writing.staged = after.next_multiple_of(STAGED_ALIGNMENT);
+                return Ok(at % STAGING_BYTES);
+            }
+            self.wait_for_first(ring, writing)?;
+        }
+    }
+
+    /// Waits until at least the first record's place is free.
+    fn wait_for_first(&self, ring: &Ring, writing: &mut Writing) -> Result<()> {
+        let Some(first) = writing.under_way.front().map(|first| first.number) else { return Ok(()) };
+        self.stay(ring, ring.submitter.until_done(first), || ring.submitter.outcome(first))?;
+        ring.reap(writing);
+        if writing.under_way.front().is_some_and(|still| still.number == first) {
+            // Whoever waits for it has not read it yet.
+            thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Submits a record and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub(super) fn submit_and_wait(
+        &self,
+        ring: &Ring,
+        record: impl FnOnce(u64) -> Record,
+        bytes: [&[u8]; 2],
+    ) -> Result<Outcome> {
+        let number = self.submit(ring, Whose::Waited, record, bytes)?;
+        let outcome = self.stay(ring, ring.submitter.until_done(number), || ring.take(number));
+        outcome.inspect_err(|_| ring.leave(number))
+    }
+
+    /// Waits until `done` has something, which comes with a change of the word.
+    fn stay<T>(&self, ring: &Ring, doze: Doze<'_>, done: impl Fn() -> Option<T>) -> Result<T> {
+        if let Some(done) = ring.spin_until(&done) {
+            return Ok(done);
+        }
+        loop {
+            let old = doze.now();
+            if let Some(done) = done() {
+                return Ok(done);
+            }
+            if doze.begin(old) {
+                doze.sleep(old, SLICE);
+            }
+            if let Some(done) = done() {
+                return Ok(done);
+            }
+            self.check_alive()?;
+        }
+    }
+
+    /// Waits until everything that was submitted is done. Returns the objects that are not there, with the reasons.
+    ///
+    /// # Errors
+    /// [`Error::Forked`], [`Error::Disconnected`].
+    pub(super) fn flush(&self) -> Result<Vec<(ObjectId, Error)>> {
+        if !self.is_usable() {
+            return Err(Error::Forked);
+        }
+        let Some(ring) = self.present_ring() else { return Ok(Vec::new()) };
+        let mut writing = ring.lock();
+        let end = writing.next;
+        while writing.under_way.front().is_some_and(|first| first.number < end) {
+            self.wait_for_first(ring, &mut writing)?;
+            if writing.under_way.front().is_some_and(|first| matches!(first.whose, Whose::Waited)) {
+                // Who waits for that one may need the lock first.
+                drop(writing);
+                thread::yield_now();
+                writing = ring.lock();
+            }
+        }
+        Ok(mem::take(&mut writing.failed))
+    }
+}
+
+impl Ring {
+    /// Stays awake for a while, as far as that is wanted, but lets others run.
+    pub(super) fn spin_until<T>(&self, done: impl Fn() -> Option<T>) -> Option<T> {
+        if self.spin.is_zero() {
+            return done();
+        }
+        let begin = Instant::now();
+        loop {
+            for _ in 0..SPINS {
+                if let Some(done) = done() {
+                    return Some(done);
+                }
+                std::hint::spin_loop();
+            }
+            if begin.elapsed() >= self.spin {
+                return None;
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+fn not_given(reply: Reply) -> Error {
+    match reply {
+        Reply::Ring { outcome: Err(why) } => Error::Unsupported(format!("the store gives no ring: {why}")),
+        other => unexpected(&other),
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("writing", &self.writing).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! The store's side of a ring. Whatever the peer's words say, nothing here panics or reads outside them.
+
+use super::doze::{change, wake};
+use super::record::{Outcome, Record, RecordWords};
+use super::{
+    AT_ASLEEP, AT_BELLS, AT_RECORDS, AT_SLEEPERS, AT_TAIL, BELLS, LINE, OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS,
+    STORE_WORDS,
+};
+use crate::error::{Error, Result};
+use crate::shm::sync::{AtomicU64, Ordering};
+use crate::shm::words::Words;
+
+/// A ring as the store sees it.
+#[derive(Debug)]
+pub struct Collector {
+    peers: Words<AtomicU64>,
+    own: Words<AtomicU64>,
+    /// Records taken.
+    head: u64,
+}
+
+impl Collector {
+    /// A new ring: `peers` the peer alone writes, `own` this process alone.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] when there are too few words, [`Error::InvalidArgument`] when `own` is read-only.
+    pub fn new(peers: &Words<AtomicU64>, own: &Words<AtomicU64>) -> Result<Self> {
+        let own = own.part(0..STORE_WORDS)?.for_writing()?;
+        Ok(Self { peers: peers.part(0..PEER_WORDS)?, own, head: 0 })
+    }
+
+    /// Whether there is a record to take.
+    #[inline]
+    pub fn has_more(&self) -> bool {
+        self.peers.all()[AT_TAIL].load(Ordering::SeqCst) != self.head
+    }
+
+    /// Takes the next record, with its number.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] when the peer claims more records than there can be, or one says nothing that is known.
+    pub fn take(&mut self) -> Result<Option<(u64, Record)>> {
+        let tail = self.peers.all()[AT_TAIL].load(Ordering::SeqCst);
+        let waiting = tail.wrapping_sub(self.head);
+        if waiting == 0 {
+            return Ok(None);
+        }
+        if waiting > SLOTS as u64 {
+            return Err(Error::Protocol(format!("it has submitted {waiting} records; {SLOTS} can be under way")));
+        }
+        let number = self.head;
+        let record = self.copy_of(number);
+        self.head += 1;
+        let unknown = || Error::Protocol(format!("record {number} is of no known kind: {:#x}", record[0]));
+        Ok(Some((number, Record::decode(&record).ok_or_else(unknown)?)))
+    }
+
+    fn copy_of(&self, number: u64) -> RecordWords {
+        let at = AT_RECORDS + number as usize % SLOTS * RECORD_WORDS;
+        let mut copy = RecordWords::default();
+        copy.iter_mut().zip(&self.peers.all()[at..]).for_each(|(copy, word)| *copy = word.load(Ordering::Relaxed));
+        copy
+    }
+
+    /// Says what became of a record, and wakes who sleeps until then.
+    pub fn done(&self, number: u64, outcome: &Outcome) {
+        let slot = number as usize % SLOTS;
+        let words = &self.own.all()[slot * OUTCOME_WORDS..][..OUTCOME_WORDS];
+        for (word, value) in words[1..].iter().zip(outcome.encode()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        let asleep = &self.peers.all()[AT_RECORDS + slot * RECORD_WORDS + AT_ASLEEP];
+        if change(&words[0], number + 1, asleep) {
+            wake(&words[0]);
+        }
+    }
+
+    /// Rings a bell. A number that is no bell's does nothing.
+    pub fn ring(&self, bell: usize) {
+        if bell >= BELLS {
+            return;
+        }
+        let word = &self.own.all()[AT_BELLS + bell * LINE];
+        let next = word.load(Ordering::Relaxed).wrapping_add(1);
+        if change(word, next, &self.peers.all()[AT_SLEEPERS + bell]) {
+            wake(word);
+        }
+    }
+}

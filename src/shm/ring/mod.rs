@@ -1,0 +1,53 @@
+//! A ring: requests of one peer in shared memory, and what became of them, without a system call while both are awake.
+//!
+//! There are two files for each peer. One the peer writes: records, how many there are, and the bytes of small objects. One the store
+//! writes: for each record whether it is done and how, and bells. Each side reads the other's file and believes nothing: the store
+//! copies a record before it looks at it, the peer takes what it is told as it takes an answer from the socket.
+//!
+//! - [`record`]: what a record and its outcome say.
+//! - [`submitter`]: the peer's side.
+//! - [`collector`]: the store's side.
+//! - [`files`]: both as files.
+//! - [`doze`]: how a thread sleeps until a word changes, and is woken only when it does sleep.
+//!
+//! Why no record and no wake is lost is in `docs/native-path.md`.
+#![forbid(unsafe_code)]
+
+pub mod collector;
+pub mod doze;
+pub mod files;
+pub mod record;
+pub mod submitter;
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests;
+
+/// Records that can be under way. A record's place is its number modulo this.
+pub const SLOTS: usize = if cfg!(loom) { 2 } else { 512 };
+/// Threads of a peer that can wait for an object.
+pub const BELLS: usize = if cfg!(loom) { 1 } else { 64 };
+/// Bytes of small objects that can be under way.
+pub const STAGING_BYTES: u64 = 256 << 10;
+/// Data and metadata of the largest object whose bytes go this way.
+pub const MOST_STAGED: u64 = 64 << 10;
+
+/// Words of a line, which is what processors pass to one another.
+const LINE: usize = 8;
+/// Words of a record: two lines. The last word is not 0 while somebody sleeps until the record is done.
+const RECORD_WORDS: usize = 2 * LINE;
+const AT_ASLEEP: usize = RECORD_WORDS - 1;
+/// Words of an outcome. The first is the record's number plus one when it is done.
+const OUTCOME_WORDS: usize = LINE;
+
+/// In the peer's file: how many records there are.
+const AT_TAIL: usize = 0;
+/// One word for each bell, not 0 while its thread sleeps.
+const AT_SLEEPERS: usize = LINE;
+const AT_RECORDS: usize = AT_SLEEPERS + BELLS.next_multiple_of(LINE);
+/// Words before the bytes of small objects.
+const PEER_WORDS: usize = AT_RECORDS + SLOTS * RECORD_WORDS;
+
+/// In the store's file: outcomes, and behind them a line for each bell.
+const AT_BELLS: usize = SLOTS * OUTCOME_WORDS;
+const STORE_WORDS: usize = AT_BELLS + BELLS * LINE;

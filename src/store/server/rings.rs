@@ -1,0 +1,245 @@
+//! Requests that come through shared memory. They are the same requests as those of the socket, and the same rules serve them; an answer goes
+//! back the way that its request came.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::object::Location;
+use crate::protocol::{InlineObject, Refusal, Reply, Request};
+use crate::shm::one_writer::OneWriter;
+use crate::shm::ring::collector::Collector;
+use crate::shm::ring::files::{NewRing, Staging};
+use crate::shm::ring::record::{Outcome, Record};
+use crate::shm::ring::{MOST_STAGED, SLOTS};
+use crate::store::engine::{Asker, Now};
+use crate::store::peers::PeerId;
+use crate::store::server::{Server, now};
+use crate::transport::fork_guard::{Guarded, without_fork};
+use crate::transport::stream::SharedDescriptor;
+
+/// Added to a record's number, where a request's number is meant: its answer goes to the ring.
+const BY_RING: u64 = 1 << 63;
+/// Records of one peer that are served before the others have their turn.
+const RECORDS_PER_TURN: usize = 32;
+
+/// How far a peer is with its ring.
+#[derive(Debug)]
+pub(super) enum Ring {
+    /// It was given the files, and may not have mapped them.
+    Invited(Guarded<NewRing>),
+    /// It submits.
+    Open(Collector, Staging),
+}
+
+impl AsFd for NewRing {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        OneWriter::as_fd(&self.submissions)
+    }
+}
+
+/// Whether a number is a record's, which no frame may have.
+pub(super) fn is_by_ring(number: u64) -> bool {
+    number & BY_RING != 0
+}
+
+impl Server {
+    /// A native peer wants a ring, or has mapped what it was given for that.
+    pub(super) fn serve_submissions(&mut self, asker: Asker, mapped: bool) {
+        let files = match mapped {
+            false => self.offer_ring(asker.peer).map(Some),
+            true => self.open_ring(asker.peer).map(|()| None),
+        };
+        let outcome = files.as_ref().map(Option::is_some).map_err(ToString::to_string);
+        self.send_with(asker, Reply::Ring { outcome }, files.into_iter().flatten().flatten());
+    }
+
+    fn offer_ring(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 2]> {
+        let connection = self.connections.get_mut(&peer).filter(|connection| connection.ring.is_none());
+        let connection = connection.ok_or_else(|| Error::Protocol("it has asked for a ring before".into()))?;
+        let mut outcomes = None;
+        let ring = Guarded::open(|| {
+            let (ring, descriptor) = NewRing::create()?;
+            outcomes = Some(descriptor);
+            Ok(ring)
+        })?;
+        let outcomes = outcomes.ok_or_else(|| Error::Unsupported("a ring that was not made".into()))?;
+        let outcomes = Guarded::open(|| Ok(outcomes))?;
+        let for_peer = Guarded::open(|| {
+            ring.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's ring", error))
+        })?;
+        connection.ring = Some(Ring::Invited(ring));
+        Ok([Arc::new(for_peer), Arc::new(outcomes)])
+    }
+
+    fn open_ring(&mut self, peer: PeerId) -> Result<()> {
+        let ring = self.connections.get_mut(&peer).and_then(|connection| connection.ring.as_mut());
+        let Some(ring @ Ring::Invited(_)) = ring else {
+            return Err(Error::Protocol("it was not given a ring".into()));
+        };
+        if let Ring::Invited(new) = ring {
+            let (collector, staging) = without_fork(|| new.collect())?;
+            *ring = Ring::Open(collector, staging);
+        }
+        self.ringed.push(peer);
+        Ok(())
+    }
+
+    /// Serves some records of each peer. Returns whether there may be more.
+    pub(super) fn serve_rings(&mut self) -> bool {
+        if self.ringed.is_empty() {
+            return false;
+        }
+        let mut is_busy = false;
+        let now = now();
+        // A peer that is ended here leaves the list, and the next one its turn for this once.
+        for at in 0..self.ringed.len() {
+            let Some(peer) = self.ringed.get(at).copied() else { break };
+            is_busy |= self.serve_ring(peer, RECORDS_PER_TURN, now);
+        }
+        is_busy
+    }
+
+    /// Whether any peer has submitted more.
+    pub(super) fn has_records(&self) -> bool {
+        self.ringed.iter().any(|peer| self.collector(*peer).is_some_and(Collector::has_more))
+    }
+
+    /// Serves what a peer submitted before it sent what comes by the socket.
+    pub(super) fn catch_up(&mut self, peer: PeerId, now: Now) {
+        if self.collector(peer).is_some_and(Collector::has_more) {
+            self.serve_ring(peer, SLOTS, now);
+        }
+    }
+
+    fn collector(&self, peer: PeerId) -> Option<&Collector> {
+        match &self.connections.get(&peer)?.ring {
+            Some(Ring::Open(collector, _)) => Some(collector),
+            _ => None,
+        }
+    }
+
+    /// Serves at most so many records. Returns whether there were as many.
+    fn serve_ring(&mut self, peer: PeerId, most: usize, now: Now) -> bool {
+        for served in 0..most {
+            let Some(Ring::Open(collector, staging)) =
+                self.connections.get_mut(&peer).and_then(|connection| connection.ring.as_mut())
+            else {
+                return false;
+            };
+            let request = collector
+                .take()
+                .and_then(|taken| taken.map(|(number, record)| Ok((number, meaning(&record, staging)?))).transpose());
+            match request {
+                Ok(Some((number, meaning))) => {
+                    self.serve_record(Asker { peer, number: number | BY_RING }, meaning, now)
+                }
+                Ok(None) => {
+                    if served > 0 {
+                        self.apply_effects();
+                    }
+                    return false;
+                }
+                Err(error) => {
+                    self.end(peer, Some(&error.to_string()));
+                    return false;
+                }
+            }
+        }
+        self.apply_effects();
+        true
+    }
+
+    fn serve_record(&mut self, asker: Asker, meaning: Meaning, now: Now) {
+        match meaning {
+            Meaning::Request(request) => return self.engine.handle(asker, request, now),
+            Meaning::SealAndRelease(seal, release) => {
+                self.engine.handle(asker, seal, now);
+                return self.engine.handle(asker, release, now);
+            }
+            Meaning::Unanswered(request) => self.engine.handle(asker, request, now),
+            Meaning::Want(bell, id) => self.engine.want(asker.peer, bell, id),
+            Meaning::Unwant(bell) => self.engine.unwant(asker.peer, bell),
+        }
+        self.complete(asker, &Outcome::default());
+    }
+
+    /// Answers a record.
+    pub(super) fn complete(&self, to: Asker, outcome: &Outcome) {
+        if let Some(collector) = self.collector(to.peer) {
+            collector.done(to.number & !BY_RING, outcome);
+        }
+    }
+
+    /// Rings a peer's bell.
+    pub(super) fn wake(&self, peer: PeerId, bell: u64) {
+        if let (Some(collector), Ok(bell)) = (self.collector(peer), usize::try_from(bell)) {
+            collector.ring(bell);
+        }
+    }
+}
+
+/// What a record asks the rules for.
+enum Meaning {
+    Request(Request),
+    SealAndRelease(Request, Request),
+    /// A request that has no answer, so its record is done when it was made.
+    Unanswered(Request),
+    Want(u64, crate::object::ObjectId),
+    Unwant(u64),
+}
+
+/// Takes a record for what it says; bytes that are staged are copied.
+fn meaning(record: &Record, staging: &Staging) -> Result<Meaning> {
+    Ok(match *record {
+        Record::Put { id, data_size, metadata_size, staged, evict } => {
+            let (data, metadata) = staged_bytes(staging, staged, data_size, metadata_size)?;
+            let objects = vec![InlineObject { id, data, metadata, digest: [0; 8] }];
+            Meaning::Request(Request::CreateAndSealBatch { objects, evict_if_full: evict })
+        }
+        Record::Create { id, data_size, metadata_size, evict, ttl_ms } => Meaning::Request(Request::Create {
+            id,
+            data_size: data_size.cast_signed(),
+            metadata_size: metadata_size.cast_signed(),
+            evict_if_full: evict,
+            device_num: 0,
+            ttl_ms,
+            wait_ms: 0,
+        }),
+        Record::Seal { id, release: false } => Meaning::Request(Request::Seal { id, digest: [0; 8] }),
+        Record::Seal { id, release: true } => {
+            Meaning::SealAndRelease(Request::Seal { id, digest: [0; 8] }, Request::Release { id })
+        }
+        Record::Abort { id } => Meaning::Request(Request::Abort { id }),
+        Record::Release { id } => Meaning::Unanswered(Request::Release { id }),
+        Record::Delete { id } => Meaning::Request(Request::Delete { ids: vec![id] }),
+        Record::Want { id, bell } => Meaning::Want(bell, id),
+        Record::Unwant { bell } => Meaning::Unwant(bell),
+    })
+}
+
+fn staged_bytes(staging: &Staging, at: u64, data_size: u64, metadata_size: u64) -> Result<(Vec<u8>, Vec<u8>)> {
+    if data_size.checked_add(metadata_size).is_none_or(|size| size > MOST_STAGED) {
+        let text = format!("an object of {data_size} + {metadata_size} bytes is staged; {MOST_STAGED} can be");
+        return Err(Error::Protocol(text));
+    }
+    let (mut data, mut metadata) = (vec![0; data_size as usize], vec![0; metadata_size as usize]);
+    staging.read(at, &mut data)?;
+    staging.read(at.saturating_add(data_size), &mut metadata)?;
+    Ok((data, metadata))
+}
+
+/// What an answer says in a ring. What else there is to say is said when the request is made by the socket.
+pub(super) fn outcome_of(reply: &Reply) -> Outcome {
+    let refused = |refusal: Refusal| Outcome { refusal: refusal.code(), location: Location::default() };
+    let done = |outcome: Result<(), Refusal>| outcome.map_or_else(refused, |()| Outcome::default());
+    match reply {
+        Reply::Create { outcome: Ok(location), .. } => Outcome { refusal: 0, location: *location },
+        Reply::Create { outcome: Err(why), .. } | Reply::CreateAndSealBatch { outcome: Err(why), .. } => {
+            refused(why.refusal)
+        }
+        Reply::Seal { outcome, .. } | Reply::Abort { outcome, .. } => done(*outcome),
+        Reply::Delete { outcomes, .. } => done(outcomes.first().copied().unwrap_or(Err(Refusal::ObjectNotFound))),
+        _ => Outcome::default(),
+    }
+}
