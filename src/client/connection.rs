@@ -110,6 +110,8 @@ pub struct Connection {
     reader: OnceLock<Peer>,
     /// Submits requests through shared memory; `None` where the store gives no ring.
     ring: OnceLock<Option<Ring>>,
+    /// The last create that was given up, if the store may not have heard of that yet.
+    cancelled: Mutex<Option<ObjectId>>,
     mappings: Mappings,
     retiring: Retiring,
     /// In a forked child this is never taken apart: other threads may have been changing it.
@@ -193,6 +195,7 @@ impl Connection {
             bells: Bells::new(),
             reader: OnceLock::new(),
             ring: OnceLock::new(),
+            cancelled: Mutex::default(),
             mappings: Mappings::default(),
             retiring: Retiring::default(),
             wire: Arc::new(wire),
@@ -368,6 +371,12 @@ impl Connection {
         true
     }
 
+    /// Waits until the store has heard of creates that were given up: what is submitted now must not overtake that.
+    pub(super) fn settle_cancelled(&self) -> Result<()> {
+        let cancelled = lock(&self.cancelled).take();
+        cancelled.map_or(Ok(()), |id| self.call(&Request::Contains { id }, Patience::Unlimited).map(drop))
+    }
+
     fn send(&self, frame: &[u8]) -> Result<()> {
         let mut releases = Vec::new();
         let sending = lock(&self.wire.sending);
@@ -474,7 +483,10 @@ impl Connection {
         incoming.wake_a_leader();
         drop(incoming);
         match (late, request) {
-            (_, Request::Create { id, .. }) => self.notify(&Request::CancelCreate { number, id: *id }),
+            (_, Request::Create { id, .. }) => {
+                self.notify(&Request::CancelCreate { number, id: *id });
+                *lock(&self.cancelled) = Some(*id);
+            }
             (Some(reply), _) => self.release_all(held_by(reply)),
             (None, _) => self.notify(&Request::Cancel { number }),
         }

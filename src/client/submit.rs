@@ -182,6 +182,7 @@ impl Connection {
         record: impl FnOnce(u64) -> Record,
         bytes: [&[u8]; 2],
     ) -> Result<u64> {
+        self.settle_cancelled()?;
         let len = bytes.iter().map(|bytes| bytes.len() as u64).sum();
         let mut writing = ring.lock();
         let at = self.wait_for_room(ring, &mut writing, len)?;

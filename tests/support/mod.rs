@@ -45,5 +45,7 @@ pub fn store(capacity: u64) -> Store {
 pub fn put(client: &Client, id: ObjectId, data: &[u8]) {
     let buffer = client.create(id, data.len() as u64, b"", Default::default()).unwrap();
     buffer.write(0, data).unwrap();
+    // Before the seal: who was waiting may delete the object at once, and must not find its creator holding it.
+    drop(buffer);
     client.seal(id).unwrap();
 }

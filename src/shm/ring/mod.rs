@@ -19,10 +19,6 @@ pub mod files;
 pub mod record;
 pub mod submitter;
 
-#[cfg(not(loom))]
-#[cfg(test)]
-mod tests;
-
 /// Records that can be under way. A record's place is its number modulo this.
 pub const SLOTS: usize = if cfg!(loom) { 2 } else { 512 };
 /// Threads of a peer that can wait for an object.

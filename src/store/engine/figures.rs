@@ -57,7 +57,7 @@ impl<P: Pages> Engine<P> {
             held_objects: held.count() as u64,
             clients: self.peers.len() as u64,
             subscriptions: self.subscribers.len() as u64,
-            waiting_gets: self.waiters.count(),
+            waiting_gets: self.waiters.count() + self.wants.count(),
             creates,
             gets,
             hits,

@@ -26,6 +26,11 @@ impl Wants {
         self.by_bell.insert(bell, id);
     }
 
+    /// How many wait.
+    pub(super) fn count(&self) -> u64 {
+        self.by_bell.len() as u64
+    }
+
     fn remove(&mut self, bell: Bell) {
         let Some(id) = self.by_bell.remove(&bell) else { return };
         let Some(bells) = self.by_object.get_mut(&id) else { return };
@@ -59,7 +64,9 @@ impl<P: Pages> Engine<P> {
     /// A peer's bell is to be rung when the object is sealed; at once when it is already, since there may be more to say of it.
     pub fn want(&mut self, peer: PeerId, bell: u64, id: ObjectId) {
         self.settle(id);
-        match self.is_sealed(id) {
+        let is_there = self.is_sealed(id);
+        self.counted.get(usize::from(is_there), usize::from(!is_there));
+        match is_there {
             true => self.effects.push(Effect::Wake { peer, bell }),
             false => self.wants.add((peer, bell), id),
         }
