@@ -171,7 +171,7 @@ fn wrong_arguments_end_the_daemon_with_1_and_a_reason() {
     let socket = path.to_str().unwrap();
     let long = format!("/tmp/{}", "x".repeat(103));
     let file = tempfile::NamedTempFile::new().unwrap();
-    let cases: [(&[&str], &[&str]); 24] = [
+    let cases: [(&[&str], &[&str]); 27] = [
         (&["-s", socket], &["-m"]),
         (&["-s", socket, "-m"], &["-m"]),
         (&["-s", socket, "-m", "10x"], &["10x", "512M"]),
