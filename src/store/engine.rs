@@ -20,8 +20,10 @@ mod waiting;
 mod wants;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectState};
@@ -43,6 +45,7 @@ use crate::store::objects::{Object, Residence};
 use crate::store::peers::{Peer, PeerId};
 use crate::store::queue::Queue;
 use crate::store::space::{Pages, Space};
+use crate::store::table::Objects;
 pub use crate::store::waiters::Asker;
 use crate::store::waiters::{Load, Waiters, WaitingGet};
 
@@ -136,7 +139,7 @@ pub enum Effect {
 /// The state of a store.
 #[derive(Debug)]
 pub struct Engine<P> {
-    objects: HashMap<ObjectId, Object>,
+    objects: Objects,
     space: Space<P>,
     evictable: LeastRecentlyUsed,
     peers: HashMap<PeerId, Peer>,
@@ -177,7 +180,7 @@ impl<P: Pages> Engine<P> {
     /// [`crate::error::Error::InvalidArgument`] for a limit that cannot be.
     pub fn new(limit: u64, pages: P) -> Result<Self> {
         Ok(Self {
-            objects: HashMap::new(),
+            objects: Objects::default(),
             space: Space::new(limit, pages)?,
             evictable: LeastRecentlyUsed::default(),
             peers: HashMap::new(),
@@ -401,13 +404,7 @@ impl<P: Pages> Engine<P> {
 
     /// Only the creator seals, and only once. Everyone who waits is answered before the creator is.
     fn seal(&mut self, peer: PeerId, id: ObjectId, digest: [u8; 8], now: Now) -> Result<(), Refusal> {
-        self.mark_sealed(peer, id, digest, now)?;
-        self.publish(&[id]);
-        Ok(())
-    }
-
-    fn mark_sealed(&mut self, peer: PeerId, id: ObjectId, digest: [u8; 8], now: Now) -> Result<(), Refusal> {
-        let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
+        let object = self.objects.get(&id).ok_or(Refusal::ObjectNotFound)?;
         if object.is_sealed() {
             return Err(Refusal::ObjectAlreadySealed);
         }
@@ -418,24 +415,30 @@ impl<P: Pages> Engine<P> {
             self.close(peer, format!("its segment cannot be made readable: {error}"));
             return Err(Refusal::OutOfMemory);
         }
-        let Some(object) = self.objects.get_mut(&id) else { return Err(Refusal::ObjectNotFound) };
-        object.state = ObjectState::Sealed;
-        object.digest = digest;
-        object.construct_duration = now.unix_seconds.saturating_sub(object.create_time).max(0);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.unsealed.remove(&id);
         }
-        self.start_time(id, now.instant);
+        self.mark_sealed(id, digest, now);
+        self.publish(&[id]);
         Ok(())
+    }
+
+    fn mark_sealed(&mut self, id: ObjectId, digest: [u8; 8], now: Now) {
+        let Some(object) = self.objects.get_mut(&id) else { return };
+        object.state = ObjectState::Sealed;
+        object.digest = digest;
+        object.construct_duration = now.unix_seconds.saturating_sub(object.create_time).max(0);
+        self.start_time(id, now.instant);
     }
 
     /// Tells subscribers of objects that were just sealed, and then those who wait for them.
     fn publish(&mut self, ids: &[ObjectId]) {
-        let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
-        let events = found.map(|(id, object)| object.sealed_event(id)).collect();
         ids.iter().for_each(|id| self.enter(*id));
         ids.iter().for_each(|id| self.gather(*id));
-        self.announce(events);
+        self.announce(|engine| {
+            let found = ids.iter().filter_map(|id| engine.objects.get(id).map(|object| (*id, object)));
+            found.map(|(id, object)| object.sealed_event(id)).collect()
+        });
         ids.iter().for_each(|id| self.hand_out(*id));
     }
 
@@ -448,7 +451,7 @@ impl<P: Pages> Engine<P> {
     /// Gives an object to those who wait for it.
     fn hand_out(&mut self, id: ObjectId) {
         self.ring_for(id);
-        let Some(object) = self.objects.get(&id) else { return };
+        let Some(object) = self.objects.get(&id).filter(|_| self.waiters.is_awaited(id)) else { return };
         let peers = &self.peers;
         let pulls = |peer| peers.get(&peer).is_some_and(|peer| peer.pulls);
         let (holders, complete) = self.waiters.sealed(id, |peer| object.location_for(pulls(peer)));
@@ -477,7 +480,7 @@ impl<P: Pages> Engine<P> {
         ids.iter().for_each(|id| self.settle(*id));
         let pulls = self.peers.get(&asker.peer).is_some_and(|peer| peer.pulls);
         let mut found = HashMap::with_capacity(ids.len());
-        let mut missing = HashSet::new();
+        let mut missing = HashSet::default();
         for id in &ids {
             match (self.objects.get(id).and_then(|object| object.location_for(pulls)), found.entry(*id)) {
                 (Some(location), Entry::Vacant(entry)) => {
@@ -615,7 +618,7 @@ impl<P: Pages> Engine<P> {
         self.pinned_bytes -= if object.pinned { object.size() } else { 0 };
         self.queue_may_move = true;
         if object.is_sealed() {
-            self.announce(vec![Event::Deleted { id }]);
+            self.announce(|_| vec![Event::Deleted { id }]);
         }
     }
 

@@ -1,10 +1,11 @@
 //! The files of all segments: the shared one, and one for each lease.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::error::{Error, Result};
 use crate::object::Location;
@@ -67,7 +68,7 @@ impl Segments {
         Ok(Self {
             shared,
             shared_for_readers,
-            leases: HashMap::new(),
+            leases: HashMap::default(),
             can_lease,
             collapser,
             pool: (pool_bytes > 0).then(start_pool).flatten(),

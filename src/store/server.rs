@@ -31,7 +31,7 @@ use crate::store::options::StoreOptions;
 use crate::store::peers::PeerId;
 use crate::store::segments::Segments;
 use crate::store::server::readers::{Offer, Reader};
-use crate::store::server::rings::{Ring, is_by_ring, outcome_of};
+use crate::store::server::rings::{Invited, Rings, is_by_ring, outcome_of};
 use crate::store::space::SHARED_SEGMENT;
 use crate::store::subscription::Subscription;
 use crate::transport::fork_guard::Guarded;
@@ -88,8 +88,8 @@ struct Connection {
     expects_descriptor: bool,
     /// How far it is with getting objects without asking.
     reader: Option<Reader>,
-    /// How far it is with submitting requests through shared memory.
-    ring: Option<Ring>,
+    /// What it was given to submit requests through shared memory.
+    ring: Option<Invited>,
 }
 
 /// A store that listens.
@@ -101,8 +101,7 @@ pub struct Server {
     epoll: Guarded<EpollFd>,
     external: Option<Worker>,
     connections: HashMap<PeerId, Connection>,
-    /// Those that submit.
-    ringed: Vec<PeerId>,
+    rings: Rings,
     subscriptions: HashMap<SubscriptionId, Subscription>,
     scratch: Vec<u8>,
     /// Given up for a moment when no descriptor is left, to refuse a connection that would otherwise wait for ever.
@@ -165,7 +164,7 @@ impl Server {
             epoll,
             external,
             connections: HashMap::new(),
-            ringed: Vec::new(),
+            rings: Rings::default(),
             subscriptions: HashMap::new(),
             scratch: vec![0; READ_SIZE],
             spare: spare_descriptor(),
@@ -220,7 +219,7 @@ impl Server {
         if is_busy || self.was_woken {
             self.idle_since = Instant::now();
         }
-        !is_busy && !self.stays_awake() && self.engine.may_sleep(now()) && !self.has_records()
+        !is_busy && !self.stays_awake() && self.engine.may_sleep(now()) && !self.rings.have_more()
     }
 
     /// Whether to look again rather than sleep: for some time after there was something to do, if that is wanted. Whoever else wants
@@ -230,7 +229,7 @@ impl Server {
             return false;
         }
         for _ in 0..SPINS_PER_LOOK {
-            if self.has_records() {
+            if self.rings.have_more() {
                 break;
             }
             std::hint::spin_loop();
@@ -497,7 +496,7 @@ impl Server {
             None => log::debug!("process {pid} (uid {uid}) disconnected"),
         }
         self.forget_kick(connection.reader.as_ref());
-        self.ringed.retain(|ringed| *ringed != peer);
+        self.rings.remove(peer);
         self.engine.disconnect(peer);
         self.subscriptions.retain(|_, subscription| subscription.peer != peer);
     }

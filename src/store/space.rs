@@ -25,6 +25,11 @@ const ADDRESS_FACTOR: u64 = 4;
 const SLACK_BYTES: u64 = 1 << 20;
 /// Free pages are given back in pieces of this many bytes, so that not every create has to.
 const GIVE_BACK_STEP: u64 = 1 << 20;
+/// Behind what the store itself writes, pages are allocated ahead for what it will write next: this share of the limit, at most so
+/// many bytes, and in steps that are whole pages on every machine.
+const AHEAD_SHARE: u64 = 1024;
+const MOST_AHEAD: u64 = 1 << 20;
+const AHEAD_STEP: u64 = 64 << 10;
 /// Most bytes that one call allocates pages for, or one turn copies: what the event loop can be kept from its other peers, 2-8 ms.
 pub const SLICE: u64 = 8 << 20;
 /// Bytes that are given back at once when nobody is in need of them; 64 MiB take some milliseconds.
@@ -428,12 +433,16 @@ impl<P: Pages> Space<P> {
     pub fn release(&mut self, place: Option<Place>, size: u64) {
         self.used -= size;
         self.has_changed = true;
-        let Some(Place { segment, extent }) = place else { return };
-        if let Some(Err(error)) = self.region(segment).map(|region| region.arena.free(extent)) {
+        let Some(place) = place else { return };
+        let freed = match place.segment {
+            SHARED_SEGMENT => self.shared.arena.free(place.extent),
+            _ => self.leases.free(place),
+        };
+        if let Err(error) = freed {
             log::error!("the arena refused an extent of its own: {error}");
         }
-        if self.leases.is_left(segment) {
-            self.retire(segment);
+        if self.leases.is_left(place.segment) {
+            self.retire(place.segment);
         }
     }
 
@@ -470,7 +479,21 @@ impl<P: Pages> Space<P> {
             again.map_err(|error| Error::StoreFull(format!("{length} bytes: {error}")))?;
         }
         self.region(segment).into_iter().for_each(|region| region.backing.add(range.clone()));
+        self.allocate_ahead(segment, range.end);
         Ok(())
+    }
+
+    /// Allocates the next pages, too, where the store puts one small object behind the other. Nothing is given back for them.
+    fn allocate_ahead(&mut self, segment: i32, from: u64) {
+        let ahead = (self.limit / AHEAD_SHARE).min(MOST_AHEAD) / AHEAD_STEP * AHEAD_STEP;
+        let Some(missing) = self.leases.missing_ahead(segment, from, ahead) else { return };
+        let fits = self.moving == 0 && self.backed() + ahead <= self.physical_limit;
+        if fits
+            && self.pages.allocate(segment, missing.clone()).is_ok()
+            && let Some(region) = self.region(segment)
+        {
+            region.backing.add(missing);
+        }
     }
 
     /// Gives memory back until `bytes` are or there is none: what is in the pool, then what lies free.

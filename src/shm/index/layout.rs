@@ -22,8 +22,10 @@ pub(super) const AT_KEY: usize = 4;
 pub(super) const AT_TABLE_NUMBER: usize = 8;
 /// How many sealed objects are not in the index.
 pub(super) const AT_UNINDEXED: usize = 9;
-/// Not 0 while the store sleeps. On a line of its own, as it changes often.
+/// How the store sleeps, in the lowest bits, which are 0 while it does not; how often it has gone to sleep, above them. On a line of its
+/// own, as it changes often.
 pub(super) const AT_SLEEPING: usize = 16;
+pub(super) const SLEEP_BITS: u32 = 2;
 /// Where the mutex of [`StoreAlive`](crate::shm::store_alive::StoreAlive) lies, in the last line.
 pub(super) const AT_ALIVE: usize = 24;
 /// The same in bytes from the start of the index.

@@ -4,7 +4,7 @@ use super::encoding::{EMPTY, IdWords, State, chain, index_in, location};
 use super::layout::{
     AT_ALIVE, AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET, AT_SLEEPING,
     AT_STATE, AT_TABLE_NUMBER, AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, HEADER_WORDS, MAGIC, Parts,
-    VERSION,
+    SLEEP_BITS, VERSION,
 };
 use super::table::in_use;
 use crate::error::{Error, Result};
@@ -164,6 +164,18 @@ impl IndexReader {
     /// How the store sleeps, as a number of [`Sleep`](super::encoding::Sleep).
     #[inline]
     pub(in crate::shm) fn sleep(&self) -> u64 {
+        Self::sleep_in(self.nap())
+    }
+
+    /// How the store sleeps, as [`nap`](Self::nap) says.
+    #[inline]
+    pub(in crate::shm) fn sleep_in(nap: u64) -> u64 {
+        nap & ((1 << SLEEP_BITS) - 1)
+    }
+
+    /// The same, with how often it has gone to sleep.
+    #[inline]
+    pub(in crate::shm) fn nap(&self) -> u64 {
         self.parts.header(AT_SLEEPING).load(Ordering::SeqCst)
     }
 }

@@ -3,7 +3,7 @@
 use super::encoding::{IdWords, Sleep, Stage, State};
 use super::layout::{
     AT_CAPACITY, AT_DATA_SIZE, AT_ID, AT_KEY, AT_MAGIC, AT_METADATA_SIZE, AT_NONCE, AT_OFFSET, AT_SLEEPING, AT_STATE,
-    AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, MAGIC, Parts, VERSION,
+    AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, MAGIC, Parts, SLEEP_BITS, VERSION,
 };
 use super::table::Table;
 use crate::error::Result;
@@ -32,6 +32,8 @@ pub struct IndexWriter {
     /// The free descriptors; the last is taken next, as its line is the warmest.
     free: Vec<u32>,
     unindexed: u64,
+    /// How often the store has gone to sleep.
+    naps: u64,
 }
 
 impl IndexWriter {
@@ -56,7 +58,7 @@ impl IndexWriter {
             parts.header(at).store(value, Ordering::Release);
         }
         let free = (0..capacity as u32).rev().collect();
-        Ok(Self { parts, table: Table::new(capacity), key, free, unindexed: 0 })
+        Ok(Self { parts, table: Table::new(capacity), key, free, unindexed: 0, naps: 0 })
     }
 
     /// Enters a sealed object whose bytes are complete. `None` when there is no room for it: then gets of anything that
@@ -150,7 +152,8 @@ impl IndexWriter {
 
     /// Says whether the store sleeps, so that peers know whether to wake it.
     pub(in crate::shm) fn set_sleep(&mut self, sleep: Sleep) {
-        self.parts.header(AT_SLEEPING).swap(sleep as u64, Ordering::SeqCst);
+        self.naps += u64::from(sleep != Sleep::Awake);
+        self.parts.header(AT_SLEEPING).swap(self.naps << SLEEP_BITS | sleep as u64, Ordering::SeqCst);
         total_order(Step::SleepBarrier);
     }
 

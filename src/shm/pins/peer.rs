@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::object::{Location, ObjectId};
 use crate::shm::index::encoding::{Sleep, Stage, State};
 use crate::shm::index::reader::{Absent, IndexReader, Wanted};
-use crate::shm::sync::{AtomicU32, Ordering, Step, order_of, taken, total_order};
+use crate::shm::sync::{AtomicU32, AtomicU64, Ordering, Step, order_of, taken, total_order};
 use crate::shm::words::Words;
 
 /// How often a search begins again because the table was replaced, an object is tried again that the store is about to
@@ -111,6 +111,8 @@ pub struct Peer {
     index: IndexReader,
     pins: Words<AtomicU32>,
     kick: Box<dyn Fn() + Send + Sync>,
+    /// In which of its naps the store was last woken from here.
+    woken: AtomicU64,
 }
 
 /// What became of the attempt to pin a candidate.
@@ -133,7 +135,7 @@ impl Peer {
     /// they are read-only.
     pub fn new(index: IndexReader, pins: Words<AtomicU32>, kick: impl Fn() + Send + Sync + 'static) -> Result<Self> {
         let pins = pins.part(0..index.capacity())?.for_writing()?;
-        Ok(Self { index, pins, kick: Box::new(kick) })
+        Ok(Self { index, pins, kick: Box::new(kick), woken: AtomicU64::new(u64::MAX) })
     }
 
     /// The index.
@@ -207,10 +209,11 @@ impl Peer {
         Lookup::AskStore
     }
 
-    /// Wakes the store if it sleeps, after something was written that it is to see.
+    /// Wakes the store if it sleeps, after something was written that it is to see; once is enough each time it sleeps.
     #[inline]
     pub fn wake_store(&self) {
-        if self.index.sleep() != Sleep::Awake as u64 {
+        let nap = self.index.nap();
+        if IndexReader::sleep_in(nap) != Sleep::Awake as u64 && self.woken.swap(nap, Ordering::SeqCst) != nap {
             (self.kick)();
         }
     }

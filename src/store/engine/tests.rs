@@ -307,7 +307,7 @@ impl Lab {
 
     /// The names of all objects, sealed or not, in order.
     fn names(&mut self) -> Vec<u8> {
-        let mut names: Vec<u8> = self.engine.objects.keys().map(|id| id.as_bytes()[0]).collect();
+        let mut names: Vec<u8> = self.engine.objects.iter().map(|(id, _)| id.as_bytes()[0]).collect();
         names.sort_unstable();
         names
     }
@@ -365,7 +365,7 @@ impl Lab {
             two[0].segment != two[1].segment || two[0].extent.offset + two[0].extent.len <= two[1].extent.offset
         };
         assert!(places.windows(2).all(disjoint), "objects overlap");
-        for (id, object) in &engine.objects {
+        for (id, object) in engine.objects.iter() {
             let held_by = engine.peers.values().filter(|peer| peer.held.contains_key(id)).count();
             let is_copied_now = object.copy.as_ref().is_some_and(|copy| !copy.is_ready);
             assert_eq!(object.holders as usize, held_by + usize::from(is_copied_now), "holders of {id}");
@@ -389,7 +389,7 @@ impl Lab {
             assert!(unsealed_of.eq(expected), "whose unsealed object {id} is");
         }
         let held = engine.peers.values().flat_map(|peer| peer.held.iter());
-        assert!(held.clone().all(|(id, _)| engine.objects.contains_key(id)), "a hold on nothing");
+        assert!(held.clone().all(|(id, _)| engine.objects.contains(id)), "a hold on nothing");
         assert!(held.clone().all(|(_, count)| *count > 0));
         for peer in engine.peers.values() {
             let bytes = peer.held.keys().map(|id| engine.objects[id].size()).sum::<u64>();

@@ -23,13 +23,47 @@ const BY_RING: u64 = 1 << 63;
 /// Records of one peer that are served before the others have their turn.
 const RECORDS_PER_TURN: usize = 32;
 
-/// How far a peer is with its ring.
+/// A ring that was given to a peer, which may not have mapped it.
+pub(super) type Invited = Guarded<NewRing>;
+
+/// The ring of a peer that submits.
 #[derive(Debug)]
-pub(super) enum Ring {
-    /// It was given the files, and may not have mapped them.
-    Invited(Guarded<NewRing>),
-    /// It submits.
-    Open(Collector, Staging),
+struct Ring {
+    peer: PeerId,
+    collector: Collector,
+    staging: Staging,
+}
+
+/// All of them, by their peers' numbers.
+#[derive(Debug, Default)]
+pub(super) struct Rings(Vec<Ring>);
+
+impl Rings {
+    fn place(&self, peer: PeerId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&peer, |ring| ring.peer)
+    }
+
+    fn add(&mut self, ring: Ring) {
+        if let Err(place) = self.place(ring.peer) {
+            self.0.insert(place, ring);
+        }
+    }
+
+    fn of(&self, peer: PeerId) -> Option<&Collector> {
+        self.place(peer).ok().and_then(|place| self.0.get(place)).map(|ring| &ring.collector)
+    }
+
+    /// A peer is gone.
+    pub(super) fn remove(&mut self, peer: PeerId) {
+        if let Ok(place) = self.place(peer) {
+            self.0.remove(place);
+        }
+    }
+
+    /// Whether any peer has submitted more.
+    pub(super) fn have_more(&self) -> bool {
+        self.0.iter().any(|ring| ring.collector.has_more())
+    }
 }
 
 impl AsFd for NewRing {
@@ -55,7 +89,8 @@ impl Server {
     }
 
     fn offer_ring(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 2]> {
-        let connection = self.connections.get_mut(&peer).filter(|connection| connection.ring.is_none());
+        let has_none = self.rings.of(peer).is_none();
+        let connection = self.connections.get_mut(&peer).filter(|connection| has_none && connection.ring.is_none());
         let connection = connection.ok_or_else(|| Error::Protocol("it has asked for a ring before".into()))?;
         let mut outcomes = None;
         let ring = Guarded::open(|| {
@@ -68,71 +103,45 @@ impl Server {
         let for_peer = Guarded::open(|| {
             ring.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's ring", error))
         })?;
-        connection.ring = Some(Ring::Invited(ring));
+        connection.ring = Some(ring);
         Ok([Arc::new(for_peer), Arc::new(outcomes)])
     }
 
     fn open_ring(&mut self, peer: PeerId) -> Result<()> {
-        let ring = self.connections.get_mut(&peer).and_then(|connection| connection.ring.as_mut());
-        let Some(ring @ Ring::Invited(_)) = ring else {
-            return Err(Error::Protocol("it was not given a ring".into()));
-        };
-        if let Ring::Invited(new) = ring {
-            let (collector, staging) = without_fork(|| new.collect())?;
-            *ring = Ring::Open(collector, staging);
-        }
-        self.ringed.push(peer);
+        let invited = self.connections.get_mut(&peer).and_then(|connection| connection.ring.take());
+        let ring = invited.ok_or_else(|| Error::Protocol("it was not given a ring, or has opened it".into()))?;
+        let (collector, staging) = without_fork(|| ring.collect())?;
+        self.rings.add(Ring { peer, collector, staging });
         Ok(())
     }
 
     /// Serves some records of each peer. Returns whether there may be more.
     pub(super) fn serve_rings(&mut self) -> bool {
-        if self.ringed.is_empty() {
-            return false;
-        }
         let mut is_busy = false;
-        let now = now();
         // A peer that is ended here leaves the list, and the next one its turn for this once.
-        for at in 0..self.ringed.len() {
-            let Some(peer) = self.ringed.get(at).copied() else { break };
-            is_busy |= self.serve_ring(peer, RECORDS_PER_TURN, now);
+        for place in 0..self.rings.0.len() {
+            if self.rings.0.get(place).is_some_and(|ring| ring.collector.has_more()) {
+                is_busy |= self.serve_ring(place, RECORDS_PER_TURN, now());
+            }
         }
         is_busy
     }
 
-    /// Whether any peer has submitted more.
-    pub(super) fn has_records(&self) -> bool {
-        self.ringed.iter().any(|peer| self.collector(*peer).is_some_and(Collector::has_more))
-    }
-
     /// Serves what a peer submitted before it sent what comes by the socket.
     pub(super) fn catch_up(&mut self, peer: PeerId, now: Now) {
-        if self.collector(peer).is_some_and(Collector::has_more) {
-            self.serve_ring(peer, SLOTS, now);
-        }
-    }
-
-    fn collector(&self, peer: PeerId) -> Option<&Collector> {
-        match &self.connections.get(&peer)?.ring {
-            Some(Ring::Open(collector, _)) => Some(collector),
-            _ => None,
+        if let Ok(place) = self.rings.place(peer) {
+            self.serve_ring(place, SLOTS, now);
         }
     }
 
     /// Serves at most so many records. Returns whether there were as many.
-    fn serve_ring(&mut self, peer: PeerId, most: usize, now: Now) -> bool {
+    fn serve_ring(&mut self, place: usize, most: usize, now: Now) -> bool {
         for served in 0..most {
-            let Some(Ring::Open(collector, staging)) =
-                self.connections.get_mut(&peer).and_then(|connection| connection.ring.as_mut())
-            else {
-                return false;
-            };
-            let request = collector
-                .take()
-                .and_then(|taken| taken.map(|(number, record)| Ok((number, meaning(&record, staging)?))).transpose());
-            match request {
+            let Some(ring) = self.rings.0.get_mut(place) else { return false };
+            let peer = ring.peer;
+            match ring.next() {
                 Ok(Some((number, meaning))) => {
-                    self.serve_record(Asker { peer, number: number | BY_RING }, meaning, now)
+                    self.serve_record(Asker { peer, number: number | BY_RING }, meaning, now);
                 }
                 Ok(None) => {
                     if served > 0 {
@@ -166,16 +175,24 @@ impl Server {
 
     /// Answers a record.
     pub(super) fn complete(&self, to: Asker, outcome: &Outcome) {
-        if let Some(collector) = self.collector(to.peer) {
+        if let Some(collector) = self.rings.of(to.peer) {
             collector.done(to.number & !BY_RING, outcome);
         }
     }
 
     /// Rings a peer's bell.
     pub(super) fn wake(&self, peer: PeerId, bell: u64) {
-        if let (Some(collector), Ok(bell)) = (self.collector(peer), usize::try_from(bell)) {
+        if let (Some(collector), Ok(bell)) = (self.rings.of(peer), usize::try_from(bell)) {
             collector.ring(bell);
         }
+    }
+}
+
+impl Ring {
+    /// Takes the next record, for what it says.
+    fn next(&mut self) -> Result<Option<(u64, Meaning)>> {
+        let Some((number, record)) = self.collector.take()? else { return Ok(None) };
+        Ok(Some((number, meaning(&record, &self.staging)?)))
     }
 }
 
