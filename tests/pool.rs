@@ -45,7 +45,7 @@ fn memory_is_there_before_it_is_needed_and_comes_again_and_is_all_for_objects_in
     let store = Store::start(&StoreOptions { capacity: CAPACITY, ..StoreOptions::default() }).unwrap();
     let client = connect(store.socket());
     let whole = pooled(&client);
-    assert!(whole >= LARGE && whole <= CAPACITY / 8, "{whole}");
+    assert!((LARGE..=CAPACITY / 8).contains(&whole), "{whole}");
     eventually(|| in_files().0 == whole);
     // What the first object lies in was there.
     let files = in_files().1;

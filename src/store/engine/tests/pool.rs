@@ -194,7 +194,7 @@ fn memory_stays_below_its_bound_whatever_comes_and_goes() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
-    let mut pooled = HashSet::new();
+    let mut pooled = BTreeSet::new();
     for _ in 0..3000 {
         let (peer, name) = (peers[random(4) as usize], random(40) as u8);
         lab.pages.0.borrow_mut().is_ready = random(4) > 0;
