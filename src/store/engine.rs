@@ -164,6 +164,8 @@ pub struct Engine<P> {
     pinned_bytes: u64,
     /// When the log was last told that the store is full.
     full_logged: Option<Instant>,
+    /// How many bytes which peer held when that was last looked at.
+    holds_most: (Option<Instant>, Option<(u64, PeerId)>),
     external: External,
     index: Option<SharedIndex>,
     subscribers: BTreeMap<SubscriptionId, PeerId>,
@@ -197,6 +199,7 @@ impl<P: Pages> Engine<P> {
             expiries: BTreeSet::new(),
             pinned_bytes: 0,
             full_logged: None,
+            holds_most: (None, None),
             external: External::default(),
             index: None,
             subscribers: BTreeMap::new(),
