@@ -387,6 +387,10 @@ typedef struct plasma_store_stats {
      * Of the bytes used, those of copies for clients of the old protocol.
      */
     uint64_t copied_bytes;
+    /**
+     * Bytes of memory that are made ready for objects to come, or are being made so; they are among the allocated ones.
+     */
+    uint64_t pool_bytes;
 } plasma_store_stats;
 
 /**

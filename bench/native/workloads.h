@@ -25,6 +25,8 @@ int main(int count, char **words) {
   const options o = read_options(count, words);
   if (strcmp(o.work, "put") == 0) work_put(&o);
   else if (strcmp(o.work, "put_in_one_call") == 0) work_put_in_one_call(&o);
+  else if (strcmp(o.work, "put_first") == 0) work_put_first(&o);
+  else if (strcmp(o.work, "put_new") == 0) work_put_new(&o);
   else if (strcmp(o.work, "put_ring") == 0) work_put_ring(&o);
   else if (strcmp(o.work, "get") == 0) work_get(&o);
   else if (strcmp(o.work, "get_random") == 0) work_get_random(&o);

@@ -186,6 +186,7 @@ class plasma_store_stats(Structure):
         ("segments", c_uint64),
         ("retired_bytes", c_uint64),
         ("copied_bytes", c_uint64),
+        ("pool_bytes", c_uint64),
     ]
 
 

@@ -9,6 +9,7 @@ mod copies;
 mod creation;
 mod external;
 mod figures;
+mod idle;
 mod lending;
 mod lifetimes;
 mod quotas;
@@ -155,6 +156,8 @@ pub struct Engine<P> {
     queue: Queue,
     /// Something has changed since the first in the queue was last tried, so that it may be served now, or never.
     queue_may_move: bool,
+    /// When nothing will have come or gone for a while.
+    idle_at: Option<Instant>,
     /// Objects whose time runs, by when they end.
     expiries: BTreeSet<(Instant, ObjectId)>,
     /// Bytes of pinned objects.
@@ -192,6 +195,7 @@ impl<P: Pages> Engine<P> {
             uncopied: VecDeque::new(),
             queue: Queue::default(),
             queue_may_move: false,
+            idle_at: None,
             expiries: BTreeSet::new(),
             pinned_bytes: 0,
             full_logged: None,
@@ -253,10 +257,11 @@ impl<P: Pages> Engine<P> {
     /// When [`Engine::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Instant> {
         let end = self.expiries.first().map(|(end, _)| *end);
-        [self.waiters.next_deadline(), self.queue.next_deadline(), end].into_iter().flatten().min()
+        [self.waiters.next_deadline(), self.queue.next_deadline(), end, self.idle_at].into_iter().flatten().min()
     }
 
-    /// Ends what has lasted its time: gets that wait, objects, and creates that wait, which are tried once more.
+    /// Ends what has lasted its time: gets that wait, objects, and creates that wait, which are tried once more. Gives memory back that
+    /// nobody has needed for a while.
     pub fn expire(&mut self, now: Now) {
         while let Some(get) = self.waiters.expired(now.instant) {
             self.answer_get(get);
@@ -266,6 +271,7 @@ impl<P: Pages> Engine<P> {
             self.queue_may_move = true;
             self.create(create.asker, create.new, 0, now);
         }
+        self.look_if_idle(now.instant);
     }
 
     /// Whether [`Engine::work`] has something to do.
@@ -282,6 +288,7 @@ impl<P: Pages> Engine<P> {
         }
         self.compact_on();
         self.serve_those_who_wait(now);
+        self.space.restock();
     }
 
     /// Tries again what had no room, if something has changed.

@@ -16,7 +16,7 @@ use crate::store::peers::PeerId;
 use crate::store::space::{Place, Region, SHARED_SEGMENT};
 
 /// Length of a producer's first segment, in bytes; every next one is twice as long.
-const FIRST_LENGTH: u64 = 2 << 20;
+pub(super) const FIRST_LENGTH: u64 = 2 << 20;
 /// How long they become at most, and which share of the store's limit: memory for a whole segment may be needed twice, to move what
 /// lies there.
 const MOST_LENGTH: u64 = 64 << 20;
@@ -104,6 +104,11 @@ impl Leases {
         Self { leases, retired, producers: HashMap::default(), to_tell: BTreeSet::new(), next_key, most_length }
     }
 
+    /// How long segments become, but for those with an object that is longer.
+    pub(super) fn most_length(&self) -> u64 {
+        self.most_length
+    }
+
     /// Room in one of a producer's segments, in the oldest where there is some.
     pub(super) fn allocate(&mut self, producer: Producer, size: u64) -> Option<Place> {
         let segments = &mut self.producers.get_mut(&producer)?.segments;
@@ -159,6 +164,12 @@ impl Leases {
     /// Bytes of memory behind segments that are in use.
     pub fn backed(&self) -> u64 {
         self.leases.values().map(|lease| lease.region.backing.bytes()).sum()
+    }
+
+    /// Bytes of memory that lie free beside objects.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let used = self.leases.values().filter(|lease| !lease.is_empty());
+        used.map(|lease| lease.region.backing.bytes().saturating_sub(lease.region.arena.taken_bytes())).sum()
     }
 
     /// Segments that are in use.

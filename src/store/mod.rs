@@ -5,7 +5,8 @@
 //!   name, who holds them, who waits for them, who waits for room, which may go first.
 //! - [`space`], [`leases`]: the memory ledger, and the segments that objects lie in; [`segments`]: their files.
 //! - [`server`]: the epoll loop, connections, descriptors; [`subscription`]: sockets that events are written to.
-//! - [`collapse`]: gathers large objects in huge pages.
+//! - [`stock`], [`pool`]: which segments to come are to have memory before anybody needs it, and the thread that makes them.
+//! - [`collapse`]: gathers large objects in huge pages; [`filling`]: memory that is new does not have to be gathered.
 //! - [`external`]: where evicted objects go, when there is such a place.
 //! - [`options`], [`available`]: what a store is to be, and how large it can be here.
 //! - [`embedded`]: a store with a thread of its own, in the daemon or in any process.
@@ -18,14 +19,17 @@ pub mod embedded;
 pub mod engine;
 mod eviction;
 pub mod external;
+mod filling;
 pub mod leases;
 mod objects;
 mod options;
 mod peers;
+mod pool;
 mod queue;
 pub mod segments;
 mod server;
 pub mod space;
+pub mod stock;
 mod subscription;
 mod table;
 mod waiters;

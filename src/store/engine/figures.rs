@@ -71,6 +71,7 @@ impl<P: Pages> Engine<P> {
             segments: self.space.leases().count(),
             retired_bytes: self.space.leases().retired_bytes(),
             copied_bytes: self.objects.values().map(Object::copy_size).sum(),
+            pool_bytes: self.space.pooled(),
         }
     }
 
