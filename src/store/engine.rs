@@ -351,11 +351,11 @@ impl<P: Pages> Engine<P> {
                 }
             }
             Request::CancelCreate { number, id } => self.cancel_create(Asker { number, ..asker }, id),
-            Request::Index { mapped } if self.peers.get(&asker.peer).is_some_and(|peer| peer.native) => {
-                self.effects.push(Effect::Index { asker, mapped });
+            Request::Index { mapped } if self.is_native(asker.peer) => {
+                self.effects.push(Effect::Index { asker, mapped })
             }
-            Request::Ring { mapped } if self.peers.get(&asker.peer).is_some_and(|peer| peer.native) => {
-                self.effects.push(Effect::Submit { asker, mapped });
+            Request::Ring { mapped } if self.is_native(asker.peer) => {
+                self.effects.push(Effect::Submit { asker, mapped })
             }
             Request::Segment { segment, writable } => self.lend(asker, segment, writable),
             Request::Retired { returned } => self.take_returned(asker, &returned),
@@ -363,6 +363,10 @@ impl<P: Pages> Engine<P> {
             Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
             other => self.steer(asker, other),
         }
+    }
+
+    fn is_native(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.native)
     }
 
     /// Serves the requests that steer the store rather than move objects.
@@ -469,8 +473,7 @@ impl<P: Pages> Engine<P> {
             Some(object) if object.created_by.peer == asker.peer && object.populated => Ok(()),
             _ => Err(Refusal::ObjectNotFound),
         };
-        let native = self.peers.get(&asker.peer).is_some_and(|peer| peer.native);
-        if outcome.is_err() && !native {
+        if outcome.is_err() && !self.is_native(asker.peer) {
             return self.close(asker.peer, format!("it aborted object {id}, which it is not creating"));
         }
         if outcome.is_ok() {
