@@ -340,11 +340,7 @@ impl<P: Pages> Engine<P> {
                 let present = self.objects.get(&id).is_some_and(Object::is_sealed);
                 self.reply(asker, Reply::Contains { id, present });
             }
-            Request::List => {
-                self.look_at_readers();
-                let objects = self.objects.iter().map(|(id, object)| object.info(*id, self.readers(object))).collect();
-                self.reply(asker, Reply::List { objects });
-            }
+            Request::List => self.list_all(asker),
             Request::Cancel { number } => {
                 if let Some(get) = self.waiters.cancel(Asker { number, ..asker }) {
                     self.answer_get(get);
@@ -363,6 +359,12 @@ impl<P: Pages> Engine<P> {
             Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
             other => self.steer(asker, other),
         }
+    }
+
+    fn list_all(&mut self, asker: Asker) {
+        self.look_at_readers();
+        let objects = self.objects.iter().map(|(id, object)| object.info(*id, self.readers(object))).collect();
+        self.reply(asker, Reply::List { objects });
     }
 
     fn is_native(&self, peer: PeerId) -> bool {
