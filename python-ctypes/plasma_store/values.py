@@ -38,6 +38,9 @@ class Serialized(Protocol):
     def write(self, hold: Hold) -> None:
         """Fills an object of `size` bytes that is being created. Keeps nothing of it, also when this fails."""
 
+    def to_bytes(self) -> Any:
+        """The same bytes, as anything bytes-like."""
+
 
 def serialize(value: Any, memcopy_threads: int, context: Any) -> Serialized:
     """In the old serialization where pyarrow still has it, so that programs that have nothing else can read it."""
@@ -88,7 +91,16 @@ class _Pickled:
         self.size = end
 
     def write(self, hold: Hold) -> None:
-        base: int = lib.plasma_buffer_mutable_data(hold)
+        self._write_at(lib.plasma_buffer_mutable_data(hold))
+
+    def to_bytes(self) -> Any:
+        if not self._buffers:
+            return self._head
+        written = ctypes.create_string_buffer(self.size)
+        self._write_at(ctypes.addressof(written))
+        return written
+
+    def _write_at(self, base: int) -> None:
         ctypes.memmove(base, self._head, len(self._head))
         end = len(self._head)
         for offset, source in self._buffers:
@@ -143,6 +155,9 @@ class _Old:
         finally:
             # A traceback keeps this frame, and must not keep the object's memory.
             del stream
+
+    def to_bytes(self) -> Any:
+        return self._serialized.to_buffer()
 
 
 def _old_function(pyarrow: Any, name: str) -> Any:

@@ -19,6 +19,7 @@ mod submit;
 pub mod subscription;
 pub mod tensor;
 mod waiting;
+mod watching;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -75,6 +76,8 @@ pub struct CreateOptions {
 pub struct GetOptions {
     /// Map the object copy-on-write: writable, and what is written stays in this process.
     pub private: bool,
+    /// Do not ask the store, and so wait for nothing: what cannot be seen without is not got, although it may be there.
+    pub no_ask: bool,
 }
 
 /// An object of a batch.
@@ -431,7 +434,7 @@ impl Client {
     pub fn get_one(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Option<Buffer>> {
         self.may_get(timeout_ms)?;
         match self.read(id, options.private)? {
-            read if read.is_to_be_asked_for(timeout_ms) => {
+            read if !options.no_ask && read.is_to_be_asked_for(timeout_ms) => {
                 Ok(self.ask_for(&[id], timeout_ms, options)?.pop().flatten())
             }
             read => Ok(read.into_buffer()),
@@ -458,7 +461,7 @@ impl Client {
                 reader.look_ahead(ids, index);
             }
             let read = self.read_next(*id, options.private, &mut last)?;
-            if read.is_to_be_asked_for(timeout_ms) {
+            if !options.no_ask && read.is_to_be_asked_for(timeout_ms) {
                 unsettled.push((index, *id));
             }
             got.push(read.into_buffer().map(&mut make));

@@ -58,6 +58,7 @@ static Held hold(const char *directory) {
   OK(plasma_create(held.client, &held.unsealed_id, SIZE, NULL, 0, NULL, &held.unsealed));
   OK(plasma_list(held.client, &held.list));
   OK(plasma_subscribe(held.client, NULL, &held.subscription));
+  OK(plasma_watch(held.client, &held.unsealed_id, 1));
   return held;
 }
 
@@ -136,12 +137,17 @@ static void calls_are_refused(const Held *held) {
   plasma_store_stats stats = {.struct_size = sizeof stats};
   plasma_put_item item = {id, digest, 8, NULL, 0};
   plasma_event event = {.struct_size = sizeof event};
+  size_t watched = 0;
   plasma_subscription *subscription = NULL;
   EXPECT(PLASMA_FORKED, plasma_stats(client, &stats), "fork");
   EXPECT(PLASMA_FORKED, plasma_put_batch(client, &item, 1, NULL), "fork");
   EXPECT(PLASMA_FORKED, plasma_put_async(client, &id, digest, 8, NULL, 0, NULL), "fork");
   EXPECT(PLASMA_FORKED, plasma_seal_async(client, &id), "fork");
   EXPECT(PLASMA_FORKED, plasma_flush(client, NULL, NULL, 0, NULL), "fork");
+  EXPECT(PLASMA_FORKED, plasma_watch(client, &id, 1), "fork");
+  EXPECT(PLASMA_FORKED, plasma_unwatch(client, &held->sealed_id, 1), "fork");
+  EXPECT(PLASMA_FORKED, plasma_watch_take(client, &id, 1, &watched), "fork");
+  CHECK(plasma_watch_fd(client) == -1);
   EXPECT(PLASMA_FORKED, plasma_subscribe(client, NULL, &subscription), "fork");
   EXPECT(PLASMA_FORKED, plasma_subscription_next(held->subscription, -1, &event), "fork");
   CHECK(subscription == NULL && plasma_subscription_fd(held->subscription) == -1);
