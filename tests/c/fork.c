@@ -197,6 +197,16 @@ static void parent_is_unharmed(Held *held) {
   OK(plasma_seal(held->client, &held->unsealed_id));
 }
 
+/* The child could not watch, and what its parent watches is told. */
+static void watches_go_on(Held *held) {
+  plasma_object_id told[2];
+  size_t count = 0;
+  struct pollfd polled = {plasma_watch_fd(held->client), POLLIN, 0};
+  CHECK(poll(&polled, 1, 60000) == 1);
+  OK(plasma_watch_take(held->client, told, 2, &count));
+  CHECK(count == 1 && memcmp(told, &held->unsealed_id, sizeof *told) == 0);
+}
+
 /* The child has freed the subscription, and the parent still gets all its events. */
 static void events_go_on(Held *held) {
   plasma_event event = {.struct_size = sizeof event};
@@ -234,6 +244,7 @@ static void parent_and_child(const char *directory) {
   wait_for_success(pid);
   parent_is_unharmed(&held);
   events_go_on(&held);
+  watches_go_on(&held);
   freed_while_a_child_has_a_copy(&held);
   let_go(&held);
   OK(plasma_store_stop(held.store));

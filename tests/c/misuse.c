@@ -290,8 +290,8 @@ static void getting(plasma_client *client) {
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, -2, NULL, buffers), "-2");
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, INT64_MIN, NULL, buffers), "-9223372036854775808");
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, SIZE_MAX, 0, NULL, buffers), "object_ids");
-  plasma_get_options options = {sizeof options, 2};
-  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, 0, &options, buffers), "0x2");
+  plasma_get_options options = {sizeof options, 4};
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, 0, &options, buffers), "0x4");
   options.struct_size = 4;
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, 0, &options, buffers), "struct_size is 4");
   CHECK(buffers[0] == sentinel && buffers[1] == sentinel && buffers[2] == sentinel);
