@@ -21,11 +21,20 @@ class Peer:
     """Python rows are compared with Python rows, native ones with native ones."""
     instead: Tuple[str, str] = ("", "")
     """The second work is asked for where others are asked for the first."""
+    options: Dict[str, int] = field(default_factory=dict)
+    """What its program is told besides."""
+
+
+AWAKE_US = 50
+"""How long those peers stay awake, and their daemon, that are said to be awake."""
 
 
 PEERS: Dict[str, Peer] = {
     "ours-c": Peer("ours, C", "ours-c", "ours"),
     "ours-c-put": Peer("ours, C, `plasma_put`", "ours-c", "ours", instead=("put", "put_in_one_call")),
+    "ours-c-awake": Peer("ours, C, awake", "ours-c", "ours-awake", options={"spin_us": AWAKE_US}),
+    "ours-c-put-awake": Peer("ours, C, `plasma_put`, awake", "ours-c", "ours-awake", instead=("put", "put_in_one_call"),
+                             options={"spin_us": AWAKE_US}),
     "ours-cpp": Peer("ours, C++", "ours-cpp", "ours"),
     "ours-python": Peer("ours, Python", "ours-python", "ours", python=True),
     "plasma11-cpp": Peer("Plasma 11, C++", "plasma11-cpp", "plasma11"),
@@ -80,13 +89,17 @@ RANDOM = ("ours-c", "plasma11-cpp", "floor")
 
 WORKS: List[Work] = [
     Work("W1", "put: create, copy and seal; the memory was written before", (
-        "ours-c", "ours-c-put", "ours-cpp", "ours-python", "plasma11-cpp", "plasma11-python", "shared-memory", "raw-array",
-        "np-load", "iceoryx2", "floor", "floor-python"), (
+        "ours-c", "ours-c-awake", "ours-c-put", "ours-c-put-awake", "ours-cpp", "ours-python", "plasma11-cpp", "plasma11-python",
+        "shared-memory", "raw-array", "np-load", "iceoryx2", "floor", "floor-python"), (
         Case("64 B", "put", {"size": 64}, quick=True),
         Case("4 KiB", "put", {"size": 4 * KIB}),
         Case("1 MiB", "put", {"size": MIB}, quick=True),
         Case("64 MiB", "put", {"size": 64 * MIB}),
         Case("1 MiB into a ring of 256", "put_ring", {"size": MIB, "count": 256}, only=NATIVE))),
+    Work("NEW", "put of 64 MiB, a second after the store was started", ("ours-c", "plasma11-cpp"), (
+        Case("the first", "put_first", {"size": 64 * MIB}, limit=6 << 30),
+        # Plasma 11 runs with a store as large as all have, and has no room for that.
+        Case("4 GiB back to back", "put_new", {"size": 64 * MIB, "count": 64}, only=("ours-c",), limit=6 << 30))),
     Work("W2", "get, first byte, release; another process put it", (*ALL, "iceoryx2"), (
         Case("64 B", "get", {"size": 64}, quick=True),
         Case("64 MiB", "get", {"size": 64 * MIB}, only=ALL),
@@ -95,14 +108,19 @@ WORKS: List[Work] = [
         Case("at random, 10^6", "get_random", {"count": 1_000_000, "objects": 1_000_000}, only=("ours-c", "floor"),
              limit=16 << 30))),
     Work("W3", "handoff: seal to first byte in a consumer that sleeps", (
-        "ours-c", "ours-cpp", "ours-python", "plasma11-cpp", "plasma11-python", "shared-memory", "raw-array", "iceoryx2",
-        "floor"), (
+        "ours-c", "ours-c-awake", "ours-cpp", "ours-python", "plasma11-cpp", "plasma11-python", "shared-memory", "raw-array",
+        "iceoryx2", "floor"), (
         Case("64 B", "handoff", {"size": 64}, quick=True),
         Case("1 MiB", "handoff", {"size": MIB}),
-        Case("64 B, two cores", "handoff", {"size": 64, "cross": 1}, only=NATIVE))),
+        Case("64 MiB", "handoff", {"size": 64 * MIB, "count": 50}, only=(*NATIVE, "ours-c-awake")),
+        Case("64 B, two cores", "handoff", {"size": 64, "cross": 1}, only=(*NATIVE, "ours-c-awake")))),
     Work("W4", "get and release of 1000 objects of 64 B, as a batch where there is one", ALL, (
         Case("1000 objects", "batch", {"size": 64}, quick=True),)),
-    Work("W5", "lives of 64 B: create, write, seal, release, get, read, release, delete", (*ALL, "iceoryx2"), (
+    Work("STREAM", "puts of 64 B that nobody waits for, with a flush after each 1000", ("ours-c", "ours-c-awake"), (
+        Case("1 client", "stream", {"size": 64, "clients": 1}, quick=True, limit=16 << 30),
+        Case("4 clients", "stream", {"size": 64, "clients": 4}, limit=16 << 30))),
+    Work("W5", "lives of 64 B: create, write, seal, release, get, read, release, delete", (
+        "ours-c", "ours-c-awake", *ALL[1:], "iceoryx2"), (
         Case("1 client", "cycles", {"size": 64, "clients": 1}, quick=True),
         Case("4 clients", "cycles", {"size": 64, "clients": 4}))),
     Work("W6", "64 MiB in a fresh process that is connected", ALL, (
@@ -129,7 +147,7 @@ WORKS: List[Work] = [
         Case("one core, nobody else", "atomics", {}, quick=True))),
 ]
 
-NOT_QUICK = ("ours-c-put", "ours-cpp", "raw-array", "iceoryx2")
+NOT_QUICK = ("ours-c-put", "ours-c-put-awake", "ours-cpp", "raw-array", "iceoryx2")
 
 Cell = Tuple[str, str, str, str]
 """Work item, case, peer, metric."""
@@ -137,11 +155,12 @@ Cell = Tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Mark:
-    """What a figure is to be: so many nanoseconds at most, or so many times another one."""
+    """What a figure is to be: so many nanoseconds or times another one at most, or so many a second at least."""
 
     name: str
     cell: Cell
     ns: Optional[float] = None
+    per_second: Optional[float] = None
     times: Optional[float] = None
     of: Optional[Cell] = None
 
@@ -157,6 +176,21 @@ MARKS: List[Mark] = [
     Mark("first byte of 64 MiB in a fresh process, once gathered", ("W6", "once gathered", "ours-c", "first byte"), ns=60_000),
     Mark("sum of 64 MiB in a fresh process, once gathered", ("W6", "once gathered", "ours-c", "sum"), ns=4_000_000),
     Mark("evicting one, 64 others connected", ("EVICT", "64 others connected", "ours-c", "evict"), ns=2_000),
+    Mark("put of 64 B, awake", ("W1", "64 B", "ours-c-put-awake", "put"), ns=6_000),
+    Mark("puts of 64 B streamed by 1 client, awake", ("STREAM", "1 client", "ours-c-awake", "stream"), per_second=1.5e6),
+    Mark("the same by 4 clients", ("STREAM", "4 clients", "ours-c-awake", "stream"), per_second=3e6),
+    Mark("lives of 64 B, awake", ("W5", "1 client", "ours-c-awake", "cycles"), per_second=300_000),
+    Mark("the same with 4 clients", ("W5", "4 clients", "ours-c-awake", "cycles"), per_second=500_000),
+    Mark("put of 1 MiB, awake", ("W1", "1 MiB", "ours-c-put-awake", "put"), times=1.3, of=("LIMITS", "1 MiB", "machine", "memcpy")),
+    Mark("put of 64 MiB", ("W1", "64 MiB", "ours-c-put", "put"), times=1.2, of=("LIMITS", "64 MiB", "machine", "non-temporal copy")),
+    Mark("put of 64 MiB from Python", ("W1", "64 MiB", "ours-python", "put"), times=1.3,
+         of=("LIMITS", "64 MiB", "machine", "non-temporal copy")),
+    Mark("handoff of 64 B, awake", ("W3", "64 B", "ours-c-awake", "handoff"), times=1.3, of=("W3", "64 B", "floor", "handoff")),
+    Mark("handoff of 64 MiB in place", ("W3", "64 MiB", "ours-c", "handoff"), times=1.3, of=("W3", "64 MiB", "floor", "handoff")),
+    Mark("first put of 64 MiB, a second after the start", ("NEW", "the first", "ours-c", "first put"), times=2.5,
+         of=("LIMITS", "64 MiB", "machine", "non-temporal copy")),
+    Mark("4 GiB put back to back, against bare population", ("NEW", "4 GiB back to back", "ours-c", "new memory put, each 4 KiB"),
+         times=1 / 0.9, of=("LIMITS", "each 4 KiB", "machine", "fault, fresh page")),
     Mark("get by Plasma 11's C++ client", ("OLD", "64 B", "plasma11-cpp-on-ours", "get"), times=1.0,
          of=("OLD", "64 B", "plasma11-cpp", "get")),
     Mark("get by Plasma 11's Python client", ("OLD", "64 B", "plasma11-python-on-ours", "get"), times=1.0,

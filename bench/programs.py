@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, List, Set, Union
 
+from plan import AWAKE_US
 from processes import interrupts
 
 BENCH = Path(__file__).resolve().parent
@@ -107,6 +108,7 @@ def build_all(paths: Paths, wanted: Set[str]) -> Programs:
         "np-load": lambda: [python, str(BENCH / "python" / "np_load.py")],
         "iceoryx2": iceoryx2,
         "daemon ours": lambda: [str(_existing(paths.server))],
+        "daemon ours-awake": lambda: [str(_existing(paths.server)), "--spin-us", str(AWAKE_US)],
         "daemon plasma11": lambda: [str(_existing(paths.pyarrow11() / "plasma-store-server"))],
     }
     paths.build.mkdir(parents=True, exist_ok=True)

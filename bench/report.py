@@ -58,14 +58,15 @@ def _marks(run: Dict[str, Any]) -> str:
         limit, value = (_of_mark(mark, mark[key]) for key in ("limit", "value"))
         reached = {True: "yes", False: "**no**", None: "not measured"}[mark["reached"]]
         against = f" of {mark['of']}" if mark["of"] else ""
-        lines.append(f"| {mark['name']} | at most {limit}{against} | {value} | {reached} |")
+        bound = "at least" if mark["unit"] == "/s" else "at most"
+        lines.append(f"| {mark['name']} | {bound} {limit}{against} | {value} | {reached} |")
     return "\n".join(lines)
 
 
 def _of_mark(mark: Dict[str, Any], value: Optional[float]) -> str:
     if value is None:
         return "–"
-    return figure(value, "ns") if mark["unit"] == "ns" else f"{value:.2f} ×"
+    return f"{value:.2f} ×" if mark["unit"] == "times" else figure(value, mark["unit"])
 
 
 Column = Tuple[str, str]

@@ -73,7 +73,7 @@ class Results:
     def _mark(self, mark: Mark) -> Dict[str, Any]:
         value = self.p50(mark.cell)
         reached = value if mark.times is None else self._ratio(mark.cell, mark.of) if mark.of else None
-        limit = mark.ns if mark.times is None else mark.times
-        return {"name": mark.name, "unit": "ns" if mark.times is None else "times", "limit": limit, "value": reached,
-                "of": " ".join(mark.of) if mark.of else None,
-                "reached": None if reached is None or limit is None else reached <= limit}
+        unit, limit = ("times", mark.times) if mark.times else ("/s", mark.per_second) if mark.per_second else ("ns", mark.ns)
+        is_reached = None if reached is None or limit is None else reached >= limit if unit == "/s" else reached <= limit
+        return {"name": mark.name, "unit": unit, "limit": limit, "value": reached,
+                "of": " ".join(mark.of) if mark.of else None, "reached": is_reached}

@@ -75,13 +75,13 @@ class Bench:
         command = self._programs.command(peer.program)
         work = peer.instead[1] if one.case.work == peer.instead[0] else one.case.work
         options = {"budget_ms": self._size.budget_ms, "capacity": self.capacity, "fill_s": FILL_S,
-                   "scratch": self._scratch.prefix, "count": plan.count_of(one.case, self._size), **one.case.options}
+                   "scratch": self._scratch.prefix, "count": plan.count_of(one.case, self._size), **one.case.options, **peer.options}
         try:
             with contextlib.ExitStack() as stack:
                 where = str(self._scratch.tmpfs / "store")
                 if peer.daemon:
                     server = self._programs.command(f"daemon {peer.daemon}")
-                    limit = one.case.limit if peer.daemon == "ours" else None
+                    limit = one.case.limit if peer.daemon.startswith("ours") else None
                     where = stack.enter_context(processes.daemon(server, limit or self.capacity, self._scratch))
                 words = [f"{name}={value}" for name, value in {"where": where, **options}.items()]
                 return processes.results_of([*command, work, *words], self._programs.variables, self._scratch, LIMIT_S)

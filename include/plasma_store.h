@@ -186,6 +186,11 @@ typedef struct plasma_connect_options {
      * meanwhile, and is worth it beside a store that does the same (`--spin-us`). 0: none.
      */
     uint32_t spin_us;
+    /**
+     * How many threads copy into an object from 16 MiB on: in `plasma_put`, `plasma_buffer_write` and `tensor_write`. 0 and 1: only
+     * the one that calls. The others (`plasma-copy`, all signals blocked) end with each copy; at most 256.
+     */
+    size_t copy_threads;
 } plasma_connect_options;
 
 /**
@@ -388,6 +393,10 @@ typedef struct plasma_store_stats {
      * Of the bytes used, those of copies for clients of the old protocol.
      */
     uint64_t copied_bytes;
+    /**
+     * Bytes of memory that are made ready for objects to come, or are being made so; they are among the allocated ones.
+     */
+    uint64_t pool_bytes;
 } plasma_store_stats;
 
 /**
@@ -685,7 +694,7 @@ plasma_status plasma_object_id_from_name(const char *name_space, const char *nam
  * need any more.
  *
  * Errors: `PLASMA_CONNECT_FAILED` when no store answers, `PLASMA_UNSUPPORTED_PEER` for an old Plasma daemon,
- * `PLASMA_INVALID_ARGUMENT` for a path over 107 bytes, `PLASMA_INTERRUPTED` with `PLASMA_CONNECT_RETURN_ON_SIGNAL`.
+ * `PLASMA_INVALID_ARGUMENT` for a path over 107 bytes or too many threads, `PLASMA_INTERRUPTED` with `PLASMA_CONNECT_RETURN_ON_SIGNAL`.
  */
 plasma_status plasma_connect(const char *socket_path,
                              const struct plasma_connect_options *options,
@@ -725,6 +734,8 @@ plasma_status plasma_client_capacity(struct plasma_client *client, uint64_t *out
 
 /**
  * Creates an object with room for `data_size` bytes, to be filled and then sealed.
+ *
+ * Fill it in place (`plasma_buffer_mutable_data`), or with `plasma_buffer_write`, which copies faster than `memcpy` does.
  *
  * `metadata` may be NULL when `metadata_size` is 0, `options` may be NULL. On success `*out` is to be released with
  * `plasma_buffer_release`, before or after the seal; its memory holds old bytes until it is written. Nobody else sees the
@@ -876,6 +887,20 @@ const uint8_t *plasma_buffer_data(const struct plasma_buffer *buffer);
  * `PLASMA_GET_PRIVATE`. NULL otherwise.
  */
 uint8_t *plasma_buffer_mutable_data(struct plasma_buffer *buffer);
+
+/**
+ * Copies `size` bytes of the caller's to `offset` of the data. `data` may be NULL when `size` is 0.
+ *
+ * It does what `memcpy` to `plasma_buffer_mutable_data` would. Where the destination is not in this processor's cache, because
+ * it is large or somebody has read it, this is faster, up to ten times; and it makes use of `copy_threads` of the connection.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` for bytes that are not all in the object, `PLASMA_OBJECT_ALREADY_SEALED` where
+ * `plasma_buffer_mutable_data` would be NULL, `PLASMA_FORKED`.
+ */
+plasma_status plasma_buffer_write(struct plasma_buffer *buffer,
+                                  uint64_t offset,
+                                  const uint8_t *data,
+                                  uint64_t size);
 
 /**
  * Bytes of data. 0 for NULL.

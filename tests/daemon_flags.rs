@@ -103,7 +103,7 @@ fn machine_memory() -> u64 {
 #[test]
 fn every_way_to_write_a_flag_is_understood() {
     let (_watchdog, directory) = watched("every_way_to_write_a_flag_is_understood");
-    let forms: [(&[&str], u64); 12] = [
+    let forms: [(&[&str], u64); 13] = [
         (&["-s", "{s}", "-m", "100000"], 100_000),
         (&["-s={s}", "-m=100001"], 100_001),
         (&["--s={s}", "--m=100002"], 100_002),
@@ -115,7 +115,8 @@ fn every_way_to_write_a_flag_is_understood() {
         (&["-m", "3M", "-s", "{s}", "--h=false", "--e="], 3 << 20),
         (&["-m", "2M", "-s", "{s}", "-e", "hashtable://test"], 2 << 20),
         (&["-m", "4M", "-s", "{s}", "--external-store=hashtable://test", "--hugepages=false"], 4 << 20),
-        (&["-m", "1G", "-s", "{s}"], 1 << 30),
+        (&["-m", "1G", "-s", "{s}", "--pool", "0"], 1 << 30),
+        (&["-m", "1G", "-s", "{s}", "-pool=64M"], 1 << 30),
     ];
     for (arguments, capacity) in forms {
         let daemon = Running::start(directory.path(), arguments);
@@ -144,8 +145,17 @@ fn help_and_version_are_printed_and_no_flag_is_taken_for_them() {
     for flag in ["--help", "-help"] {
         let (status, out, _) = run(&[flag]);
         assert_eq!(status, Some(0));
-        let flags =
-            ["--socket", "--memory", "--directory", "--max-objects", "--overcommit", "--group", "--mode", "--verbose"];
+        let flags = [
+            "--socket",
+            "--memory",
+            "--directory",
+            "--max-objects",
+            "--pool",
+            "--overcommit",
+            "--group",
+            "--mode",
+            "--verbose",
+        ];
         for named in flags.iter().chain(&["--hugepages", "--external-store", "hashtable://"]) {
             assert!(out.contains(named), "{named} is not in {out}");
         }
@@ -161,7 +171,7 @@ fn wrong_arguments_end_the_daemon_with_1_and_a_reason() {
     let socket = path.to_str().unwrap();
     let long = format!("/tmp/{}", "x".repeat(103));
     let file = tempfile::NamedTempFile::new().unwrap();
-    let cases: [(&[&str], &[&str]); 24] = [
+    let cases: [(&[&str], &[&str]); 27] = [
         (&["-s", socket], &["-m"]),
         (&["-s", socket, "-m"], &["-m"]),
         (&["-s", socket, "-m", "10x"], &["10x", "512M"]),
@@ -174,6 +184,9 @@ fn wrong_arguments_end_the_daemon_with_1_and_a_reason() {
         (&["-s", socket, "-m", "9223372036854775807", "--overcommit"], &["9223372036854775807"]),
         (&["-s", socket, "-m", "1000", "--max-objects", "0"], &["--max-objects", "1..=1048576"]),
         (&["-s", socket, "-m", "1000", "--max-objects", "1048577"], &["1048577", "1..=1048576"]),
+        (&["-s", socket, "-m", "1000", "--pool", "1001"], &["1001", "1000"]),
+        (&["-s", socket, "-m", "1000", "--pool", "10%"], &["10%", "64M"]),
+        (&["-s", socket, "-m", "1000", "--pool", "-1"], &["-1"]),
         (&["-s", socket, "-m", "1000", "--no-such-flag"], &["--no-such-flag"]),
         (&["-s", socket, "-m", "1000", "-z"], &["-z"]),
         (&["-s", &long, "-m", "1000"], &["108"]),

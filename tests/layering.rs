@@ -12,7 +12,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("metadata", &[]),
     ("protocol", &[]),
     ("shm", &[]),
-    ("tensor", &[]),
+    ("tensor", &["shm::copy"]),
     ("transport", &["protocol::frame"]),
     ("store", &["protocol", "transport", "shm"]),
     ("client", &["protocol", "transport", "shm", "tensor"]),

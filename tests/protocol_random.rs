@@ -221,6 +221,7 @@ impl Random {
             segments: self.number(),
             retired_bytes: self.number(),
             copied_bytes: self.number(),
+            pool_bytes: self.number(),
         }
     }
 

@@ -310,9 +310,10 @@ fn producers_that_leave_one_object_each_fill_a_store() {
     assert_eq!(there.inspect(|(n, buffer)| check(buffer, *n)).count() as u64, made);
 }
 
-/// A daemon, and a reader in a process of its own that has read `count` objects whose producers are gone, and holds none.
+/// A daemon, and a reader in a process of its own that has read `count` objects whose producers are gone, and holds none. Each of
+/// their segments has as much memory as its object.
 fn with_reader(count: u64) -> (Daemon, Part) {
-    let daemon = Daemon::start(64 * MEBIBYTE);
+    let daemon = Daemon::start_with(64 * MEBIBYTE, |command| _ = command.args(["--pool", "0"]));
     assert!((0..count).all(|n| leave_one(&daemon.socket(), n, MEBIBYTE)));
     let mut reader = Part::start(&daemon.socket());
     assert_eq!(reader.ask(&format!("read 0 {count}")), count.to_string());

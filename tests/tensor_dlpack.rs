@@ -1,17 +1,23 @@
 //! DLPack in and out: any view is compacted as a plain loop would, nonsense is refused by number, deleters run once.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail by panicking")]
 
+#[path = "support/random.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod random;
+
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plasma_store::error::Error;
+use plasma_store::shm::copy::{Copier, SHARED_FROM, STREAMED_FROM};
 use plasma_store::tensor::dlpack::{
     self, DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY, DLTensor,
 };
 use plasma_store::tensor::dtype::DType;
 use plasma_store::tensor::layout::Layout;
+use random::Random;
 
 /// A DLTensor whose arrays live beside it.
 struct Tensor {
@@ -45,10 +51,20 @@ impl Tensor {
 }
 
 fn pack(view: &dlpack::TensorView) -> Vec<u8> {
-    let mut packed = vec![0xaa; view.layout.nbytes() as usize];
+    pack_with(view, 1)
+}
+
+/// Bytes before and behind what is packed, that nobody may write.
+const GUARD: [u8; 64] = [0xee; 64];
+
+fn pack_with(view: &dlpack::TensorView, threads: usize) -> Vec<u8> {
+    let size = view.layout.nbytes() as usize;
+    let mut packed = [&GUARD[..], &vec![0xaa; size], &GUARD].concat();
+    let copier = Copier::new(threads).unwrap();
     // SAFETY: the views of these tests lie inside buffers that live through the call.
-    unsafe { dlpack::copy_packed(view, packed.as_mut_ptr(), packed.len() as u64) }.unwrap();
-    packed
+    unsafe { dlpack::copy_packed(view, packed[64..].as_mut_ptr(), size as u64, copier) }.unwrap();
+    assert!(packed.starts_with(&GUARD) && packed.ends_with(&GUARD), "{:?}", view.layout);
+    packed[64..64 + size].to_vec()
 }
 
 /// The elements in row-major order (or, for a tensor that is kept so, column-major), one by one from `memory`.
@@ -104,6 +120,67 @@ fn any_view_is_compacted_like_a_plain_loop() {
 }
 
 #[test]
+fn random_views_are_compacted_like_a_plain_loop() {
+    let memory: Vec<u8> = (0..1 << 16).map(|at| (at % 251) as u8).collect();
+    let (dtypes, mut numbers) = (DType::all().collect::<Vec<_>>(), Random(7));
+    let mut played = 0;
+    for round in 0..3000 {
+        let dtype = dtypes[numbers.below(dtypes.len() as u64) as usize];
+        let wire = DLDataType { code: dtype.code(), bits: dtype.bits(), lanes: 1 };
+        let ndim = numbers.below(6) as usize;
+        let shape: Vec<i64> = (0..ndim).map(|_| numbers.below(7) as i64).collect();
+        // Half of the strides continue the dimension before, so that some are merged.
+        let (mut dense, mut strides) = (1, vec![0; ndim]);
+        for axis in (0..ndim).rev() {
+            strides[axis] = if numbers.below(2) == 0 { dense } else { numbers.below(81) as i64 - 40 };
+            dense = strides[axis] * shape[axis];
+        }
+        let middle = memory.len() / 2;
+        let reach: i64 = shape.iter().zip(&strides).map(|(size, stride)| size * stride.abs()).sum();
+        if reach * 8 >= middle as i64 {
+            continue; // It would not lie in the memory.
+        }
+        played += 1;
+        let mut tensor = Tensor::new(memory.as_ptr(), wire, &shape, Some(&strides));
+        let view = tensor.view_with(|raw| raw.byte_offset = middle as u64).unwrap();
+        let (threads, expected) = (numbers.below(4) as usize, naive(&memory, middle, &view.layout));
+        assert_eq!(pack_with(&view, threads), expected, "round {round}: {dtype} {shape:?} {strides:?}");
+    }
+    assert!(played > 2000, "only {played}");
+}
+
+#[test]
+fn large_views_are_compacted_whatever_the_rows_and_the_threads() {
+    let total = SHARED_FROM as i64 + 3 * 4096;
+    let memory: Vec<u8> = (0..2 * total + (1 << 20)).map(|at| (at % 251 + at / 4096) as u8).collect();
+    let byte = DLDataType { code: 1, bits: 8, lanes: 1 };
+    // Bytes in a row, and from the beginning of one to that of the next; reversed, where this is negative.
+    for (row, step) in [
+        (1, 2),
+        (8, 9),
+        (1000, 1024),
+        (20_000, 20_001),
+        (65_536, -131_072),
+        (70_000, 70_100),
+        (3 << 20, (3 << 20) + 64),
+        (STREAMED_FROM as i64 + 1, STREAMED_FROM as i64 + 7),
+        (total, 0),
+    ] {
+        let shape = [(total / row).max(1), row];
+        let first = if step < 0 { -step * (shape[0] - 1) } else { 0 };
+        let mut tensor = Tensor::new(memory.as_ptr(), byte, &shape, Some(&[step, 1]));
+        let view = tensor.view_with(|raw| raw.byte_offset = first as u64).unwrap();
+        let expected: Vec<u8> = (0..shape[0])
+            .flat_map(|index| &memory[(first + index * step) as usize..][..row as usize])
+            .copied()
+            .collect();
+        for threads in 1..=4 {
+            assert!(pack_with(&view, threads) == expected, "{threads} threads, rows of {row}");
+        }
+    }
+}
+
+#[test]
 fn null_strides_mean_row_major() {
     let values = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
     let mut tensor = Tensor::new(values.as_ptr().cast(), FLOAT32, &[2, 3], None);
@@ -120,7 +197,8 @@ fn a_space_of_another_size_is_not_written() {
     let mut space = [0; 8];
     for size in [0, 5, 7, 8] {
         // SAFETY: the space is at least that large.
-        let error = unsafe { dlpack::copy_packed(&view, space.as_mut_ptr(), size) }.unwrap_err().to_string();
+        let error =
+            unsafe { dlpack::copy_packed(&view, space.as_mut_ptr(), size, Copier::ALONE) }.unwrap_err().to_string();
         assert!(error.contains('6') && error.contains(&size.to_string()), "{error}");
     }
     assert_eq!(space, [0; 8]);

@@ -156,7 +156,10 @@ fn a_peer_that_never_listens_at_its_door_keeps_nobody_waiting() {
     }
     assert_eq!(deaf.submitter.rung_since(0), (None, deaf.number));
     let (last, count) = deaf.submitter.rung_since(deaf.number - 2);
-    assert_eq!((last.unwrap(), count), ([ALL_BELLS - 32, ALL_BELLS - 16].map(|bell| bell as u64).to_vec(), deaf.number));
+    assert_eq!(
+        (last.unwrap(), count),
+        ([ALL_BELLS - 32, ALL_BELLS - 16].map(|bell| bell as u64).to_vec(), deaf.number)
+    );
     put_small(&client, 2);
     assert!(client.contains(id(2)).unwrap());
     let before = process::descriptors(daemon.pid());

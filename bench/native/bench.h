@@ -44,7 +44,7 @@ static bench new_bench(const options *o, uint64_t holds) {
 
 static void put_one(bench *b, const object_id *id, held *hold) {
   uint8_t *data = peer_create(b->client, id, b->o->size, hold);
-  peer_copy(data, b->source, b->o->size);
+  peer_copy(hold, data, b->source, b->o->size);
   peer_seal(b->client, id, hold);
 }
 

@@ -20,7 +20,7 @@ std::uint8_t* peer_create(peer* store, const object_id* id, std::uint64_t size, 
   return store->data(out->slot);
 }
 
-void peer_copy(std::uint8_t* to, const std::uint8_t* from, std::uint64_t size) { peer::copy(to, from, size); }
+void peer_copy(held*, std::uint8_t* to, const std::uint8_t* from, std::uint64_t size) { peer::copy(to, from, size); }
 
 void peer_seal(peer* store, const object_id*, held* hold) { store->seal(hold->slot); }
 

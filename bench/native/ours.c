@@ -18,7 +18,8 @@ static plasma_object_id ours(const object_id *id) {
 
 static peer *peer_connect(const options *o) {
   peer *client = NULL;
-  check(plasma_connect(o->where, NULL, &client), "plasma_connect");
+  plasma_connect_options how = {.struct_size = sizeof how, .spin_us = (uint32_t)o->spin_us};
+  check(plasma_connect(o->where, &how, &client), "plasma_connect");
   return client;
 }
 
@@ -30,7 +31,10 @@ static uint8_t *peer_create(peer *client, const object_id *id, uint64_t size, he
   return plasma_buffer_mutable_data(*out);
 }
 
-static void peer_copy(uint8_t *to, const uint8_t *from, uint64_t size) { memcpy(to, from, size); }
+static void peer_copy(held *hold, uint8_t *to, const uint8_t *from, uint64_t size) {
+  (void)to;
+  check(plasma_buffer_write(*hold, 0, from, size), "plasma_buffer_write");
+}
 
 static void peer_seal(peer *client, const object_id *id, held *hold) {
   (void)hold;
@@ -62,6 +66,14 @@ static void peer_put(peer *client, const object_id *id, const uint8_t *data, uin
   const plasma_object_id object = ours(id);
   check(plasma_put(client, &object, data, size, NULL, 0, NULL), "plasma_put");
 }
+
+#define PEER_CAN_STREAM
+static void peer_stream(peer *client, const object_id *id, const uint8_t *data, uint64_t size) {
+  const plasma_object_id object = ours(id);
+  check(plasma_put_async(client, &object, data, size, NULL, 0, NULL), "plasma_put_async");
+}
+
+static void peer_flush(peer *client) { check(plasma_flush(client, NULL, NULL, 0, NULL), "plasma_flush"); }
 
 #define PEER_CAN_EVICT
 static uint64_t peer_evict(peer *client, uint64_t bytes) {

@@ -48,7 +48,8 @@ std::uint8_t* peer_create(peer* p, const object_id* id, std::uint64_t size, held
   return plasma_buffer_mutable_data(buffer);
 }
 
-void peer_copy(std::uint8_t* to, const std::uint8_t* from, std::uint64_t size) { std::memcpy(to, from, size); }
+// In place, as a program may fill its objects; the C face has the library's copy.
+void peer_copy(held*, std::uint8_t* to, const std::uint8_t* from, std::uint64_t size) { std::memcpy(to, from, size); }
 
 void peer_seal(peer* p, const object_id* id, held*) {
   const plasma_object_id object = ours(*id);

@@ -37,7 +37,7 @@ std::uint8_t* peer_create(peer* client, const object_id* id, std::uint64_t size,
   return out->data->mutable_data();
 }
 
-void peer_copy(std::uint8_t* to, const std::uint8_t* from, std::uint64_t size) { std::memcpy(to, from, size); }
+void peer_copy(held*, std::uint8_t* to, const std::uint8_t* from, std::uint64_t size) { std::memcpy(to, from, size); }
 
 void peer_seal(peer* client, const object_id* id, held*) { check(client->Seal(theirs(*id)), "Seal"); }
 

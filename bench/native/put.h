@@ -68,6 +68,24 @@ static void work_put_ring(const options *o) {
   peer_disconnect(b.client);
 }
 
+/* A second after the store began: so many objects that all live, so that their memory is new. Per operation, of which there are so many
+ * for each object. */
+static void put_new(const options *o, uint64_t objects, uint64_t operations, const char *metric) {
+  usleep(1000000);
+  bench b = new_bench(o, 1);
+  samples s = new_samples();
+  const uint64_t begin = now_ns();
+  for (uint64_t i = 0; i < objects; i++) put_and_release(&b, b.next++);
+  add_sample(&s, now_ns() - begin, objects * operations);
+  print_samples(metric, &s);
+  peer_disconnect(b.client);
+}
+
+static void work_put_first(const options *o) { put_new(o, 1, 1, "first put"); }
+
+/* As the machine's own page faults are given, for each 4 KiB. */
+static void work_put_new(const options *o) { put_new(o, o->count, o->size / 4096, "new memory put, each 4 KiB"); }
+
 static void work_put_in_one_call(const options *o) {
 #ifdef PEER_CAN_PUT
   bench b = new_bench(o, 64);

@@ -19,6 +19,7 @@ use plasma_store::protocol::{Dialect, InlineObject, Reply, Request, Stats};
 use plasma_store::store::engine::{Asker, Effect, Engine, Job, Now, SubscriptionId, Work};
 use plasma_store::store::leases::Producer;
 use plasma_store::store::space::{Pages, SHARED_SEGMENT, segment_length};
+use plasma_store::store::stock::{Kind, default_pool};
 
 /// What a store may hold: so little that everything evicts, what tests use, and more than one slice of pages.
 const LIMITS: [u64; 4] = [10_000, 100_000, 1 << 20, 64 << 20];
@@ -159,6 +160,9 @@ struct Orders {
     writes: RefCell<Vec<Write>>,
     /// Length of each lease that was not dropped.
     leases: RefCell<BTreeMap<i32, u64>>,
+    /// Files that are made ready for leases to come, and how often one was asked for.
+    prepared: RefCell<Vec<Kind>>,
+    asked: Cell<u32>,
 }
 
 /// Bytes of a segment that were written.
@@ -182,6 +186,7 @@ impl Write {
 struct CountedPages {
     orders: Rc<Orders>,
     backed: u64,
+    pool_bytes: u64,
 }
 
 impl Pages for CountedPages {
@@ -220,6 +225,35 @@ impl Pages for CountedPages {
     fn lease(&mut self, segment: i32, len: u64, _: Producer) -> Result<()> {
         assert_eq!(self.orders.leases.borrow_mut().insert(segment, len), None);
         Ok(())
+    }
+
+    fn pool_bytes(&self) -> u64 {
+        self.pool_bytes
+    }
+
+    fn prepare(&mut self, kind: Kind) -> bool {
+        self.orders.prepared.borrow_mut().push(kind);
+        true
+    }
+
+    fn lease_prepared(&mut self, segment: i32, kind: Kind, _: Producer) -> Result<bool> {
+        self.orders.asked.set(self.orders.asked.get() + 1);
+        match self.orders.asked.get() % 4 {
+            0 => return Ok(false),
+            1 => self.drop_prepared(kind),
+            _ => {
+                self.drop_prepared(kind);
+                assert_eq!(self.orders.leases.borrow_mut().insert(segment, kind.len), None);
+                return Ok(true);
+            }
+        }
+        Err(Error::io("open", std::io::ErrorKind::QuotaExceeded.into()))
+    }
+
+    fn drop_prepared(&mut self, kind: Kind) {
+        let mut prepared = self.orders.prepared.borrow_mut();
+        let index = prepared.iter().position(|other| *other == kind).expect("what was ordered is given up once");
+        prepared.swap_remove(index);
     }
 
     fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()> {
@@ -279,7 +313,7 @@ struct Game {
 impl Game {
     fn new(limit: u64, has_external: bool) -> Self {
         let orders = Rc::new(Orders::default());
-        let pages = CountedPages { orders: orders.clone(), backed: 0 };
+        let pages = CountedPages { orders: orders.clone(), backed: 0, pool_bytes: default_pool(limit) };
         let mut engine = Engine::new(limit, pages).unwrap();
         if has_external {
             engine = engine.with_external_store();
@@ -644,6 +678,10 @@ impl Game {
         let observed = self.settle();
         let [Reply::DebugString(text)] = &observed[..] else { panic!("{observed:?}") };
         assert_eq!(figure(text, "allocated bytes: "), 0, "somebody who is gone still holds something: {text}");
+        // Memory that lies free is given back, some at a time.
+        for _ in 0..10 {
+            self.pass(Duration::from_secs(10));
+        }
         assert!(!self.engine.has_work() && self.engine.next_deadline().is_none());
     }
 

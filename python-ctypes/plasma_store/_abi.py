@@ -92,7 +92,13 @@ class plasma_store(Structure):
 class plasma_connect_options(Structure):
     """How to connect."""
 
-    _fields_ = [("struct_size", c_size_t), ("timeout_ms", c_int64), ("flags", c_uint32), ("spin_us", c_uint32)]
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("timeout_ms", c_int64),
+        ("flags", c_uint32),
+        ("spin_us", c_uint32),
+        ("copy_threads", c_size_t),
+    ]
 
 
 class plasma_create_options(Structure):
@@ -181,6 +187,7 @@ class plasma_store_stats(Structure):
         ("segments", c_uint64),
         ("retired_bytes", c_uint64),
         ("copied_bytes", c_uint64),
+        ("pool_bytes", c_uint64),
     ]
 
 
@@ -359,6 +366,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "plasma_watch_take": (plasma_status, [_client, _id, c_size_t, POINTER(c_size_t)]),
     "plasma_buffer_data": (c_void_p, [_buffer]),
     "plasma_buffer_mutable_data": (c_void_p, [_buffer]),
+    "plasma_buffer_write": (plasma_status, [_buffer, c_uint64, c_char_p, c_uint64]),
     "plasma_buffer_size": (c_uint64, [_buffer]),
     "plasma_buffer_metadata": (c_void_p, [_buffer]),
     "plasma_buffer_metadata_size": (c_uint64, [_buffer]),

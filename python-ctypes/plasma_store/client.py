@@ -64,7 +64,9 @@ class ObjectInfo(TypedDict):
 
 
 @overload
-def connect(store_socket_name: Optional[str] = None, num_retries: int = -1, *, spin_us: int = 0) -> PlasmaClient: ...
+def connect(
+    store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+) -> PlasmaClient: ...
 
 
 @overload
@@ -74,6 +76,7 @@ def connect(
     release_delay: int = 0,
     num_retries: int = -1,
     *,
+    copy_threads: int = 0,
     spin_us: int = 0,
 ) -> PlasmaClient: ...
 
@@ -84,6 +87,7 @@ def connect(
     manager_socket_name: Optional[str] = "",
     release_delay: int = 0,
     num_retries: int = -1,
+    copy_threads: int = 0,
     spin_us: int = 0,
 ) -> PlasmaClient:
     """Connects to the store at a socket, trying again up to `num_retries` times, 100 ms apart; -1 stands for 80 times.
@@ -91,8 +95,9 @@ def connect(
     None is the default socket: $PLASMA_STORE_SOCKET, else $XDG_RUNTIME_DIR/plasma-store.sock, else
     /tmp/plasma-store-<uid>/plasma.sock. Raises PlasmaConnectError, an OSError, when no store answers.
 
-    For `spin_us` microseconds a thread that waits stays awake before it sleeps, so that nobody has to wake it. That takes a
-    processor meanwhile, and is worth it beside a store that does the same (`--spin-us`).
+    So many threads as `copy_threads` says copy what is put from 16 MiB on; 0 and 1 stand for the one that puts. For `spin_us`
+    microseconds a thread that waits stays awake before it sleeps, so that nobody has to wake it. That takes a processor meanwhile,
+    and is worth it beside a store that does the same (`--spin-us`).
 
     Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
     None; buffers are always released at once, whatever the delay.
@@ -104,7 +109,7 @@ def connect(
         manager_socket_name, release_delay, num_retries = _at_most(older, 3) + defaults[len(older) :]
     if manager_socket_name:
         raise PlasmaInvalidArgument(f"manager_socket_name is {manager_socket_name!r}, and there is no manager any more")
-    return PlasmaClient(store_socket_name, num_retries, spin_us=spin_us)
+    return PlasmaClient(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
 
 
 class PlasmaClient(Asynchronous):
@@ -118,10 +123,12 @@ class PlasmaClient(Asynchronous):
     in the order of asking. Then PlasmaStoreFull, which says who has the room.
     """
 
-    def __init__(self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, spin_us: int = 0) -> None:
-        # Before anything can fail: what was put and sealed without waiting, and that at the last flush.
+    def __init__(
+        self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+    ) -> None:
+        # What was put and sealed without waiting, and that at the last flush.
         self._submitted, self._flushed = itertools.count(), 0
-        super().__init__(store_socket_name, num_retries, spin_us=spin_us)
+        super().__init__(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
 
     def create(
         self, object_id: ObjectID, data_size: int, metadata: bytes = b"", *, ttl_ms: int = 0, wait_ms: int = 0
@@ -181,7 +188,7 @@ class PlasmaClient(Asynchronous):
     ) -> ObjectID:
         """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
 
-        One thread copies, whatever `memcopy_threads` says.
+        As many threads copy as `connect` was told, whatever `memcopy_threads` says.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms)
@@ -214,7 +221,7 @@ class PlasmaClient(Asynchronous):
     ) -> ObjectID:
         """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
 
-        By pickle, which copies the bytes of arrays once, straight into the object; or, with a pyarrow before version 14, in the
+        By pickle, which copies the bytes of arrays without gaps once, straight into the object; or, with a pyarrow before version 14, in the
         serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id

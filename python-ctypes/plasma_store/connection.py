@@ -45,18 +45,24 @@ class Handle:
 class Connection:
     """The part of `PlasmaClient` that every call needs."""
 
-    def __init__(self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, spin_us: int = 0) -> None:
+    def __init__(
+        self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+    ) -> None:
         self._socket = None if store_socket_name is None else os.fspath(store_socket_name)
         self._interrupts = 0
         self._handle: Optional[Handle] = None
         path = None if self._socket is None else c_text(self._socket, "store_socket_name")
-        handle, spin = Handle(), whole(spin_us, "spin_us")
+        # ctypes would take -1 for the highest number that there is.
+        handle, threads, spin = Handle(), whole(copy_threads, "copy_threads"), whole(spin_us, "spin_us")
+        if not 0 <= threads < 1 << 64:
+            raise PlasmaInvalidArgument(f"copy_threads is {threads}, and so many threads cannot copy")
         if not 0 <= spin < 1 << 32:
             raise PlasmaInvalidArgument(f"spin_us is {spin}; it must be 0 or positive and below 2^32")
 
         def call(timeout_ms: int) -> int:
             options = _abi.plasma_connect_options(flags=_abi.PLASMA_CONNECT_RETURN_ON_SIGNAL, timeout_ms=timeout_ms)
-            options.struct_size, options.spin_us = ctypes.sizeof(options), spin
+            options.copy_threads, options.spin_us = threads, spin
+            options.struct_size = ctypes.sizeof(options)
             status: int = lib.plasma_connect(path, options, handle.pointer)
             return status
 

@@ -14,7 +14,7 @@ from typing import Any, List, Protocol, Sequence, Tuple
 
 from ._lib import lib
 from .buffer import Hold, Source, pyarrow_or_none, wrap
-from .errors import PlasmaCorrupt, PlasmaUnsupported
+from .errors import PlasmaCorrupt, PlasmaUnsupported, check
 
 # As the first i32 of the old serialization, a count, the magic would be negative.
 MAGIC = b"PLS\x89VAL1"
@@ -91,23 +91,21 @@ class _Pickled:
         self.size = end
 
     def write(self, hold: Hold) -> None:
-        self._write_at(lib.plasma_buffer_mutable_data(hold))
-
-    def to_bytes(self) -> Any:
-        if not self._buffers:
-            return self._head
-        written = ctypes.create_string_buffer(self.size)
-        self._write_at(ctypes.addressof(written))
-        return written
-
-    def _write_at(self, base: int) -> None:
-        ctypes.memmove(base, self._head, len(self._head))
+        base: int = lib.plasma_buffer_mutable_data(hold)
+        check(lib.plasma_buffer_write(hold, 0, self._head, len(self._head)))
         end = len(self._head)
         for offset, source in self._buffers:
             # The gaps too, or else what was there before would be in the digest.
             ctypes.memset(base + end, 0, offset - end)
-            ctypes.memmove(base + offset, source.pointer, len(source))
+            check(lib.plasma_buffer_write(hold, offset, source.pointer, len(source)))
             end = offset + len(source)
+
+    def to_bytes(self) -> Any:
+        parts, end = [self._head], len(self._head)
+        for offset, source in self._buffers:
+            parts += [bytes(offset - end), ctypes.string_at(source.pointer, len(source))]
+            end = offset + len(source)
+        return b"".join(parts)
 
 
 def _unpickle(view: memoryview, start: bytes, name: str) -> Any:

@@ -168,6 +168,14 @@ def test_connecting_to_nothing(tmp_path: Path) -> None:
         plasma_store.connect("/x\0y")
 
 
+@pytest.mark.parametrize("threads", [-1, 257, 1 << 64])
+def test_impossible_threads_are_named(store: Store, threads: int) -> None:
+    with pytest.raises(ValueError, match=f"copy_threads .* {threads}"):
+        plasma_store.connect(store.socket_path, copy_threads=threads)
+    with pytest.raises(TypeError, match="copy_threads is '2'"):
+        plasma_store.connect(store.socket_path, copy_threads="2")  # type: ignore[call-overload]
+
+
 def test_the_default_socket(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLASMA_STORE_SOCKET", store.socket_path)
     with plasma_store.connect() as client:

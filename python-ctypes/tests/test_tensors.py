@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import math
 import sys
+import tracemalloc
 from typing import Any, List, Tuple
 
 import pytest
 
 import plasma_store
 from conftest import put
-from plasma_store import ObjectID, PlasmaClient
+from plasma_store import ObjectID, PlasmaClient, Store
 from plasma_store.dlpack import DTYPES, Source, _exports
 
 np = pytest.importorskip("numpy")
@@ -47,6 +48,40 @@ def test_every_dtype(client: PlasmaClient, dtype: str) -> None:
     for read in (np.asarray(tensor), np.from_dlpack(tensor), tensor.numpy()):
         assert read.dtype == array.dtype
         np.testing.assert_array_equal(read, array)
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_large_arrays_are_copied_once_by_as_many_threads_as_are_wished(any_store: Store, threads: int) -> None:
+    size = (17 << 20) + 3
+    wide = np.arange(2 * size, dtype="uint32").astype("uint8")
+    contiguous, rows = wide[:size], wide[: 340 * 100_003].reshape(340, 100_003)[:, 7:60_000]
+    with plasma_store.connect(any_store.socket_path, copy_threads=threads) as client:
+        tracemalloc.start()
+        ids = [client.put_tensor(contiguous), client.put_tensor(rows)]
+        bytes_id = client.put_raw_buffer(contiguous)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1 << 20, "numpy tells of its memory"
+        for object_id, array in zip(ids, (contiguous, rows)):
+            np.testing.assert_array_equal(client.get_tensor(object_id).numpy(), array)
+        np.testing.assert_array_equal(np.frombuffer(client.get_buffers([bytes_id])[0], dtype="uint8"), contiguous)
+        client.delete([*ids, bytes_id])
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_a_large_array_in_a_value_is_copied_once(any_store: Store, threads: int) -> None:
+    array = np.arange(17 << 20, dtype="uint32").astype("uint8")
+    with plasma_store.connect(any_store.socket_path, copy_threads=threads) as client:
+        tracemalloc.start()
+        object_id = client.put([array, "and more"])
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1 << 20, "numpy tells of its memory"
+        got, more = client.get(object_id)
+        np.testing.assert_array_equal(got, array)
+        assert more == "and more"
+        del got
+        client.delete([object_id])
 
 
 @pytest.mark.parametrize("array", layouts(), ids=lambda array: f"{array.shape}-{array.strides}")

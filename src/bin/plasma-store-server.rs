@@ -54,6 +54,11 @@ struct Arguments {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_INDEXED)))]
     max_objects: Option<u32>,
 
+    /// Memory that is made ready before anybody needs it, a part of the store's: bytes such as 64M, or 0 for none. Without -d and -h
+    /// only [default: an eighth of the store's, at most 256M; none below -m 64M]
+    #[arg(long, value_name = "BYTES", value_parser = pool_size)]
+    pool: Option<u64>,
+
     /// Stay awake for so many microseconds after the last request, so that the next one needs no wake; takes a processor
     /// meanwhile, which should not be the only one
     #[arg(long, value_name = "MICROSECONDS", default_value = "0")]
@@ -111,6 +116,19 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, clap::E
     Arguments::try_parse_from(arguments.map(with_two_dashes))
 }
 
+/// A size as for the store itself, or none.
+fn pool_size(text: &str) -> Result<u64> {
+    match text {
+        "0" => Ok(0),
+        _ => match text.parse()? {
+            Capacity::Bytes(bytes) => Ok(bytes),
+            Capacity::Percent(_) => {
+                Err(Error::InvalidArgument(format!("{text} is no number of bytes, such as 64M, or 0 for none")))
+            }
+        },
+    }
+}
+
 /// What the store is to be.
 fn options(arguments: Arguments) -> Result<StoreOptions> {
     let access = Access::new(arguments.mode.as_deref(), arguments.group.as_deref())?;
@@ -125,6 +143,7 @@ fn options(arguments: Arguments) -> Result<StoreOptions> {
         directory: arguments.directory,
         huge_pages: arguments.huge_pages,
         indexed_objects: arguments.max_objects,
+        pool: arguments.pool,
         spin: Duration::from_micros(arguments.spin_us.into()),
         external_store: Some(arguments.external_store).filter(|url| !url.is_empty()),
         access,

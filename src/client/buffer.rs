@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use crate::client::connection::Connection;
 use crate::client::lock;
 use crate::client::mappings::Access;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metadata;
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Request, digest_of};
@@ -103,6 +103,12 @@ impl Memory {
 
     fn data_mut(&self) -> *mut u8 {
         self.mapping.address_mut(self.offset, self.data_size).unwrap_or(std::ptr::null_mut())
+    }
+
+    /// Copies data in.
+    fn write(&self, connection: &Connection, offset: u64, bytes: &[u8]) -> Result<()> {
+        crate::client::check_range(offset, bytes.len() as u64, self.data_size)?;
+        self.mapping.write_with(connection.copier(), self.offset + offset, bytes)
     }
 
     /// Bytes of metadata that are the user's. Found out once: other processes may write the bytes that tell it.
@@ -214,6 +220,17 @@ impl Buffer {
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         crate::client::check_range(offset, bytes.len() as u64, self.size())?;
         self.memory.mapping.read(self.memory.offset + offset, bytes)
+    }
+
+    /// Copies data in, if this buffer is private to the process.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the range is not in the data; [`Error::ObjectAlreadySealed`].
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        match self.private_data() {
+            Some(_) => self.memory.write(&self.connection, offset, bytes),
+            None => Err(Error::ObjectAlreadySealed(self.id)),
+        }
     }
 
     /// The digest that an old client would compute of this object: of its data and all its metadata, our trailer included.
@@ -371,13 +388,19 @@ impl WritableBuffer {
         self.memory.user_metadata_size()
     }
 
-    /// Copies data in.
+    /// Copies data in, at the speed of the memory ([`crate::shm::copy`]).
     ///
     /// # Errors
-    /// [`crate::error::Error::InvalidArgument`] when the range is not in the data.
+    /// [`Error::InvalidArgument`] when the range is not in the data; [`Error::ObjectAlreadySealed`], [`Error::Forked`].
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        crate::client::check_range(offset, bytes.len() as u64, self.size())?;
-        self.memory.mapping.write(self.memory.offset + offset, bytes)
+        if self.mutable_data().is_none() {
+            return Err(if self.pending.connection.is_usable() {
+                Error::ObjectAlreadySealed(self.id())
+            } else {
+                Error::Forked
+            });
+        }
+        self.memory.write(&self.pending.connection, offset, bytes)
     }
 
     /// Copies data out.
@@ -406,7 +429,6 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::error::Error;
     use crate::metadata::{KEY_NAME, Trailer};
     use crate::shm::segment::Segment;
 

@@ -34,6 +34,7 @@ use crate::object::ObjectId;
 use crate::protocol::frame::{Dialect, MAX_BODY, encode};
 use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS};
 use crate::protocol::{Reply, Request};
+use crate::shm::copy::Copier;
 use crate::shm::fork_token::ForkToken;
 use crate::shm::pins::peer::Peer;
 use crate::shm::ring::record::Record;
@@ -98,6 +99,7 @@ pub struct Connection {
     token: ForkToken,
     capacity: u64,
     return_on_signal: bool,
+    copier: Copier,
     spin: Duration,
     next_number: AtomicU64,
     /// How often [`Connection::interrupt`] was called.
@@ -165,7 +167,8 @@ impl Connection {
     /// # Errors
     /// As for [`crate::client::Client::connect`].
     pub fn open(path: &Path, options: ConnectOptions) -> Result<Self> {
-        let ConnectOptions { patience, return_on_signal, spin } = options;
+        let ConnectOptions { patience, return_on_signal, copy_threads, spin } = options;
+        let copier = Copier::new(copy_threads)?;
         let token = ForkToken::current()?;
         let socket = connect_to(path, patience, return_on_signal)?;
         let hello = Request::Connect { abilities: ABILITIES };
@@ -188,6 +191,7 @@ impl Connection {
             token,
             capacity,
             return_on_signal,
+            copier,
             spin,
             next_number: AtomicU64::new(1),
             interrupts: AtomicU64::new(0),
@@ -205,6 +209,11 @@ impl Connection {
     /// The store's limit in bytes.
     pub fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// What copies into memory of this connection.
+    pub fn copier(&self) -> Copier {
+        self.copier
     }
 
     /// Whether this process made the connection. A plain load; no lock, no system call.

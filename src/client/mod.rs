@@ -37,6 +37,7 @@ use crate::metadata::Trailer;
 use crate::object::{Location, ObjectId, ObjectInfo};
 pub use crate::protocol::Stats;
 use crate::protocol::{InlineObject, MAX_BODY, Refusal, Refused, Reply, Request};
+use crate::shm::copy::Copier;
 use crate::shm::ring::MOST_STAGED;
 use crate::shm::ring::record::Record;
 use crate::transport::connect::default_socket;
@@ -48,15 +49,17 @@ pub struct ConnectOptions {
     pub patience: Option<Duration>,
     /// Whether a signal handler that ran in a thread which waits in a get ends that get with [`Error::Interrupted`].
     pub return_on_signal: bool,
+    /// Threads that copy what is large: [`crate::shm::copy`]. 0 and 1 stand for the caller's own alone.
+    pub copy_threads: usize,
     /// How long a thread that waits stays awake before it sleeps, so that it needs no wake; it takes a processor meanwhile. A store that
     /// sleeps is not waited for any longer for that.
     pub spin: Duration,
 }
 
 impl Default for ConnectOptions {
-    /// One attempt; signals end nothing.
+    /// One attempt; signals end nothing; no threads but the caller's copy.
     fn default() -> Self {
-        Self { patience: Some(Duration::ZERO), return_on_signal: false, spin: Duration::ZERO }
+        Self { patience: Some(Duration::ZERO), return_on_signal: false, copy_threads: 0, spin: Duration::ZERO }
     }
 }
 
@@ -106,7 +109,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::ConnectFailed`] when nobody answers, [`Error::UnsupportedPeer`] when it is not a store of ours,
-    /// [`Error::InvalidArgument`] for a path that no socket can have.
+    /// [`Error::InvalidArgument`] for a path that no socket can have, and for too many threads.
     pub fn connect(socket: Option<&Path>, options: ConnectOptions) -> Result<Self> {
         let path = socket.map_or_else(default_socket, Path::to_owned);
         let connection = Connection::open(&path, options)?;
@@ -118,6 +121,11 @@ impl Client {
     /// Bytes of data and metadata that the store holds at most.
     pub fn capacity(&self) -> u64 {
         self.connection.capacity()
+    }
+
+    /// What copies for this client.
+    pub fn copier(&self) -> Copier {
+        self.connection.copier()
     }
 
     /// Makes every call that waits on this client, a get, a create or a wait for an event, return [`Error::Interrupted`].

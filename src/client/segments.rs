@@ -48,7 +48,9 @@ impl Connection {
     fn map(&self, key: i32, access: Access) -> Result<()> {
         let (descriptor, len) = self.pull(key, access)?;
         if access == Access::Write {
-            self.mappings().keep(key, Access::Write, Mapping::read_write(&descriptor, len)?);
+            let mapping = Mapping::read_write(&descriptor, len)?;
+            mapping.enter_what_is_clear(&descriptor);
+            self.mappings().keep(key, Access::Write, mapping);
         }
         self.mappings().keep(key, Access::Read, Mapping::read_only(&descriptor, len)?);
         Ok(())

@@ -65,6 +65,17 @@ impl TensorMemory {
         }
     }
 
+    /// Copies data in, where it can be written: while it is being filled, or private to this process.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the range is not in the data; [`Error::ObjectAlreadySealed`], [`Error::Forked`].
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Sealed(buffer) => buffer.write(offset, bytes),
+            Self::Writable(buffer) => buffer.write(offset, bytes),
+        }
+    }
+
     /// The tensor that lies here.
     ///
     /// # Errors

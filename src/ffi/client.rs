@@ -48,6 +48,9 @@ pub struct plasma_connect_options {
     /// Microseconds that a thread which waits stays awake before it sleeps, so that nobody has to wake it. It takes a processor
     /// meanwhile, and is worth it beside a store that does the same (`--spin-us`). 0: none.
     pub spin_us: u32,
+    /// How many threads copy into an object from 16 MiB on: in `plasma_put`, `plasma_buffer_write` and `tensor_write`. 0 and 1: only
+    /// the one that calls. The others (`plasma-copy`, all signals blocked) end with each copy; at most 256.
+    pub copy_threads: usize,
 }
 
 /// How to create. Set `struct_size` to the size of the struct; zero is the default of everything else.
@@ -123,8 +126,9 @@ fn connect_options(options: Option<plasma_connect_options>) -> Result<ConnectOpt
             Error::InvalidArgument(format!("connect options: timeout_ms is -1, 0 or positive, not {milliseconds}"))
         })?)),
     };
+    let return_on_signal = flags & PLASMA_CONNECT_RETURN_ON_SIGNAL != 0;
     let spin = Duration::from_micros(options.spin_us.into());
-    Ok(ConnectOptions { patience, return_on_signal: flags & PLASMA_CONNECT_RETURN_ON_SIGNAL != 0, spin })
+    Ok(ConnectOptions { patience, return_on_signal, copy_threads: options.copy_threads, spin })
 }
 
 /// Connects to the store at `socket_path`.
@@ -136,7 +140,7 @@ fn connect_options(options: Option<plasma_connect_options>) -> Result<ConnectOpt
 /// need any more.
 ///
 /// Errors: `PLASMA_CONNECT_FAILED` when no store answers, `PLASMA_UNSUPPORTED_PEER` for an old Plasma daemon,
-/// `PLASMA_INVALID_ARGUMENT` for a path over 107 bytes, `PLASMA_INTERRUPTED` with `PLASMA_CONNECT_RETURN_ON_SIGNAL`.
+/// `PLASMA_INVALID_ARGUMENT` for a path over 107 bytes or too many threads, `PLASMA_INTERRUPTED` with `PLASMA_CONNECT_RETURN_ON_SIGNAL`.
 ///
 /// # Safety
 /// `socket_path` is NULL or a NUL-terminated text, `options` NULL or as long as it says; `out` may be written.
@@ -227,6 +231,8 @@ pub unsafe extern "C" fn plasma_client_capacity(client: *mut plasma_client, out:
 }
 
 /// Creates an object with room for `data_size` bytes, to be filled and then sealed.
+///
+/// Fill it in place (`plasma_buffer_mutable_data`), or with `plasma_buffer_write`, which copies faster than `memcpy` does.
 ///
 /// `metadata` may be NULL when `metadata_size` is 0, `options` may be NULL. On success `*out` is to be released with
 /// `plasma_buffer_release`, before or after the seal; its memory holds old bytes until it is written. Nobody else sees the

@@ -55,6 +55,8 @@ pub struct plasma_store_stats {
     pub retired_bytes: u64,
     /// Of the bytes used, those of copies for clients of the old protocol.
     pub copied_bytes: u64,
+    /// Bytes of memory that are made ready for objects to come, or are being made so; they are among the allocated ones.
+    pub pool_bytes: u64,
 }
 
 // SAFETY: `repr(C)`, begins with its size, integers only.
@@ -99,5 +101,6 @@ fn stats_of(stats: &Stats) -> plasma_store_stats {
         segments: stats.segments,
         retired_bytes: stats.retired_bytes,
         copied_bytes: stats.copied_bytes,
+        pool_bytes: stats.pool_bytes,
     }
 }

@@ -6364,6 +6364,7 @@ impl<'a> NativeStatsReply<'a> {
   pub const VT_SEGMENTS: ::flatbuffers::VOffsetT = 42;
   pub const VT_RETIRED_BYTES: ::flatbuffers::VOffsetT = 44;
   pub const VT_COPIED_BYTES: ::flatbuffers::VOffsetT = 46;
+  pub const VT_POOL_BYTES: ::flatbuffers::VOffsetT = 48;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6375,6 +6376,7 @@ impl<'a> NativeStatsReply<'a> {
     args: &'args NativeStatsReplyArgs
   ) -> ::flatbuffers::WIPOffset<NativeStatsReply<'bldr>> {
     let mut builder = NativeStatsReplyBuilder::new(_fbb);
+    builder.add_pool_bytes(args.pool_bytes);
     builder.add_copied_bytes(args.copied_bytes);
     builder.add_retired_bytes(args.retired_bytes);
     builder.add_segments(args.segments);
@@ -6555,6 +6557,13 @@ impl<'a> NativeStatsReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(NativeStatsReply::VT_COPIED_BYTES, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn pool_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeStatsReply::VT_POOL_BYTES, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for NativeStatsReply<'_> {
@@ -6585,6 +6594,7 @@ impl ::flatbuffers::Verifiable for NativeStatsReply<'_> {
      .visit_field::<u64>("segments", Self::VT_SEGMENTS, false)?
      .visit_field::<u64>("retired_bytes", Self::VT_RETIRED_BYTES, false)?
      .visit_field::<u64>("copied_bytes", Self::VT_COPIED_BYTES, false)?
+     .visit_field::<u64>("pool_bytes", Self::VT_POOL_BYTES, false)?
      .finish();
     Ok(())
   }
@@ -6612,6 +6622,7 @@ pub struct NativeStatsReplyArgs {
     pub segments: u64,
     pub retired_bytes: u64,
     pub copied_bytes: u64,
+    pub pool_bytes: u64,
 }
 impl<'a> Default for NativeStatsReplyArgs {
   #[inline]
@@ -6639,6 +6650,7 @@ impl<'a> Default for NativeStatsReplyArgs {
       segments: 0,
       retired_bytes: 0,
       copied_bytes: 0,
+      pool_bytes: 0,
     }
   }
 }
@@ -6737,6 +6749,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeStatsReplyBuilder<'a, '
     self.fbb_.push_slot::<u64>(NativeStatsReply::VT_COPIED_BYTES, copied_bytes, 0);
   }
   #[inline]
+  pub fn add_pool_bytes(&mut self, pool_bytes: u64) {
+    self.fbb_.push_slot::<u64>(NativeStatsReply::VT_POOL_BYTES, pool_bytes, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeStatsReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     NativeStatsReplyBuilder {
@@ -6776,6 +6792,7 @@ impl ::core::fmt::Debug for NativeStatsReply<'_> {
       ds.field("segments", &self.segments());
       ds.field("retired_bytes", &self.retired_bytes());
       ds.field("copied_bytes", &self.copied_bytes());
+      ds.field("pool_bytes", &self.pool_bytes());
       ds.finish()
   }
 }

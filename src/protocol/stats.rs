@@ -71,4 +71,6 @@ figures! {
     retired_bytes,
     /// Of the bytes used, those of copies for clients of the old protocol.
     copied_bytes,
+    /// Bytes of memory that are made ready for objects to come, or are being made so; they are among the allocated ones.
+    pool_bytes,
 }

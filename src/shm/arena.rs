@@ -7,7 +7,9 @@
 //! large objects, and low addresses are used first, so the high end stays free in one piece.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashMap;
 
 use crate::error::{Error, Result};
 
@@ -44,7 +46,7 @@ impl Arena {
         let mut arena = Self {
             free_by_offset: BTreeMap::new(),
             free_by_len: BTreeSet::new(),
-            taken: HashMap::new(),
+            taken: HashMap::default(),
             free_bytes: 0,
             size: size - size % ALIGNMENT,
         };
@@ -69,10 +71,11 @@ impl Arena {
     /// [`Error::InvalidArgument`] when exactly this extent is not taken; nothing is changed then.
     pub fn free(&mut self, extent: Extent) -> Result<()> {
         let Extent { mut offset, mut len } = extent;
-        if self.taken.get(&offset) != Some(&len) {
+        let taken = self.taken.remove(&offset);
+        if taken != Some(len) {
+            self.taken.extend(taken.map(|taken| (offset, taken)));
             return Err(Error::InvalidArgument(format!("{len} bytes at {offset} are not allocated")));
         }
-        self.taken.remove(&offset);
         if let Some((&before, &before_len)) = self.free_by_offset.range(..offset).next_back()
             && before + before_len == offset
         {
@@ -90,6 +93,11 @@ impl Arena {
     /// Whether nothing is taken.
     pub fn is_empty(&self) -> bool {
         self.taken.is_empty()
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// Bytes that are taken.

@@ -6,7 +6,7 @@
 //! nobody else writes, which lets it read a length twice and check only one of the readings.
 //!
 //! A copy may meet a write by another process. Then it holds some of the old and some of the new bytes, which is
-//! harmless, as whoever decodes it must be ready for arbitrary bytes anyway. The copies are plain `memcpy`s, not
+//! harmless, as whoever decodes it must be ready for arbitrary bytes anyway. The copies are those of [`copy`](super::copy), not
 //! volatile or atomic loads, because objects are large and a word at a time would be slow; the compiler fence next to
 //! each of them keeps the copy from being optimised into a second look at the shared bytes. Neither orders anything for
 //! the other side: that an object's bytes are complete is learnt from the store's reply (or, on a native path, from an
@@ -15,6 +15,7 @@
 use std::ptr;
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use super::copy::Copier;
 use super::mapping::Mapping;
 use crate::error::Result;
 
@@ -37,11 +38,19 @@ impl Mapping {
     /// # Errors
     /// As for [`address_mut`](Self::address_mut).
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.write_with(Copier::ALONE, offset, bytes)
+    }
+
+    /// The same in several threads.
+    ///
+    /// # Errors
+    /// As for [`address_mut`](Self::address_mut).
+    pub fn write_with(&self, copier: Copier, offset: u64, bytes: &[u8]) -> Result<()> {
         let target = self.address_mut(offset, bytes.len() as u64)?;
         compiler_fence(Ordering::SeqCst);
         // SAFETY: `address_mut` checked that `bytes.len()` bytes at `target` are mapped and writable, and they stay so
         // while `self` is borrowed. No Rust reference into a mapping exists, so `bytes` is elsewhere.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
+        unsafe { copier.copy(bytes.as_ptr(), target, bytes.len()) };
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 use super::huge::is_huge;
 pub use super::memory::HUGE_PAGE;
 use super::memory::{LeaveOut, Memory};
-use super::segment::file_len;
+use super::segment::{clear_until, file_len};
 use crate::error::{Error, Result};
 
 /// Memory of a segment in this process's address space.
@@ -98,6 +98,18 @@ impl Mapping {
     /// What the kernel says; `EINVAL` where it cannot do this.
     pub fn collapse(&self) -> io::Result<()> {
         Ok(self.memory.collapse()?)
+    }
+
+    /// Enters the first bytes of the file `fd` that is mapped here from its beginning into the page table, as far as they are clear
+    /// and without a gap: the kernel does that for sixteen pages at once, and one by one where somebody writes them first. It is only
+    /// a matter of time, so nothing is said where it cannot be done.
+    pub fn enter_what_is_clear(&self, fd: impl AsFd) {
+        let clear = clear_until(fd.as_fd(), 0).min(self.len()) as usize;
+        if clear > 0
+            && let Err(errno) = self.memory.enter(clear)
+        {
+            log::debug!("madvise(MADV_POPULATE_READ) of {clear} bytes: {errno}");
+        }
     }
 
     /// Bytes mapped.

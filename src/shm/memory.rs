@@ -101,6 +101,16 @@ impl Memory {
         unsafe { madvise(self.base, self.mapped.get(), advice) }
     }
 
+    /// Enters the first `len` bytes into the page table. Holes there get memory, as by a read.
+    ///
+    /// # Errors
+    /// [`Errno`]; `EINVAL` before Linux 5.14.
+    pub fn enter(&self, len: usize) -> Result<(), Errno> {
+        let len = len.min(self.mapped.get());
+        // SAFETY: the range is this value's own. Nothing in it changes, and a page that cannot be had is an error here.
+        unsafe { madvise(self.base, len, MmapAdvise::MADV_POPULATE_READ) }
+    }
+
     /// Asks the kernel to put huge pages under it now. Nobody sees other bytes for that.
     ///
     /// # Errors

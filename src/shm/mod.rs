@@ -4,6 +4,7 @@
 //! - [`huge`]: the same of huge pages, which the kernel treats otherwise.
 //! - [`mapping`]: one mapping as an owned value, with checked addresses; [`memory`]: where it lies.
 //! - [`bytes`]: checked copies in and out of a mapping.
+//! - [`copy`]: how they, and other large copies, are made.
 //! - [`arena`]: which offsets of a segment belong to whom.
 //! - [`backing`]: which pages of a segment have memory.
 //! - [`fork_token`]: whether this is still the process that made a handle.
@@ -21,6 +22,7 @@
 pub mod arena;
 pub mod backing;
 pub mod bytes;
+pub mod copy;
 pub mod fork_token;
 #[cfg(not(loom))]
 mod futex;

@@ -14,7 +14,7 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
 use nix::sys::uio::{pread, pwrite};
-use nix::unistd::{SysconfVar, ftruncate, sysconf};
+use nix::unistd::{SysconfVar, Whence, ftruncate, lseek, sysconf};
 
 use crate::error::{Error, Result};
 
@@ -132,6 +132,11 @@ impl Segment {
         Ok(())
     }
 
+    /// Up to where there is memory from `offset` on that has been cleared or written. It may be more than this says.
+    pub(super) fn clear_until(&self, offset: u64) -> u64 {
+        clear_until(self.fd.as_fd(), offset)
+    }
+
     /// Gives the memory behind `range` back; the range then reads as zeros. Only whole pages are given back.
     ///
     /// # Errors
@@ -225,6 +230,12 @@ pub fn page_size() -> Result<u64> {
     let answer = sysconf(SysconfVar::PAGE_SIZE).map_err(Error::from_errno("sysconf(_SC_PAGESIZE)"))?;
     let size = answer.and_then(|size| u64::try_from(size).ok()).filter(|size| size.is_power_of_two());
     size.ok_or_else(|| Error::io(format!("sysconf(_SC_PAGESIZE) gave {answer:?}"), Errno::EINVAL.into()))
+}
+
+/// As [`Segment::clear_until`], for any file of that kind.
+pub(super) fn clear_until(fd: BorrowedFd<'_>, offset: u64) -> u64 {
+    let end = lseek(fd, file_offset(offset), Whence::SeekHole);
+    end.ok().and_then(|end| u64::try_from(end).ok()).unwrap_or(offset)
 }
 
 /// Bytes in the file behind `fd`.

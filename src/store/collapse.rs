@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
-use crate::shm::mapping::{HUGE_PAGE, Mapping};
-use crate::transport::fork_guard::without_fork;
+use crate::shm::mapping::HUGE_PAGE;
+use crate::store::filling::collapse;
 use crate::transport::stream::SharedDescriptor;
 use crate::transport::threads::spawn_without_signals;
 
@@ -31,6 +31,9 @@ const MAX_WAITING: u64 = 4096;
 
 /// How long the pieces of a store wait after the seal.
 pub const DELAY: Duration = Duration::from_millis(500);
+
+/// How much longer they wait at most while others come: until the next have their memory and bytes, the processor is theirs.
+const MOST_MORE: Duration = Duration::from_millis(4500);
 
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +63,8 @@ struct Desk {
 struct State {
     waiting: VecDeque<Piece>,
     in_hand: Option<Place>,
+    /// When nothing will have come for as long as pieces wait.
+    calm_at: Option<Instant>,
     is_over: bool,
     done: Done,
 }
@@ -101,6 +106,7 @@ impl Collapser {
         if state.is_over {
             return;
         }
+        state.calm_at = Some(due);
         for offset in (first..end).step_by(HUGE_PAGE as usize) {
             if state.waiting.len() as u64 >= MAX_WAITING {
                 state.waiting.pop_front();
@@ -145,7 +151,7 @@ impl Drop for Collapser {
 impl Desk {
     fn work(&self) {
         while let Some(piece) = self.next() {
-            let outcome = piece.file.upgrade().map(|file| collapse(&file, piece.place.offset));
+            let outcome = piece.file.upgrade().map(|file| piece.place.collapse(&file));
             self.put_down(outcome);
         }
     }
@@ -154,7 +160,7 @@ impl Desk {
     fn next(&self) -> Option<Piece> {
         let mut state = self.lock();
         while !state.is_over {
-            let left = state.waiting.front().map(|piece| piece.due.saturating_duration_since(Instant::now()));
+            let left = state.due().map(|due| due.saturating_duration_since(Instant::now()));
             state = match left {
                 None => self.wait(state),
                 Some(left) if left > Duration::ZERO => self.wait_at_most(state, left),
@@ -206,10 +212,22 @@ impl Desk {
     }
 }
 
+impl State {
+    /// When the first piece is to be gathered: when its time has come, and no others have come for as long, or not too late.
+    fn due(&self) -> Option<Instant> {
+        let due = self.waiting.front()?.due;
+        Some(self.calm_at.map_or(due, |calm| calm.min(due + MOST_MORE).max(due)))
+    }
+}
+
 impl Place {
     /// Whether something of the piece here lies in a range.
     fn meets(&self, segment: i32, range: &Range<u64>) -> bool {
         self.segment == segment && self.offset < range.end && range.start < self.offset + HUGE_PAGE
+    }
+
+    fn collapse(&self, file: &SharedDescriptor) -> Result<()> {
+        collapse(file, self.offset..self.offset + HUGE_PAGE)
     }
 }
 
@@ -217,17 +235,6 @@ impl std::fmt::Debug for Piece {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.place.fmt(f)
     }
-}
-
-/// Gathers one piece. It is mapped for that moment only, and children that fork off then do not get it, as they would keep
-/// the memory of a store that has ended.
-fn collapse(file: &SharedDescriptor, offset: u64) -> Result<()> {
-    let mapping = without_fork(|| {
-        let mapping = Mapping::part(file, offset, HUGE_PAGE)?;
-        mapping.leave_out_of_children()?;
-        Ok(mapping)
-    })?;
-    mapping.collapse().map_err(|error| Error::io("madvise(MADV_COLLAPSE)", error))
 }
 
 /// Whether the kernel, or this kind of file, knows no such thing.

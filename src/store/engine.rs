@@ -9,6 +9,7 @@ mod copies;
 mod creation;
 mod external;
 mod figures;
+mod idle;
 mod lending;
 mod lifetimes;
 mod quotas;
@@ -19,8 +20,10 @@ mod waiting;
 mod wants;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectState};
@@ -42,6 +45,7 @@ use crate::store::objects::{Object, Residence};
 use crate::store::peers::{Peer, PeerId};
 use crate::store::queue::Queue;
 use crate::store::space::{Pages, Space};
+use crate::store::table::Objects;
 pub use crate::store::waiters::Asker;
 use crate::store::waiters::{Load, Waiters, WaitingGet};
 
@@ -135,7 +139,7 @@ pub enum Effect {
 /// The state of a store.
 #[derive(Debug)]
 pub struct Engine<P> {
-    objects: HashMap<ObjectId, Object>,
+    objects: Objects,
     space: Space<P>,
     evictable: LeastRecentlyUsed,
     peers: HashMap<PeerId, Peer>,
@@ -152,12 +156,16 @@ pub struct Engine<P> {
     queue: Queue,
     /// Something has changed since the first in the queue was last tried, so that it may be served now, or never.
     queue_may_move: bool,
+    /// When nothing will have come or gone for a while.
+    idle_at: Option<Instant>,
     /// Objects whose time runs, by when they end.
     expiries: BTreeSet<(Instant, ObjectId)>,
     /// Bytes of pinned objects.
     pinned_bytes: u64,
     /// When the log was last told that the store is full.
     full_logged: Option<Instant>,
+    /// How many bytes which peer held when that was last looked at.
+    holds_most: (Option<Instant>, Option<(u64, PeerId)>),
     external: External,
     index: Option<SharedIndex>,
     subscribers: BTreeMap<SubscriptionId, PeerId>,
@@ -174,7 +182,7 @@ impl<P: Pages> Engine<P> {
     /// [`crate::error::Error::InvalidArgument`] for a limit that cannot be.
     pub fn new(limit: u64, pages: P) -> Result<Self> {
         Ok(Self {
-            objects: HashMap::new(),
+            objects: Objects::default(),
             space: Space::new(limit, pages)?,
             evictable: LeastRecentlyUsed::default(),
             peers: HashMap::new(),
@@ -187,9 +195,11 @@ impl<P: Pages> Engine<P> {
             uncopied: VecDeque::new(),
             queue: Queue::default(),
             queue_may_move: false,
+            idle_at: None,
             expiries: BTreeSet::new(),
             pinned_bytes: 0,
             full_logged: None,
+            holds_most: (None, None),
             external: External::default(),
             index: None,
             subscribers: BTreeMap::new(),
@@ -247,10 +257,11 @@ impl<P: Pages> Engine<P> {
     /// When [`Engine::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Instant> {
         let end = self.expiries.first().map(|(end, _)| *end);
-        [self.waiters.next_deadline(), self.queue.next_deadline(), end].into_iter().flatten().min()
+        [self.waiters.next_deadline(), self.queue.next_deadline(), end, self.idle_at].into_iter().flatten().min()
     }
 
-    /// Ends what has lasted its time: gets that wait, objects, and creates that wait, which are tried once more.
+    /// Ends what has lasted its time: gets that wait, objects, and creates that wait, which are tried once more. Gives memory back that
+    /// nobody has needed for a while.
     pub fn expire(&mut self, now: Now) {
         while let Some(get) = self.waiters.expired(now.instant) {
             self.answer_get(get);
@@ -260,6 +271,7 @@ impl<P: Pages> Engine<P> {
             self.queue_may_move = true;
             self.create(create.asker, create.new, 0, now);
         }
+        self.look_if_idle(now.instant);
     }
 
     /// Whether [`Engine::work`] has something to do.
@@ -276,6 +288,7 @@ impl<P: Pages> Engine<P> {
         }
         self.compact_on();
         self.serve_those_who_wait(now);
+        self.space.restock();
     }
 
     /// Tries again what had no room, if something has changed.
@@ -394,13 +407,7 @@ impl<P: Pages> Engine<P> {
 
     /// Only the creator seals, and only once. Everyone who waits is answered before the creator is.
     fn seal(&mut self, peer: PeerId, id: ObjectId, digest: [u8; 8], now: Now) -> Result<(), Refusal> {
-        self.mark_sealed(peer, id, digest, now)?;
-        self.publish(&[id]);
-        Ok(())
-    }
-
-    fn mark_sealed(&mut self, peer: PeerId, id: ObjectId, digest: [u8; 8], now: Now) -> Result<(), Refusal> {
-        let object = self.objects.get_mut(&id).ok_or(Refusal::ObjectNotFound)?;
+        let object = self.objects.get(&id).ok_or(Refusal::ObjectNotFound)?;
         if object.is_sealed() {
             return Err(Refusal::ObjectAlreadySealed);
         }
@@ -411,24 +418,30 @@ impl<P: Pages> Engine<P> {
             self.close(peer, format!("its segment cannot be made readable: {error}"));
             return Err(Refusal::OutOfMemory);
         }
-        let Some(object) = self.objects.get_mut(&id) else { return Err(Refusal::ObjectNotFound) };
-        object.state = ObjectState::Sealed;
-        object.digest = digest;
-        object.construct_duration = now.unix_seconds.saturating_sub(object.create_time).max(0);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.unsealed.remove(&id);
         }
-        self.start_time(id, now.instant);
+        self.mark_sealed(id, digest, now);
+        self.publish(&[id]);
         Ok(())
+    }
+
+    fn mark_sealed(&mut self, id: ObjectId, digest: [u8; 8], now: Now) {
+        let Some(object) = self.objects.get_mut(&id) else { return };
+        object.state = ObjectState::Sealed;
+        object.digest = digest;
+        object.construct_duration = now.unix_seconds.saturating_sub(object.create_time).max(0);
+        self.start_time(id, now.instant);
     }
 
     /// Tells subscribers of objects that were just sealed, and then those who wait for them.
     fn publish(&mut self, ids: &[ObjectId]) {
-        let found = ids.iter().filter_map(|id| self.objects.get(id).map(|object| (*id, object)));
-        let events = found.map(|(id, object)| object.sealed_event(id)).collect();
         ids.iter().for_each(|id| self.enter(*id));
         ids.iter().for_each(|id| self.gather(*id));
-        self.announce(events);
+        self.announce(|engine| {
+            let found = ids.iter().filter_map(|id| engine.objects.get(id).map(|object| (*id, object)));
+            found.map(|(id, object)| object.sealed_event(id)).collect()
+        });
         ids.iter().for_each(|id| self.hand_out(*id));
     }
 
@@ -441,7 +454,7 @@ impl<P: Pages> Engine<P> {
     /// Gives an object to those who wait for it.
     fn hand_out(&mut self, id: ObjectId) {
         self.ring_for(id);
-        let Some(object) = self.objects.get(&id) else { return };
+        let Some(object) = self.objects.get(&id).filter(|_| self.waiters.is_awaited(id)) else { return };
         let peers = &self.peers;
         let pulls = |peer| peers.get(&peer).is_some_and(|peer| peer.pulls);
         let (holders, complete) = self.waiters.sealed(id, |peer| object.location_for(pulls(peer)));
@@ -470,7 +483,7 @@ impl<P: Pages> Engine<P> {
         ids.iter().for_each(|id| self.settle(*id));
         let pulls = self.peers.get(&asker.peer).is_some_and(|peer| peer.pulls);
         let mut found = HashMap::with_capacity(ids.len());
-        let mut missing = HashSet::new();
+        let mut missing = HashSet::default();
         for id in &ids {
             match (self.objects.get(id).and_then(|object| object.location_for(pulls)), found.entry(*id)) {
                 (Some(location), Entry::Vacant(entry)) => {
@@ -608,7 +621,7 @@ impl<P: Pages> Engine<P> {
         self.pinned_bytes -= if object.pinned { object.size() } else { 0 };
         self.queue_may_move = true;
         if object.is_sealed() {
-            self.announce(vec![Event::Deleted { id }]);
+            self.announce(|_| vec![Event::Deleted { id }]);
         }
     }
 

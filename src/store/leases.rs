@@ -6,14 +6,17 @@
 //! of them has. Who does not let go gets no further segments from some point on.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use foldhash::HashMap;
+
+use crate::error::Error;
 use crate::store::peers::PeerId;
 use crate::store::space::{Place, Region, SHARED_SEGMENT};
 
 /// Length of a producer's first segment, in bytes; every next one is twice as long.
-const FIRST_LENGTH: u64 = 2 << 20;
+pub(super) const FIRST_LENGTH: u64 = 2 << 20;
 /// How long they become at most, and which share of the store's limit: memory for a whole segment may be needed twice, to move what
 /// lies there.
 const MOST_LENGTH: u64 = 64 << 20;
@@ -59,7 +62,25 @@ struct Retired {
 #[derive(Debug)]
 struct Own {
     next_length: u64,
-    segments: Vec<i32>,
+    segments: Vec<OwnSegment>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct OwnSegment {
+    key: i32,
+    /// Its longest free extent, so that full segments are passed without a look at them.
+    room: u64,
+}
+
+impl Own {
+    /// Says how long the longest free extent of a segment is now.
+    fn set_room(&mut self, segment: i32, room: u64) {
+        // Keys only grow, and so they are in order.
+        if let Ok(at) = self.segments.binary_search_by_key(&segment, |own| own.key) {
+            self.segments[at].room = room;
+        }
+    }
 }
 
 /// All segments but the shared one.
@@ -80,16 +101,36 @@ impl Leases {
         let most_length = (limit / MOST_SHARE).next_multiple_of(FIRST_LENGTH).clamp(FIRST_LENGTH, MOST_LENGTH);
         let (leases, retired) = (BTreeMap::new(), BTreeMap::new());
         let next_key = SHARED_SEGMENT + 1;
-        Self { leases, retired, producers: HashMap::new(), to_tell: BTreeSet::new(), next_key, most_length }
+        Self { leases, retired, producers: HashMap::default(), to_tell: BTreeSet::new(), next_key, most_length }
+    }
+
+    /// How long segments become, but for those with an object that is longer.
+    pub(super) fn most_length(&self) -> u64 {
+        self.most_length
     }
 
     /// Room in one of a producer's segments, in the oldest where there is some.
     pub(super) fn allocate(&mut self, producer: Producer, size: u64) -> Option<Place> {
-        self.producers.get(&producer)?.segments.iter().find_map(|segment| {
-            let lease = self.leases.get_mut(segment).filter(|lease| !lease.is_closed)?;
+        let segments = &mut self.producers.get_mut(&producer)?.segments;
+        segments.iter_mut().filter(|own| own.room >= size).find_map(|own| {
+            let lease = self.leases.get_mut(&own.key).filter(|lease| !lease.is_closed)?;
             let extent = lease.region.arena.allocate(size)?;
-            Some(Place { segment: *segment, extent })
+            own.room = lease.region.arena.largest_free();
+            Some(Place { segment: own.key, extent })
         })
+    }
+
+    /// Takes back what [`Leases::allocate`] gave.
+    ///
+    /// # Errors
+    /// As for [`crate::shm::arena::Arena::free`].
+    pub(super) fn free(&mut self, Place { segment, extent }: Place) -> Result<(), Error> {
+        let Some(lease) = self.leases.get_mut(&segment) else { return Ok(()) };
+        lease.region.arena.free(extent)?;
+        if let Some(own) = lease.producer.and_then(|producer| self.producers.get_mut(&producer)) {
+            own.set_room(segment, lease.region.arena.largest_free());
+        }
+        Ok(())
     }
 
     /// Key and length of the next segment for a producer with an object of `size` bytes. `None` when all keys are used up.
@@ -103,12 +144,13 @@ impl Leases {
     pub(super) fn add(&mut self, segment: i32, producer: Producer, region: Region) {
         // Nobody but the store ever had a descriptor with which its own could be written.
         let is_readable = producer == Producer::Store;
+        let room = region.arena.largest_free();
         let lease = Lease { region, producer: Some(producer), is_closed: false, is_readable, lent_to: BTreeSet::new() };
         self.leases.insert(segment, lease);
         let none = Own { next_length: FIRST_LENGTH, segments: Vec::new() };
         let own = self.producers.entry(producer).or_insert(none);
         own.next_length = (own.next_length * 2).min(self.most_length);
-        own.segments.push(segment);
+        own.segments.push(OwnSegment { key: segment, room });
     }
 
     pub(super) fn region(&self, segment: i32) -> Option<&Region> {
@@ -122,6 +164,12 @@ impl Leases {
     /// Bytes of memory behind segments that are in use.
     pub fn backed(&self) -> u64 {
         self.leases.values().map(|lease| lease.region.backing.bytes()).sum()
+    }
+
+    /// Bytes of memory that lie free beside objects.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let used = self.leases.values().filter(|lease| !lease.is_empty());
+        used.map(|lease| lease.region.backing.bytes().saturating_sub(lease.region.arena.taken_bytes())).sum()
     }
 
     /// Segments that are in use.
@@ -177,6 +225,13 @@ impl Leases {
         Some(lease.region.backing.bytes())
     }
 
+    /// What of the next `bytes` from `start` on has no memory in a segment that the store itself writes, up to what has some.
+    pub(super) fn missing_ahead(&self, segment: i32, start: u64, bytes: u64) -> Option<Range<u64>> {
+        let lease = self.leases.get(&segment).filter(|lease| lease.producer == Some(Producer::Store))?;
+        let end = lease.region.arena.size().min(start + bytes);
+        lease.region.backing.missing(start..end).into_iter().next().filter(|missing| missing.start == start)
+    }
+
     /// For each segment what would be gained if all that lies there moved, and the memory behind it, in bytes.
     pub(super) fn gains(&self) -> impl Iterator<Item = (i32, u64, u64)> {
         self.leases.iter().map(|(segment, lease)| {
@@ -196,6 +251,7 @@ impl Leases {
     /// A peer is gone. Returns the segments that it wrote.
     pub(super) fn end(&mut self, peer: PeerId) -> Vec<i32> {
         let ended = self.producers.remove(&Producer::Peer(peer)).map(|own| own.segments).unwrap_or_default();
+        let ended = ended.into_iter().map(|own| own.key).collect();
         self.to_tell.remove(&peer);
         self.retired.retain(|_, retired| {
             retired.lent_to.remove(&peer);
@@ -211,7 +267,7 @@ impl Leases {
     pub(super) fn retire(&mut self, segment: i32) {
         let Some(lease) = self.leases.remove(&segment) else { return };
         if let Some(own) = lease.producer.and_then(|producer| self.producers.get_mut(&producer)) {
-            own.segments.retain(|own| *own != segment);
+            own.segments.retain(|own| own.key != segment);
         }
         if lease.lent_to.is_empty() {
             return;

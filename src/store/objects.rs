@@ -58,7 +58,7 @@ pub struct Object {
     /// Where it lies; `None` when it has no bytes, or none here.
     pub place: Option<Place>,
     /// Where old clients find it, if not there.
-    pub copy: Option<SecondPlace>,
+    pub copy: Option<Box<SecondPlace>>,
     /// Bytes of data.
     pub data_size: u64,
     /// Bytes of metadata, right behind the data.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::shm::index::layout::MOST_OBJECTS;
 use crate::store::available::available;
+use crate::store::stock::default_pool;
 use crate::transport::access::Access;
 
 /// Most objects that an index can name.
@@ -30,6 +31,9 @@ pub struct StoreOptions {
     pub huge_pages: bool,
     /// How many objects the index can name, 1 to [`MOST_INDEXED`]; `None` for one in 16 KiB of the capacity, 4096 to that many.
     pub indexed_objects: Option<u32>,
+    /// Bytes of memory that are made ready before anybody needs them, 0 for none; `None` for an eighth of the capacity and at most
+    /// 256 MiB, and for none where the capacity is below 64 MiB. With a directory or huge pages there are none.
+    pub pool: Option<u64>,
     /// How long the store stays awake when there is nothing to do, so that a request through shared memory needs no wake; it takes a
     /// processor meanwhile.
     pub spin: Duration,
@@ -44,6 +48,20 @@ impl StoreOptions {
     pub fn indexed_objects(&self) -> u32 {
         let fitting = (self.capacity / BYTES_PER_OBJECT).clamp(LEAST_INDEXED, MOST_INDEXED.into());
         self.indexed_objects.unwrap_or(fitting as u32)
+    }
+
+    /// How much memory is made ready before anybody needs it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for more than the capacity.
+    pub fn pool(&self) -> Result<u64> {
+        match self.pool.unwrap_or_else(|| default_pool(self.capacity)) {
+            bytes if bytes <= self.capacity => Ok(bytes),
+            bytes => {
+                let text = format!("a pool of {bytes} bytes in a store of {}: it is a part of that", self.capacity);
+                Err(Error::InvalidArgument(text))
+            }
+        }
     }
 }
 

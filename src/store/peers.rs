@@ -3,7 +3,7 @@
 //! When a connection ends, this is all that has to be undone; there is no second path for a polite goodbye.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use crate::object::ObjectId;
 use crate::store::engine::Quota;

@@ -4,8 +4,10 @@
 //! how many bytes they took is counted here, so that the first one's turn comes.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
+
+use foldhash::HashMap;
 
 use crate::object::ObjectId;
 use crate::store::peers::PeerId;

@@ -1,20 +1,23 @@
 //! The files of all segments: the shared one, and one for each lease.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use foldhash::HashMap;
+
 use crate::error::{Error, Result};
 use crate::object::Location;
 use crate::shm::mapping::{HUGE_PAGE, Mapping};
-use crate::shm::one_writer::OneWriter;
 use crate::shm::segment::Segment;
 use crate::store::collapse::{Collapser, DELAY};
+use crate::store::filling::Filler;
 use crate::store::leases::Producer;
 use crate::store::options::StoreOptions;
+use crate::store::pool::{LeaseFile, Pool, new_file};
 use crate::store::space::{Pages, SHARED_SEGMENT, fixed_segment_length, segment_length};
+use crate::store::stock::Kind;
 use crate::transport::fork_guard::Guarded;
 use crate::transport::stream::SharedDescriptor;
 
@@ -34,6 +37,10 @@ pub struct Segments {
     can_lease: bool,
     /// Gathers objects in huge pages, where they do not lie there from the start, and the index.
     collapser: Option<Collapser>,
+    /// Makes files of leases ready, and how many bytes of memory they may have.
+    pool: Option<Pool>,
+    pool_bytes: u64,
+    filler: Filler,
     buffer: Vec<u8>,
 }
 
@@ -41,7 +48,7 @@ pub struct Segments {
 #[derive(Debug)]
 struct Lease {
     /// Until its producer is gone.
-    file: Option<Arc<Guarded<OneWriter>>>,
+    file: Option<LeaseFile>,
     for_readers: Arc<Guarded<Segment>>,
     /// Where the store itself writes.
     own: Option<Mapping>,
@@ -57,7 +64,18 @@ impl Segments {
         let shared_for_readers = Arc::new(Guarded::open(|| shared.open_for_reading())?);
         let can_lease = !options.huge_pages && options.directory.is_none();
         let collapser = (options.capacity >= HUGE_PAGE).then(|| Collapser::start(DELAY)).transpose()?;
-        Ok(Self { shared, shared_for_readers, leases: HashMap::new(), can_lease, collapser, buffer: Vec::new() })
+        let pool_bytes = if can_lease { options.pool()? } else { 0 };
+        Ok(Self {
+            shared,
+            shared_for_readers,
+            leases: HashMap::default(),
+            can_lease,
+            collapser,
+            pool: (pool_bytes > 0).then(start_pool).flatten(),
+            pool_bytes,
+            filler: Filler::default(),
+            buffer: Vec::new(),
+        })
     }
 
     /// The segment that old clients map.
@@ -107,9 +125,24 @@ impl Segments {
         Ok((lease.for_readers.len(), descriptor))
     }
 
-    fn file(&self, key: i32) -> Result<&OneWriter> {
-        let file = self.leases.get(&key).and_then(|lease| lease.file.as_ref());
-        file.map(|file| &***file).ok_or_else(|| Error::InvalidArgument(format!("nobody writes segment {key}")))
+    fn file(&self, key: i32) -> Result<LeaseFile> {
+        let file = self.leases.get(&key).and_then(|lease| lease.file.clone());
+        file.ok_or_else(|| Error::InvalidArgument(format!("nobody writes segment {key}")))
+    }
+
+    /// Makes a file the segment of a producer.
+    fn enter(&mut self, segment: i32, file: LeaseFile, producer: Producer) -> Result<()> {
+        let for_readers = Arc::new(Guarded::open(|| file.for_readers())?);
+        let own = match producer {
+            Producer::Peer(_) => None,
+            Producer::Store => {
+                let own = Mapping::read_write(file.as_fd(), file.len())?;
+                file.end_chances(&[])?;
+                Some(own)
+            }
+        };
+        self.leases.insert(segment, Lease { file: Some(file), for_readers, own });
+        Ok(())
     }
 }
 
@@ -117,7 +150,7 @@ impl Pages for Segments {
     fn allocate(&mut self, segment: i32, range: Range<u64>) -> Result<()> {
         match segment {
             SHARED_SEGMENT => self.shared.allocate(range),
-            _ => self.file(segment)?.allocate(range),
+            _ => self.filler.fill(&*self.file(segment)?, range).map(drop),
         }
     }
 
@@ -160,18 +193,25 @@ impl Pages for Segments {
     }
 
     fn lease(&mut self, segment: i32, len: u64, producer: Producer) -> Result<()> {
-        let file = Guarded::open(|| OneWriter::create_sparse("plasma_lease", len))?;
-        let for_readers = Arc::new(Guarded::open(|| file.for_readers())?);
-        let own = match producer {
-            Producer::Peer(_) => None,
-            Producer::Store => {
-                let own = Mapping::read_write(file.as_fd(), file.len())?;
-                file.end_chances(&[])?;
-                Some(own)
-            }
-        };
-        self.leases.insert(segment, Lease { file: Some(Arc::new(file)), for_readers, own });
-        Ok(())
+        self.enter(segment, new_file(len)?, producer)
+    }
+
+    fn pool_bytes(&self) -> u64 {
+        self.pool_bytes
+    }
+
+    fn prepare(&mut self, kind: Kind) -> bool {
+        self.pool.iter().for_each(|pool| pool.order(kind));
+        self.pool.is_some()
+    }
+
+    fn lease_prepared(&mut self, segment: i32, kind: Kind, producer: Producer) -> Result<bool> {
+        let Some(file) = self.pool.as_ref().and_then(|pool| pool.take(kind)) else { return Ok(false) };
+        self.enter(segment, file, producer).map(|()| true)
+    }
+
+    fn drop_prepared(&mut self, kind: Kind) {
+        self.pool.iter().for_each(|pool| pool.cancel(kind));
     }
 
     fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()> {
@@ -190,6 +230,11 @@ impl Pages for Segments {
     fn drop_lease(&mut self, segment: i32) {
         self.leases.remove(&segment);
     }
+}
+
+/// Without it leases get their memory when somebody asks for it.
+fn start_pool() -> Option<Pool> {
+    Pool::start().inspect_err(|error| log::warn!("no memory is made ready before it is needed: {error}")).ok()
 }
 
 fn shared_segment(options: &StoreOptions) -> Result<Guarded<Segment>> {

@@ -8,12 +8,13 @@ mod events;
 mod readers;
 mod rings;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use foldhash::HashMap;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -163,9 +164,9 @@ impl Server {
             listener,
             epoll,
             external,
-            connections: HashMap::new(),
+            connections: HashMap::default(),
             rings: Rings::default(),
-            subscriptions: HashMap::new(),
+            subscriptions: HashMap::default(),
             scratch: vec![0; READ_SIZE],
             spare: spare_descriptor(),
             spin: options.spin,

@@ -12,8 +12,10 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::shm::arena::{Arena, Extent};
 use crate::shm::backing::Backing;
+use crate::shm::mapping::HUGE_PAGE;
 use crate::store::leases::{Leases, Producer};
 use crate::store::peers::PeerId;
+use crate::store::stock::{Kind, Stock};
 
 /// Key of the segment that old clients write. Never 0, which they see in placeholders, and never reused.
 pub const SHARED_SEGMENT: i32 = 1;
@@ -23,8 +25,15 @@ const ADDRESS_FACTOR: u64 = 4;
 const SLACK_BYTES: u64 = 1 << 20;
 /// Free pages are given back in pieces of this many bytes, so that not every create has to.
 const GIVE_BACK_STEP: u64 = 1 << 20;
+/// Behind what the store itself writes, pages are allocated ahead for what it will write next: this share of the limit, at most so
+/// many bytes, and in steps that are whole pages on every machine.
+const AHEAD_SHARE: u64 = 1024;
+const MOST_AHEAD: u64 = 1 << 20;
+const AHEAD_STEP: u64 = 64 << 10;
 /// Most bytes that one call allocates pages for, or one turn copies: what the event loop can be kept from its other peers, 2-8 ms.
 pub const SLICE: u64 = 8 << 20;
+/// Bytes that are given back at once when nobody is in need of them; 64 MiB take some milliseconds.
+const IDLE_STEP: u64 = 64 << 20;
 
 /// Where bytes lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +85,28 @@ pub trait Pages {
     /// # Errors
     /// [`Error::Io`], [`Error::Unsupported`].
     fn lease(&mut self, segment: i32, len: u64, producer: Producer) -> Result<()>;
+
+    /// How many bytes of memory may be made ready before anybody needs them.
+    fn pool_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Begins to make a file ready for a segment to come. Returns whether that is possible here.
+    fn prepare(&mut self, _: Kind) -> bool {
+        false
+    }
+
+    /// As [`Pages::lease`], from a file that was to be made ready and has its memory. Returns false when none is ready yet; else
+    /// the file is not to be taken again, also where this fails.
+    ///
+    /// # Errors
+    /// As for [`Pages::lease`].
+    fn lease_prepared(&mut self, _segment: i32, _: Kind, _: Producer) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Lets go of a file that was to be made ready. Its memory is free when this returns.
+    fn drop_prepared(&mut self, _: Kind) {}
 
     /// Ends everybody's chance to map a leased segment for writing, who has not yet; `backed` is what must have memory after that.
     ///
@@ -132,6 +163,9 @@ pub struct Space<P> {
     moving: u64,
     shared: Region,
     leases: Leases,
+    stock: Stock,
+    /// Objects came or went since somebody last looked.
+    has_changed: bool,
     pages: P,
 }
 
@@ -156,6 +190,12 @@ pub fn fixed_segment_length(limit: u64) -> Result<u64> {
     segment_length(limit).map(|_| limit + limit / 8)
 }
 
+/// Where a slice of `budget` bytes at most ends, so that no huge page is cut that need not be.
+fn end_of_slice(start: u64, budget: u64) -> u64 {
+    let end = start + budget;
+    if end - end % HUGE_PAGE > start { end - end % HUGE_PAGE } else { end }
+}
+
 impl<P: Pages> Space<P> {
     /// The ledger of an empty shared segment of [`segment_length`]`(limit)` bytes, unless its length is fixed.
     ///
@@ -169,7 +209,12 @@ impl<P: Pages> Space<P> {
         };
         let mut shared = Region::new(length)?;
         shared.backing.add(0..pages.fixed_length().unwrap_or(0));
-        Ok(Self { limit, used: 0, physical_limit, moving: 0, shared, leases: Leases::new(limit), pages })
+        let leases = Leases::new(limit);
+        let stock = Stock::new(limit, pages.pool_bytes(), &leases);
+        let mut space =
+            Self { limit, used: 0, physical_limit, moving: 0, shared, leases, stock, has_changed: false, pages };
+        space.restock();
+        Ok(space)
     }
 
     /// The limit in bytes of data and metadata.
@@ -182,9 +227,14 @@ impl<P: Pages> Space<P> {
         self.used
     }
 
-    /// Bytes of memory behind all segments, without those that are retired.
+    /// Bytes of memory behind all segments and of the pool, without segments that are retired.
     pub fn backed(&self) -> u64 {
-        self.shared.backing.bytes() + self.leases.backed()
+        self.shared.backing.bytes() + self.leases.backed() + self.stock.bytes()
+    }
+
+    /// Bytes of memory that the pool has, or is about to have.
+    pub fn pooled(&self) -> u64 {
+        self.stock.bytes()
     }
 
     /// Who has which segment.
@@ -217,6 +267,7 @@ impl<P: Pages> Space<P> {
             _ => Some(self.place(size, producer).ok_or(NoRoom::Fragmented)?),
         };
         self.used += size;
+        self.has_changed = true;
         Ok(place)
     }
 
@@ -234,14 +285,57 @@ impl<P: Pages> Space<P> {
             return Some(place);
         }
         let (segment, len) = self.leases.next(producer, size)?;
-        let made = self.pages.lease(segment, len, producer).and_then(|()| Region::new(len));
-        match made {
+        match self.make_lease(segment, len, size, producer) {
             Ok(region) => self.leases.add(segment, producer, region),
             Err(error) => {
                 log::warn!("an object goes to the shared segment: a segment of its own of {len} bytes: {error}")
             }
         }
         self.leases.allocate(producer, size)
+    }
+
+    /// A segment of `len` bytes or some more for an object of `size`: with memory from the pool, or without.
+    fn make_lease(&mut self, segment: i32, len: u64, size: u64, producer: Producer) -> Result<Region> {
+        let leases = &self.leases;
+        if let Some(kind) = self.stock.fitting(len, size, || leases.free_bytes()) {
+            let taken = self.pages.lease_prepared(segment, kind, producer);
+            if !matches!(taken, Ok(false)) {
+                self.stock.remove(kind);
+            }
+            if taken? {
+                let mut region = Region::new(kind.len)?;
+                region.backing.add(0..kind.backed);
+                return Ok(region);
+            }
+        }
+        self.pages.lease(segment, len, producer)?;
+        Region::new(len)
+    }
+
+    /// Has files made ready for segments to come, as long as there may be memory for them.
+    ///
+    /// Nothing that objects will need is taken for it: with all that is in use they stay below the limit, and not only below the
+    /// bound of memory.
+    pub fn restock(&mut self) {
+        while let Some(kind) = self.stock.missing() {
+            let fits = self.backed() + kind.backed <= self.limit;
+            if !fits || !self.pages.prepare(kind) {
+                return self.stock.wait();
+            }
+            self.stock.add(kind);
+        }
+    }
+
+    /// Whether objects came or went since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// Gives memory back to the system that lies free, but for the pool, a part at a time. Returns whether there is more.
+    pub fn give_back_idle(&mut self) -> bool {
+        let missing = self.give_back_free(IDLE_STEP, SHARED_SEGMENT);
+        self.stock.resume();
+        missing == 0
     }
 
     /// Takes room for bytes that are in a lease and are to leave it. They are counted once. There may have to be memory for them
@@ -282,7 +376,7 @@ impl<P: Pages> Space<P> {
             if budget == 0 {
                 return Ok(Populated::InPart);
             }
-            let slice = missing.start..missing.end.min(missing.start + budget);
+            let slice = missing.start..missing.end.min(end_of_slice(missing.start, budget));
             self.allocate_pages(place.segment, slice.clone(), most)?;
             budget -= slice.end - slice.start;
             if slice.end < missing.end {
@@ -338,17 +432,23 @@ impl<P: Pages> Space<P> {
     /// Takes back what [`Space::reserve`] gave. Its pages stay warm while memory is below its bound.
     pub fn release(&mut self, place: Option<Place>, size: u64) {
         self.used -= size;
-        let Some(Place { segment, extent }) = place else { return };
-        if let Some(Err(error)) = self.region(segment).map(|region| region.arena.free(extent)) {
+        self.has_changed = true;
+        let Some(place) = place else { return };
+        let freed = match place.segment {
+            SHARED_SEGMENT => self.shared.arena.free(place.extent),
+            _ => self.leases.free(place),
+        };
+        if let Err(error) = freed {
             log::error!("the arena refused an extent of its own: {error}");
         }
-        if self.leases.is_left(segment) {
-            self.retire(segment);
+        if self.leases.is_left(place.segment) {
+            self.retire(place.segment);
         }
     }
 
     /// A peer is gone: what it leased gets no more objects, and what it had mapped it has no more.
     pub fn peer_left(&mut self, peer: PeerId) {
+        self.has_changed = true;
         for segment in self.leases.end(peer) {
             self.pages.end_lease(segment);
             if self.leases.is_left(segment) {
@@ -374,16 +474,42 @@ impl<P: Pages> Space<P> {
         }
         if self.pages.allocate(segment, range.clone()).is_err() {
             self.give_back(u64::MAX, segment);
+            self.stock.pause();
             let again = self.pages.allocate(segment, range.clone());
             again.map_err(|error| Error::StoreFull(format!("{length} bytes: {error}")))?;
         }
         self.region(segment).into_iter().for_each(|region| region.backing.add(range.clone()));
+        self.allocate_ahead(segment, range.end);
         Ok(())
     }
 
-    /// Gives memory back until `bytes` are or there is none: free pages of the shared segment, then leases where nothing lies,
-    /// but for the one that is `needed`.
+    /// Allocates the next pages, too, where the store puts one small object behind the other. Nothing is given back for them.
+    fn allocate_ahead(&mut self, segment: i32, from: u64) {
+        let ahead = (self.limit / AHEAD_SHARE).min(MOST_AHEAD) / AHEAD_STEP * AHEAD_STEP;
+        let Some(missing) = self.leases.missing_ahead(segment, from, ahead) else { return };
+        let fits = self.moving == 0 && self.backed() + ahead <= self.physical_limit;
+        if fits
+            && self.pages.allocate(segment, missing.clone()).is_ok()
+            && let Some(region) = self.region(segment)
+        {
+            region.backing.add(missing);
+        }
+    }
+
+    /// Gives memory back until `bytes` are or there is none: what is in the pool, then what lies free.
     fn give_back(&mut self, bytes: u64, needed: i32) {
+        let mut left = bytes;
+        while let Some(kind) = self.stock.spare().filter(|_| left > 0) {
+            self.pages.drop_prepared(kind);
+            self.stock.remove(kind);
+            left = left.saturating_sub(kind.backed);
+        }
+        self.give_back_free(left, needed);
+    }
+
+    /// Gives memory back until `bytes` are or there is none: free pages of the shared segment, then leases where nothing lies,
+    /// but for the one that is `needed`. Returns what is missing.
+    fn give_back_free(&mut self, bytes: u64, needed: i32) -> u64 {
         let mut left = self.punch(bytes);
         // Nearly always nothing is: then nobody looks at all leases.
         let empty = if left > 0 { self.leases.empty() } else { Vec::new() };
@@ -393,12 +519,14 @@ impl<P: Pages> Space<P> {
                 left = left.saturating_sub(backed);
             }
         }
+        left
     }
 
     /// Nothing will lie in this segment any more; its memory is free when all who mapped it have let go.
     fn retire(&mut self, segment: i32) {
         self.leases.retire(segment);
         self.pages.drop_lease(segment);
+        self.stock.look_again();
     }
 
     /// Punches free pages until `bytes` are given back or none are left, longest free extents first. Returns what is missing.
@@ -417,6 +545,7 @@ impl<P: Pages> Space<P> {
                     log::warn!("free pages could not be given back: {error}");
                     return left;
                 }
+                self.stock.look_again();
                 left = left.saturating_sub(cut.end - cut.start);
                 self.shared.backing.remove(cut);
             }

@@ -4,8 +4,10 @@
 //! what one peer asks for must not keep the rest waiting.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Instant;
+
+use foldhash::HashMap;
 
 use crate::object::{Location, ObjectId};
 use crate::store::peers::PeerId;

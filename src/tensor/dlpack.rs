@@ -5,6 +5,7 @@
 
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 
@@ -17,6 +18,7 @@ use dlpack_rs::safe::{TensorInfo, cpu_device, pack, pack_versioned};
 use super::dtype::DType;
 use super::layout::{CopyPlan, Layout, MAX_DIMENSIONS};
 use crate::error::{Error, Result};
+use crate::shm::copy::{Copier, SHARED_FROM, STREAMED_FROM, finish_streams, stream};
 
 /// A tensor that somebody else owns, checked: every element that `layout` reaches from `data` has an address.
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ pub fn dtype(dtype: DLDataType) -> Result<DType> {
     DType::from_dlpack(dtype.code, dtype.bits, dtype.lanes)
 }
 
-/// Copies the tensor's elements to `dst` as [`Layout::packed`] has them. Long runs that lie together are copied at once.
+/// Copies the tensor's elements to `dst` as [`Layout::packed`] has them. What lies together is copied at once.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] with both numbers when `dst_len` is not [`Layout::nbytes`]; nothing was written then.
@@ -70,22 +72,21 @@ pub fn dtype(dtype: DLDataType) -> Result<DType> {
 /// # Safety
 /// The view's tensor is still valid and nobody writes to it; `dst` may be written for `dst_len` bytes and does not
 /// overlap the tensor.
-pub unsafe fn copy_packed(view: &TensorView, dst: *mut u8, dst_len: u64) -> Result<()> {
+pub unsafe fn copy_packed(view: &TensorView, dst: *mut u8, dst_len: u64, copier: Copier) -> Result<()> {
     let nbytes = view.layout.nbytes();
     if dst_len != nbytes {
         return Err(invalid(format!("tensor of {nbytes} bytes does not go into a space of {dst_len}")));
     }
     let plan = view.layout.copy_plan();
-    // SAFETY: the plan visits exactly the elements of the view and `nbytes` bytes of `dst`, all valid by the contract.
-    unsafe {
-        match plan.run {
-            1 => copy_runs::<1>(view.data, dst, &plan),
-            2 => copy_runs::<2>(view.data, dst, &plan),
-            4 => copy_runs::<4>(view.data, dst, &plan),
-            8 => copy_runs::<8>(view.data, dst, &plan),
-            _ => copy_runs::<0>(view.data, dst, &plan),
-        }
-    }
+    let packing = Packing { src: view.data, dst, plan: &plan, is_large: nbytes >= STREAMED_FROM as u64 };
+    // Several threads work at one run at a time, or at one each.
+    let (among_runs, within_run) =
+        if plan.run < SHARED_FROM { (copier, Copier::ALONE) } else { (Copier::ALONE, copier) };
+    among_runs.share_out(plan.runs() as usize, plan.run, |runs| {
+        // SAFETY: the plan visits exactly the elements of the view and `nbytes` bytes of `dst`, all valid by the contract.
+        unsafe { packing.copy(runs.start as u64..runs.end as u64, within_run) };
+        finish_streams();
+    });
     Ok(())
 }
 
@@ -184,18 +185,68 @@ fn first_element(tensor: &DLTensor, layout: &Layout) -> Result<*const u8> {
     }
 }
 
-/// Copies runs of `RUN` bytes, known when compiling so that a copy is one move; 0: of `plan.run` bytes.
-///
-/// # Safety
-/// Every run of the plan lies in memory valid for reading from `src`; `dst` is valid for writing all of them.
-unsafe fn copy_runs<const RUN: usize>(src: *const u8, mut dst: *mut u8, plan: &CopyPlan) {
-    let run = if RUN == 0 { plan.run } else { RUN };
-    for row in plan.rows() {
-        for index in 0..plan.row {
-            // SAFETY: the offset is inside the tensor's span, and `dst` has advanced by what was written before.
-            unsafe {
-                src.offset((row + index * plan.step) as isize).copy_to_nonoverlapping(dst, run);
-                dst = dst.add(run);
+/// Runs of this length and more are worth going around the cache, when all of them together are.
+const LONG_RUN: usize = 16 << 10;
+
+/// A tensor on its way to where its elements will lie densely.
+struct Packing<'a> {
+    src: *const u8,
+    dst: *mut u8,
+    plan: &'a CopyPlan,
+    is_large: bool,
+}
+
+// SAFETY: two addresses and what is only read; whoever follows the addresses answers for what lies there, in whatever thread.
+unsafe impl Sync for Packing<'_> {}
+
+impl Packing<'_> {
+    /// Copies some of the runs. [`finish_streams`] is to follow.
+    ///
+    /// # Safety
+    /// As for [`Packing::copy_each`].
+    unsafe fn copy(&self, runs: Range<u64>, copier: Copier) {
+        // SAFETY: as the caller promised.
+        unsafe {
+            match self.plan.run {
+                1 => self.copy_short::<1>(runs),
+                2 => self.copy_short::<2>(runs),
+                4 => self.copy_short::<4>(runs),
+                8 => self.copy_short::<8>(runs),
+                run @ LONG_RUN..STREAMED_FROM if self.is_large => {
+                    self.copy_each(runs, run, |from, to| stream(from, to, run));
+                }
+                run => self.copy_each(runs, run, |from, to| copier.copy(from, to, run)),
+            }
+        }
+    }
+
+    /// Copies runs of a length that is known when compiling, so that a copy is one move.
+    ///
+    /// # Safety
+    /// As for [`Packing::copy_each`].
+    unsafe fn copy_short<const RUN: usize>(&self, runs: Range<u64>) {
+        // SAFETY: as the caller promised.
+        unsafe { self.copy_each(runs, RUN, |from, to| from.copy_to_nonoverlapping(to, RUN)) };
+    }
+
+    /// Has each of these runs copied.
+    ///
+    /// # Safety
+    /// The runs are the plan's, and `run` is their length. Every run of the plan lies in memory valid for reading from `src`;
+    /// `dst` is valid for writing all of them.
+    #[inline(always)]
+    unsafe fn copy_each(&self, runs: Range<u64>, run: usize, copy_run: impl Fn(*const u8, *mut u8)) {
+        // What is written might be this value, as far as the compiler knows; so everything is read from it before.
+        let (src, step) = (self.src, self.plan.step);
+        // SAFETY: behind the runs before, or at the end.
+        let mut dst = unsafe { self.dst.add(runs.start as usize * run) };
+        for (first, count) in self.plan.rows(runs) {
+            for index in 0..count {
+                // SAFETY: the offset is inside the tensor's span, and `dst` has advanced by what was written before.
+                unsafe {
+                    copy_run(src.offset((first + index * step) as isize), dst);
+                    dst = dst.add(run);
+                }
             }
         }
     }

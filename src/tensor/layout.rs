@@ -172,43 +172,72 @@ impl CopyPlan {
         Self { run: run as usize, row, step, outer: merged }
     }
 
-    /// Where each row begins in the source, in bytes from the first element, in the order of the copy.
-    pub fn rows(&self) -> Rows<'_> {
-        let next = (self.row > 0).then_some(0);
-        Rows { outer: &self.outer, index: vec![0; self.outer.len()], next }
+    /// Runs in all rows.
+    pub fn runs(&self) -> u64 {
+        self.outer.iter().map(|&(size, _)| size).product::<i64>().unsigned_abs() * self.row.unsigned_abs()
+    }
+
+    /// Some of these runs in the order of the copy, by the rows that they are in: where the first one begins in the source, in
+    /// bytes from the first element, and how many follow each other in steps.
+    pub fn rows(&self, runs: Range<u64>) -> Rows<'_> {
+        let runs = runs.start..runs.end.min(self.runs());
+        let left = runs.end.saturating_sub(runs.start) as i64;
+        let (mut number, skipped) = match left {
+            0 => (0, 0),
+            _ => (runs.start as i64 / self.row, runs.start as i64 % self.row),
+        };
+        let (mut index, mut offset) = (vec![0; self.outer.len()], 0);
+        for (index, &(size, stride)) in index.iter_mut().zip(&self.outer).rev() {
+            (number, *index) = (number / size, number % size);
+            // The sum is the offset of an element at every time, so it is inside the span.
+            offset += *index * stride;
+        }
+        Rows { plan: self, index, offset, skipped, left }
     }
 }
 
 /// The iterator that [`CopyPlan::rows`] gives.
 #[derive(Debug)]
 pub struct Rows<'a> {
-    outer: &'a [(i64, i64)],
+    plan: &'a CopyPlan,
     index: Vec<i64>,
-    next: Option<i64>,
+    /// Of the first run of the next row.
+    offset: i64,
+    /// Runs of the next row that come before those that are asked for.
+    skipped: i64,
+    /// Runs that are still to come.
+    left: i64,
 }
 
 impl Iterator for Rows<'_> {
-    type Item = i64;
+    type Item = (i64, i64);
 
-    fn next(&mut self) -> Option<i64> {
-        let current = self.next?;
-        self.next = self.advance(current);
-        Some(current)
+    fn next(&mut self) -> Option<(i64, i64)> {
+        if self.left == 0 {
+            return None;
+        }
+        let count = self.left.min(self.plan.row - self.skipped);
+        let first = self.offset + self.skipped * self.plan.step;
+        (self.skipped, self.left) = (0, self.left - count);
+        if self.left > 0 {
+            self.advance();
+        }
+        Some((first, count))
     }
 }
 
 impl Rows<'_> {
-    /// The row after the one at `offset`. Never leaves the span, also not for a moment: it could overflow there.
-    fn advance(&mut self, mut offset: i64) -> Option<i64> {
-        for (index, &(size, stride)) in self.index.iter_mut().zip(self.outer).rev() {
+    /// To the next row. Never leaves the span, also not for a moment: it could overflow there.
+    fn advance(&mut self) {
+        for (index, &(size, stride)) in self.index.iter_mut().zip(&self.plan.outer).rev() {
             if *index + 1 < size {
                 *index += 1;
-                return Some(offset + stride);
+                self.offset += stride;
+                return;
             }
-            offset -= *index * stride;
+            self.offset -= *index * stride;
             *index = 0;
         }
-        None
     }
 }
 
@@ -326,21 +355,55 @@ mod tests {
         assert!(Layout::row_major(int16(), vec![0; 33]).is_err());
     }
 
+    /// Where all rows begin.
+    fn begins(plan: &CopyPlan) -> Vec<i64> {
+        plan.rows(0..plan.runs()).map(|(first, _)| first).collect()
+    }
+
     #[test]
     fn plans_join_what_lies_together() {
         let plan = |shape: &[i64], strides: &[i64]| layout(shape, strides).copy_plan();
         let dense = plan(&[2, 3, 4], &[12, 4, 1]);
-        assert_eq!((dense.run, dense.row, dense.rows().collect::<Vec<_>>()), (48, 1, vec![0]));
+        assert_eq!((dense.run, dense.row, begins(&dense)), (48, 1, vec![0]));
         assert_eq!(plan(&[2, 3, 4], &[1, 2, 6]), dense);
         // Rows of 12 elements cut out of a wider matrix.
         let cut = plan(&[2, 3, 4], &[100, 4, 1]);
         assert_eq!((cut.run, cut.row, cut.step), (24, 2, 200));
         // Every second element: runs of one element.
         let gaps = plan(&[3, 4], &[8, 2]);
-        assert_eq!((gaps.run, gaps.row, gaps.step, gaps.rows().count()), (2, 12, 4, 1));
+        assert_eq!((gaps.run, gaps.row, gaps.step, begins(&gaps).len()), (2, 12, 4, 1));
         let turned = plan(&[2, 3, 4], &[-1, 2, 6]);
-        assert_eq!(turned.rows().collect::<Vec<_>>(), [0, 4, 8, -2, 2, 6]);
-        assert_eq!(plan(&[2, 0], &[5, 5]).rows().count(), 0);
+        assert_eq!(begins(&turned), [0, 4, 8, -2, 2, 6]);
+        assert!(begins(&plan(&[2, 0], &[5, 5])).is_empty());
+        // One number for all of two dimensions.
+        let spread = plan(&[2, 3, 4], &[0, 0, 1]);
+        assert_eq!((spread.run, spread.row, spread.step, begins(&spread)), (8, 6, 0, vec![0]));
         assert_eq!(plan(&[], &[]).run, 2);
+    }
+
+    #[test]
+    fn any_of_the_runs_are_those_of_the_whole() {
+        for (shape, strides) in [
+            (vec![2, 3, 4], vec![100, -20, 2]),
+            (vec![3, 1, 2, 5], vec![-1, 7, 60, 0]),
+            (vec![2, 6], vec![9, 1]),
+            (vec![], vec![]),
+            (vec![4, 0], vec![1, 1]),
+        ] {
+            let plan = layout(&shape, &strides).copy_plan();
+            let offsets = |runs: Range<u64>| {
+                let rows = plan.rows(runs);
+                rows.flat_map(|(first, count)| (0..count).map(move |index| first + index * plan.step))
+                    .collect::<Vec<_>>()
+            };
+            let all = offsets(0..plan.runs());
+            assert_eq!(all.len() as u64, plan.runs(), "{plan:?}");
+            for begin in 0..=all.len() {
+                for end in begin..=all.len() {
+                    assert_eq!(offsets(begin as u64..end as u64), all[begin..end], "{begin}..{end} of {plan:?}");
+                }
+            }
+            assert_eq!(offsets(0..u64::MAX), all, "what is asked for beyond the last is not there");
+        }
     }
 }

@@ -80,7 +80,9 @@ static void connecting(const char *directory, const char *socket) {
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_connect(socket, &options, &client), "-2");
   options.timeout_ms = 0, options.flags = 0x80;
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_connect(socket, &options, &client), "0x80");
-  options.timeout_ms = 30, options.flags = 0;
+  options.flags = 0, options.copy_threads = 257;
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_connect(socket, &options, &client), "copy_threads is at most 256, not 257");
+  options.timeout_ms = 30, options.copy_threads = 256;
   EXPECT(PLASMA_CONNECT_FAILED, plasma_connect(nowhere, &options, &client), nowhere);
   CHECK(client == NULL);
 }
@@ -98,7 +100,7 @@ static void sizes_of_options(const char *socket) {
   EXPECT(PLASMA_UNSUPPORTED, plasma_connect(socket, &newer.known, &client), "struct_size");
 
   /* The fields behind the given size are not the library's to read: were they, -2 would be refused. */
-  plasma_connect_options older = {sizeof(size_t), -2, 0xffffffff, 0};
+  plasma_connect_options older = {sizeof(size_t), -2, 0xffffffff, 0, 257};
   OK(plasma_connect(socket, &older, &client));
   plasma_client_free(client);
 }
@@ -147,6 +149,20 @@ static void null_arguments(plasma_client *client) {
   CHECK(buffer == NULL && list == NULL);
 }
 
+/* Into an object of 8 bytes that is being filled with 2. */
+static void writing(plasma_buffer *buffer) {
+  const uint8_t twos[9] = {2, 2, 2, 2, 2, 2, 2, 2, 2};
+  NULL_REFUSED(plasma_buffer_write(NULL, 0, twos, 1), "buffer");
+  NULL_REFUSED(plasma_buffer_write(buffer, 0, NULL, 1), "data");
+  OK(plasma_buffer_write(buffer, 8, NULL, 0));
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_buffer_write(buffer, 0, twos, 9), "9 bytes at 0 lie outside an object of 8");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_buffer_write(buffer, 9, NULL, 0), "0 bytes at 9");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_buffer_write(buffer, UINT64_MAX, twos, 2), "18446744073709551615");
+  memset(plasma_buffer_mutable_data(buffer), 3, 8);
+  OK(plasma_buffer_write(buffer, 0, twos, 5));
+  OK(plasma_buffer_write(buffer, 5, twos, 3));
+}
+
 static void creating(plasma_client *client) {
   plasma_object_id id = id_of(2);
   uint8_t byte = 0;
@@ -176,8 +192,11 @@ static void creating(plasma_client *client) {
   EXPECT(PLASMA_BUSY, plasma_abort(client, &id), "0202");
   CHECK(plasma_buffer_mutable_data(buffer) != NULL);
   memset(plasma_buffer_mutable_data(buffer), 2, 8);
+  writing(buffer);
   OK(plasma_seal(client, &id));
   CHECK(plasma_buffer_mutable_data(buffer) == NULL);
+  EXPECT(PLASMA_OBJECT_ALREADY_SEALED, plasma_buffer_write(buffer, 0, &byte, 1), "0202");
+  EXPECT(PLASMA_OBJECT_ALREADY_SEALED, plasma_buffer_write(buffer, 9, NULL, 0), "0202");
   CHECK(holds(buffer, 8, 2));
   EXPECT(PLASMA_OBJECT_ALREADY_SEALED, plasma_seal(client, &id), "0202");
   EXPECT(PLASMA_OBJECT_ALREADY_SEALED, plasma_abort(client, &id), "0202");
@@ -301,6 +320,7 @@ static void getting(plasma_client *client) {
   EXPECT(PLASMA_TIMEOUT, plasma_get(client, there, 3, 0, NULL, buffers), "0 ms");
   CHECK(holds(buffers[0], 100, 5) && buffers[1] == NULL && holds(buffers[2], 100, 5));
   CHECK(plasma_buffer_mutable_data(buffers[0]) == NULL);
+  EXPECT(PLASMA_OBJECT_ALREADY_SEALED, plasma_buffer_write(buffers[0], 0, (const uint8_t *)"x", 1), "");
   plasma_buffer_release(buffers[0]);
   plasma_buffer_release(buffers[2]);
   EXPECT(PLASMA_TIMEOUT, plasma_get(client, &there[1], 1, 20, NULL, buffers), "20 ms");
@@ -309,7 +329,9 @@ static void getting(plasma_client *client) {
 
   options.struct_size = sizeof options, options.flags = PLASMA_GET_PRIVATE;
   OK(plasma_get(client, there, 1, 0, &options, buffers));
-  memset(plasma_buffer_mutable_data(buffers[0]), 9, 100);
+  memset(plasma_buffer_mutable_data(buffers[0]), 9, 99);
+  OK(plasma_buffer_write(buffers[0], 99, (const uint8_t *)"\t", 1));
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_buffer_write(buffers[0], 100, (const uint8_t *)"x", 1), "1 bytes at 100");
   OK(plasma_get(client, there, 1, 0, NULL, &buffers[1]));
   CHECK(holds(buffers[0], 100, 9) && holds(buffers[1], 100, 5));
   plasma_buffer_release(buffers[0]);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::stat::fstat;
 
 use super::*;
+use crate::shm::mapping::Mapping;
 use crate::shm::one_writer::OneWriter;
 use crate::shm::segment::Segment;
 
@@ -48,7 +49,7 @@ fn memory(fd: BorrowedFd<'_>) -> u64 {
 /// Whether this machine gathers pages at all; says so where it does not.
 fn works_here() -> bool {
     let segment = segment("probe", HUGE_PAGE);
-    match collapse(&as_shared(&segment), 0) {
+    match collapse(&segment, 0..HUGE_PAGE) {
         Ok(()) => true,
         Err(error) => {
             assert!(is_for_good(&error), "{error}");
@@ -194,6 +195,19 @@ fn pieces_wait_for_their_time() {
     collapser.give(KEY, &as_shared(&segment("early", HUGE_PAGE)), 0..HUGE_PAGE);
     assert!(collapser.desk.next().is_some());
     assert!(begin.elapsed() >= Duration::from_millis(30));
+}
+
+#[test]
+fn pieces_wait_longer_while_others_come_but_not_for_ever() {
+    let (collapser, segment) = (idle(), as_shared(&segment("others", HUGE_PAGE)));
+    collapser.give(KEY, &segment, 0..HUGE_PAGE);
+    let mut state = collapser.desk.lock();
+    let due = state.waiting[0].due;
+    let seconds = [0, 1, 4, 5, 3600].map(|seconds| {
+        state.calm_at = Some(due + Duration::from_secs(seconds));
+        state.due().unwrap() - due
+    });
+    assert_eq!(seconds, [0, 1000, 4000, 4500, 4500].map(Duration::from_millis));
 }
 
 #[test]

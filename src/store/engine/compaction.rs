@@ -5,7 +5,7 @@
 //! does the same where many producers have left little behind. Objects that somebody holds or reads cannot move; a segment with
 //! one of them is left alone.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use crate::object::ObjectId;
 use crate::store::engine::Engine;
@@ -74,9 +74,9 @@ impl<P: Pages> Engine<P> {
 
     /// What lies in each segment where everything can move.
     fn what_can_move(&self) -> HashMap<i32, Vec<ObjectId>> {
-        let mut lying: HashMap<i32, Vec<ObjectId>> = HashMap::new();
-        let mut fixed = HashSet::new();
-        for (id, object) in &self.objects {
+        let mut lying: HashMap<i32, Vec<ObjectId>> = HashMap::default();
+        let mut fixed = HashSet::default();
+        for (id, object) in self.objects.iter() {
             let Some(segment) = object.place.map(|place| place.segment) else { continue };
             match self.can_move(object) {
                 true => lying.entry(segment).or_default().push(*id),
@@ -134,7 +134,7 @@ impl<P: Pages> Engine<P> {
             false => None,
         };
         let (Some(place), Some(object)) = (place, self.objects.get_mut(&id)) else { return self.has_moved(id, false) };
-        object.copy = Some(SecondPlace { place: Some(place), moves: true, is_ready: false, holders: 0 });
+        object.copy = Some(Box::new(SecondPlace { place: Some(place), moves: true, is_ready: false, holders: 0 }));
         self.hold_to_copy(id);
         let taken = self.space.missing_bytes(place);
         self.compaction.iter_mut().for_each(|compaction| compaction.taken += taken);

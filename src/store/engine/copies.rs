@@ -21,7 +21,7 @@ impl<P: Pages> Engine<P> {
         let awaited = self.waiters.is_awaited(id);
         let object = self.objects.get_mut(&id).filter(|object| awaited && object.is_at_hand() && object.is_leased());
         let Some(object) = object.filter(|object| object.copy.is_none()) else { return };
-        object.copy = Some(SecondPlace { place: None, moves: false, is_ready: false, holders: 0 });
+        object.copy = Some(Box::new(SecondPlace { place: None, moves: false, is_ready: false, holders: 0 }));
         self.hold_to_copy(id);
         self.find_room(id);
     }
@@ -49,7 +49,7 @@ impl<P: Pages> Engine<P> {
     }
 
     fn copy_of(&self, id: ObjectId) -> Option<&SecondPlace> {
-        self.objects.get(&id).and_then(|object| object.copy.as_ref())
+        self.objects.get(&id).and_then(|object| object.copy.as_deref())
     }
 
     fn find_room(&mut self, id: ObjectId) {

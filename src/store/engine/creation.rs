@@ -1,6 +1,6 @@
 //! How objects come into being: filled later by their creator, or whole with the request.
 
-use std::collections::HashSet;
+use foldhash::HashSet;
 
 use crate::error::Error;
 use crate::object::{Location, ObjectId, ObjectState};
@@ -104,7 +104,10 @@ impl<P: Pages> Engine<P> {
         let is_its_turn = !waits || self.queue.is_empty() || self.was_in_line();
         let producer = self.producer(asker.peer);
         match if is_its_turn { self.begin_at_once(asker, new, producer, now) } else { Err(Lack::Full) } {
-            Ok(()) => self.grow(Growing::new(asker, id, evict, Purpose::Create)),
+            Ok(()) => {
+                self.give_to_creator(asker.peer, &new);
+                self.grow(Growing::new(asker, id, evict, Purpose::Create));
+            }
             Err(Lack::Later) => self.stall(new.size(), What::Create { asker, new, wait_ms, now }),
             Err(Lack::Full) if waits => self.park(asker, new, wait_ms, now),
             Err(Lack::Full) => {
@@ -117,9 +120,11 @@ impl<P: Pages> Engine<P> {
     /// Whether the object can be made once there is room.
     pub(super) fn check(&mut self, peer: PeerId, new: &NewObject, now: Now) -> Result<(), Refused> {
         let NewObject { id, evict, .. } = *new;
-        self.settle(id);
-        if self.objects.contains_key(&id) {
-            return Err(exists(id));
+        if self.objects.contains(&id) {
+            self.settle(id);
+            if self.objects.contains(&id) {
+                return Err(exists(id));
+            }
         }
         let size = new.size();
         if let Some(quota) = self.quota_below(peer, size).filter(|_| evict) {
@@ -172,18 +177,17 @@ impl<P: Pages> Engine<P> {
         let mut made = Vec::with_capacity(objects.len());
         for object in objects {
             if let Err(stop) = self.make(asker, object, evict, now) {
-                made.into_iter().for_each(|id| self.forget_unsealed(peer, id));
+                made.into_iter().for_each(|id| self.drop_object(id));
                 return Err((stop, Some(object.id)));
             }
             made.push(object.id);
         }
         for object in objects {
-            // It was made just now, by this peer.
-            let _ = self.mark_sealed(peer, object.id, object.digest, now);
+            self.mark_sealed(object.id, object.digest, now);
         }
         self.counted.creates += made.len() as u64;
         self.publish(&made);
-        made.into_iter().for_each(|id| self.release(peer, id));
+        made.into_iter().for_each(|id| self.holder_left(id, true));
         Ok(())
     }
 
@@ -195,9 +199,9 @@ impl<P: Pages> Engine<P> {
         evict: bool,
         now: Now,
     ) -> Result<(), (Stop, Option<ObjectId>)> {
-        let mut names = HashSet::with_capacity(objects.len());
+        let mut names = HashSet::default();
         for object in objects {
-            let outcome = match names.insert(object.id) {
+            let outcome = match objects.len() == 1 || names.insert(object.id) {
                 true => self.check(peer, &whole(object, evict), now),
                 false => Err(exists(object.id)),
             };
@@ -227,10 +231,10 @@ impl<P: Pages> Engine<P> {
         Err(Refused { refusal, detail: format!("{} objects together: {detail}", objects.len()) }.into())
     }
 
-    /// Makes one object and fills it; it is not sealed yet. A message bounds its size, so this is not done in slices.
+    /// Makes one object that was checked, and fills it; it is not sealed yet. A message bounds its size, so this is not done in
+    /// slices.
     fn make(&mut self, asker: Asker, object: &InlineObject, evict: bool, now: Now) -> Result<(), Stop> {
         let (peer, new) = (asker.peer, whole(object, evict));
-        self.check(peer, &new, now)?;
         let producer = self.producer(peer).map(|_| Producer::Store);
         self.begin_at_once(asker, new, producer, now).map_err(|lack| self.stop(lack, peer, new.size(), now))?;
         let filled = self.populate_whole(object.id, evict).and_then(|place| {
@@ -241,7 +245,7 @@ impl<P: Pages> Engine<P> {
             };
             write(self).map_err(|error: Error| out_of_memory(error.to_string()).into())
         });
-        filled.inspect_err(|_| self.forget_unsealed(peer, object.id))
+        filled.inspect_err(|_| self.drop_object(object.id))
     }
 
     fn stop(&mut self, lack: Lack, peer: PeerId, size: u64, now: Now) -> Stop {
@@ -268,7 +272,8 @@ impl<P: Pages> Engine<P> {
         }
     }
 
-    /// Enters an object that was checked, held by its creator, in room that has no pages yet.
+    /// Enters an object that was checked, in room that has no pages yet. As long as it is being made it has a holder, who is no
+    /// peer unless it is [given](Self::give_to_creator) to one.
     pub(super) fn begin(
         &mut self,
         asker: Asker,
@@ -291,7 +296,7 @@ impl<P: Pages> Engine<P> {
             populated: false,
             created_by: asker,
             owner: None,
-            holders: 0,
+            holders: 1,
             doomed: false,
             pinned: false,
             ttl_ms,
@@ -306,11 +311,15 @@ impl<P: Pages> Engine<P> {
         };
         self.objects.insert(id, object);
         self.own(peer, id);
-        self.hold(peer, id);
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.unsealed.insert(id);
-        }
         Ok(())
+    }
+
+    /// A new object is held by its creator, who is to fill it.
+    pub(super) fn give_to_creator(&mut self, peer: PeerId, new: &NewObject) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.hold(new.id, new.size());
+            peer.unsealed.insert(new.id);
+        }
     }
 
     /// Finds room, evicting objects if that is allowed and if it helps.

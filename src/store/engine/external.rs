@@ -4,7 +4,9 @@
 //! ever. Who needs the room waits in line, and only they. The external store itself is worked by a thread of the plumbing: jobs
 //! go to it in order, and what became of one is told by its number.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::{HashMap, HashSet};
 
 use crate::error::Result;
 use crate::object::{Location, ObjectId};

@@ -15,6 +15,8 @@ use crate::store::space::Pages;
 
 /// The log says at most this often that the store is full: whoever is refused may try again at once.
 const FULL_LOG_PAUSE: Duration = Duration::from_secs(1);
+/// Looks at an object for a peer that are cheap enough to be made for every refusal: a millisecond.
+const CHEAP_LOOKS: usize = 1 << 16;
 
 /// What has happened so far.
 #[derive(Debug, Default)]
@@ -69,6 +71,7 @@ impl<P: Pages> Engine<P> {
             segments: self.space.leases().count(),
             retired_bytes: self.space.leases().retired_bytes(),
             copied_bytes: self.objects.values().map(Object::copy_size).sum(),
+            pool_bytes: self.space.pooled(),
         }
     }
 
@@ -97,6 +100,7 @@ impl<P: Pages> Engine<P> {
 
     /// What a create that finds no room is told, and the log with it.
     pub(super) fn full(&mut self, peer: PeerId, size: u64, now: Now) -> Refused {
+        self.see_who_holds_most(now);
         let text = self.describe_full(size);
         if self.full_logged.is_none_or(|last| now.instant.saturating_duration_since(last) >= FULL_LOG_PAUSE) {
             self.full_logged = Some(now.instant);
@@ -115,14 +119,25 @@ impl<P: Pages> Engine<P> {
             self.pinned_bytes,
             self.space.largest_free(),
         );
-        let held = self.peers.iter().map(|(peer, state)| (state.held_bytes + self.read_bytes(*peer), Reverse(*peer)));
-        if let Some((bytes, Reverse(peer))) = held.max().filter(|(bytes, _)| *bytes > 0) {
+        if let Some((bytes, peer)) = self.holds_most.1.filter(|(bytes, _)| *bytes > 0) {
             text += &format!(", {} holds most: {bytes} bytes", self.describe_peer(peer));
         }
         if !self.queue.is_empty() {
             text += &format!(", creates that wait for room: {}", self.queue.len());
         }
         text + &self.why_no_room()
+    }
+
+    /// Finds out which peer holds most. That looks at every object for every peer, so where there are many of both it is done once a
+    /// second at most: clients that try again and again in a full store must not keep the others waiting.
+    pub(super) fn see_who_holds_most(&mut self, now: Now) {
+        let (seen, _) = self.holds_most;
+        let is_cheap = self.objects.len() * self.peers.len() <= CHEAP_LOOKS;
+        if !is_cheap && seen.is_some_and(|seen| now.instant.saturating_duration_since(seen) < FULL_LOG_PAUSE) {
+            return;
+        }
+        let held = self.peers.iter().map(|(peer, state)| (state.held_bytes + self.read_bytes(*peer), Reverse(*peer)));
+        self.holds_most = (Some(now.instant), held.max().map(|(bytes, Reverse(peer))| (bytes, peer)));
     }
 
     fn describe_peer(&self, peer: PeerId) -> String {

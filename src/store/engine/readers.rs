@@ -121,7 +121,7 @@ impl<P: Pages> Engine<P> {
             true if object.owner.is_none() => drop(self.unlist(id)),
             true => {}
         }
-        !self.objects.contains_key(&id)
+        !self.objects.contains(&id)
     }
 
     /// Whether anybody can read without asking.

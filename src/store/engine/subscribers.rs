@@ -57,8 +57,12 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Tells all subscribers of events that belong together.
-    pub(super) fn announce(&mut self, events: Vec<Event>) {
-        if !self.subscribers.is_empty() && !events.is_empty() {
+    pub(super) fn announce(&mut self, events: impl FnOnce(&Self) -> Vec<Event>) {
+        if self.subscribers.is_empty() {
+            return;
+        }
+        let events = events(self);
+        if !events.is_empty() {
             self.effects.push(Effect::Notify { to: self.subscribers.keys().copied().collect(), events });
         }
     }

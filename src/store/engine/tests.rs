@@ -11,6 +11,7 @@ mod lifetimes;
 mod model;
 mod pages;
 mod peers;
+mod pool;
 mod quotas;
 mod readers;
 mod subscribers;
@@ -26,6 +27,7 @@ use crate::object::Location;
 use crate::protocol::Refused;
 use crate::store::leases::Producer;
 use crate::store::space::Place;
+use crate::store::stock::Kind;
 
 /// What the pages under test were asked for, and when they are to fail.
 #[derive(Debug, Default)]
@@ -43,6 +45,10 @@ struct Ledger {
     /// Whether producers have segments of their own: their keys, and how much memory each has.
     can_lease: bool,
     leases: BTreeMap<i32, u64>,
+    /// Bytes that may be made ready, what is in order, and whether that is ready.
+    pool_bytes: u64,
+    prepared: Vec<Kind>,
+    is_ready: bool,
     /// What was copied: from which segment and bytes, and to where.
     copied: Vec<(i32, Range<u64>, i32, u64)>,
 }
@@ -89,6 +95,35 @@ impl Pages for FakePages {
     fn lease(&mut self, segment: i32, _: u64, _: Producer) -> Result<()> {
         assert!(self.0.borrow_mut().leases.insert(segment, 0).is_none());
         Ok(())
+    }
+
+    fn pool_bytes(&self) -> u64 {
+        self.0.borrow().pool_bytes
+    }
+
+    fn prepare(&mut self, kind: Kind) -> bool {
+        let mut ledger = self.0.borrow_mut();
+        ledger.backed += kind.backed;
+        ledger.prepared.push(kind);
+        true
+    }
+
+    fn lease_prepared(&mut self, segment: i32, kind: Kind, _: Producer) -> Result<bool> {
+        let mut ledger = self.0.borrow_mut();
+        if !ledger.is_ready {
+            return Ok(false);
+        }
+        let index = ledger.prepared.iter().position(|prepared| *prepared == kind).expect("it was ordered");
+        ledger.prepared.swap_remove(index);
+        assert!(ledger.leases.insert(segment, kind.backed).is_none());
+        Ok(true)
+    }
+
+    fn drop_prepared(&mut self, kind: Kind) {
+        let mut ledger = self.0.borrow_mut();
+        let index = ledger.prepared.iter().position(|prepared| *prepared == kind).expect("it was ordered");
+        ledger.prepared.swap_remove(index);
+        ledger.backed -= kind.backed;
     }
 
     fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()> {
@@ -272,7 +307,7 @@ impl Lab {
 
     /// The names of all objects, sealed or not, in order.
     fn names(&mut self) -> Vec<u8> {
-        let mut names: Vec<u8> = self.engine.objects.keys().map(|id| id.as_bytes()[0]).collect();
+        let mut names: Vec<u8> = self.engine.objects.iter().map(|(id, _)| id.as_bytes()[0]).collect();
         names.sort_unstable();
         names
     }
@@ -299,6 +334,15 @@ impl Lab {
         self.engine.expire(self.now);
     }
 
+    /// Lets so much time pass that all memory is given back that lies free.
+    fn calm_down(&mut self) {
+        self.pass(0);
+        for _ in 0..1000 {
+            let Some(next) = self.engine.next_deadline() else { return };
+            self.pass(next.duration_since(self.now.instant).as_millis() as u64);
+        }
+    }
+
     /// What must be true between any two requests.
     fn check(&self) {
         let engine = &self.engine;
@@ -310,6 +354,8 @@ impl Lab {
         assert!(engine.external.line.is_empty() || engine.external.leaving > 0, "somebody waits for nothing");
         assert!(engine.space.used() <= engine.space.limit());
         assert!(engine.space.backed() == self.pages.0.borrow().backed, "the books of pages are right");
+        let prepared = self.pages.0.borrow().prepared.iter().map(|kind| kind.backed).sum::<u64>();
+        assert_eq!(engine.space.pooled(), prepared, "the books of the pool are right");
         let orphans = moves.values().filter_map(|moved| moved.orphan);
         let copies = engine.objects.values().filter_map(|object| object.copy.as_ref()?.place);
         let places = engine.objects.values().filter_map(|object| object.place);
@@ -319,7 +365,7 @@ impl Lab {
             two[0].segment != two[1].segment || two[0].extent.offset + two[0].extent.len <= two[1].extent.offset
         };
         assert!(places.windows(2).all(disjoint), "objects overlap");
-        for (id, object) in &engine.objects {
+        for (id, object) in engine.objects.iter() {
             let held_by = engine.peers.values().filter(|peer| peer.held.contains_key(id)).count();
             let is_copied_now = object.copy.as_ref().is_some_and(|copy| !copy.is_ready);
             assert_eq!(object.holders as usize, held_by + usize::from(is_copied_now), "holders of {id}");
@@ -343,7 +389,7 @@ impl Lab {
             assert!(unsealed_of.eq(expected), "whose unsealed object {id} is");
         }
         let held = engine.peers.values().flat_map(|peer| peer.held.iter());
-        assert!(held.clone().all(|(id, _)| engine.objects.contains_key(id)), "a hold on nothing");
+        assert!(held.clone().all(|(id, _)| engine.objects.contains(id)), "a hold on nothing");
         assert!(held.clone().all(|(_, count)| *count > 0));
         for peer in engine.peers.values() {
             let bytes = peer.held.keys().map(|id| engine.objects[id].size()).sum::<u64>();
@@ -375,6 +421,7 @@ impl Lab {
         assert!(self.engine.waiters.is_empty() && self.engine.growing.is_empty() && self.engine.queue.is_clean());
         assert!(self.engine.external.moves.is_empty() && self.engine.external.line.is_empty());
         assert_eq!(self.engine.external.promised, 0);
+        self.calm_down();
         assert_eq!(self.engine.next_deadline(), None);
     }
 }

@@ -68,6 +68,7 @@ impl<P: Pages> Engine<P> {
             Err(refused) => self.answer_create(asker, new.id, Err(refused)),
             Ok(()) => match self.begin(asker, new, self.producer(asker.peer), now) {
                 Ok(()) => {
+                    self.give_to_creator(asker.peer, &new);
                     self.growing.push_back(Growing::new(asker, new.id, new.evict, Purpose::Create));
                 }
                 // Objects that are being written make it move when they have left.

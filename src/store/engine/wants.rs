@@ -2,7 +2,9 @@
 //!
 //! A bell says only that it is worth to look again. Nobody holds anything for it, so a peer that is gone leaves nothing behind.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashMap;
 
 use crate::object::ObjectId;
 use crate::store::engine::{Effect, Engine};

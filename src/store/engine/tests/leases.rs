@@ -279,6 +279,37 @@ fn objects_that_came_with_their_request_lie_where_only_the_store_writes() {
 }
 
 /// Fills a store of 32 MiB so that no page is left, but for those of one small object in a segment of the store's own.
+/// Puts small objects from the first number up to the second. Returns how often pages were allocated for them.
+fn put_small(lab: &mut Lab, peer: PeerId, from: u32, to: u32) -> u64 {
+    let before = lab.pages.0.borrow().calls;
+    for number in from..to {
+        let mut name = [7; 20];
+        name[..4].copy_from_slice(&number.to_le_bytes());
+        let object = InlineObject { id: ObjectId::new(name), data: vec![1; 64], metadata: vec![], digest: [0; 8] };
+        let request = Request::CreateAndSealBatch { objects: vec![object], evict_if_full: false };
+        // Not by the lab, which looks at everything each time.
+        lab.engine.handle(Asker { peer, number: 0 }, request, lab.now);
+    }
+    lab.pages.0.borrow().calls - before
+}
+
+#[test]
+fn small_objects_find_pages_that_were_allocated_ahead() {
+    let mut lab = lab_with_leases(256 * MEBIBYTE);
+    let peer = lab.native();
+    // 640 kB in steps of a page that is needed and 256 KiB behind it.
+    assert_eq!(put_small(&mut lab, peer, 0, 10_000), 6);
+    assert!((640_000..1_000_000).contains(&lab.stats().allocated_bytes), "{}", lab.stats().allocated_bytes);
+    assert_eq!(lab.stats().allocated_bytes, lab.pages.0.borrow().backed);
+    // None are taken ahead that others could need, and a failure to get them is nobody's.
+    let calls = lab.pages.0.borrow().calls;
+    lab.pages.0.borrow_mut().failures = calls + 2..calls + 3;
+    assert_eq!(put_small(&mut lab, peer, 10_000, 16_384), 4);
+    let mut small = lab_with_leases(32 * MEBIBYTE);
+    let peer = small.native();
+    assert_eq!(put_small(&mut small, peer, 0, 640), 10, "a page at a time in a small store");
+}
+
 fn lab_without_pages() -> (Lab, PeerId) {
     let mut lab = lab_with_leases(32 * MEBIBYTE);
     let (reader, late) = (lab.native(), lab.native());

@@ -144,6 +144,7 @@ fn the_time_to_live_runs_from_the_seal_on() {
     *ttl_ms = 50;
     lab.create_with(peer, request).unwrap();
     lab.pass(1000);
+    lab.calm_down();
     assert_eq!(lab.engine.next_deadline(), None);
     lab.seal(peer, 1).unwrap();
     lab.release(peer, 1);
@@ -164,6 +165,7 @@ fn at_its_end_an_object_goes_as_if_deleted() {
     lab.get(peer, &[1], 0);
     lab.pass(50);
     assert_eq!((lab.effects().len(), lab.names()), (0, vec![1]), "it is in use");
+    lab.calm_down();
     assert_eq!(lab.engine.next_deadline(), None);
     lab.send(peer, Request::Release { id: id(1) });
     match lab.effects().as_slice() {

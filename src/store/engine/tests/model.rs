@@ -530,8 +530,13 @@ impl Match {
         let answers: Vec<Answer> = self.lab.effects().into_iter().map(simplify).collect();
         assert_eq!(answers, std::mem::take(&mut self.model.answers));
         assert_eq!(self.lab.used(), self.model.used());
-        let mut places = self.lab.engine.objects.values().filter_map(|object| object.place);
-        assert!(places.all(|place| (place.segment != SHARED_SEGMENT) == self.has_leases));
+        let objects = &self.lab.engine.objects;
+        assert!(
+            objects
+                .values()
+                .filter_map(|object| object.place)
+                .all(|place| (place.segment != SHARED_SEGMENT) == self.has_leases)
+        );
         for answer in answers {
             if let Answer::Closed(peer) = answer {
                 self.disconnect(peer);
