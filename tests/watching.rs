@@ -132,7 +132,7 @@ impl Writer {
         let [submissions, outcomes, door] = <[OwnedFd; 3]>::try_from(files).unwrap();
         let (submitter, _) = open_ring(&submissions, &outcomes).unwrap();
         assert_eq!(peer.ask(&Request::Ring { mapped: true }), Reply::Ring { outcome: Ok(false) });
-        Self { peer: peer, submitter, _door: door, number: 0 }
+        Self { peer, submitter, _door: door, number: 0 }
     }
 
     fn submit(&mut self, record: &Record) {

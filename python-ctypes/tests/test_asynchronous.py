@@ -8,6 +8,7 @@ import gc
 import os
 import select
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Awaitable, Callable, Coroutine, Iterator, List, TypeVar
@@ -371,5 +372,5 @@ def test_a_thread_polls_the_descriptor_by_itself(waiter: PlasmaClient, other: Pl
 
 def test_the_example_runs() -> None:
     example = ROOT / "c-examples" / "await.py"
-    ended = subprocess.run(["python", str(example)], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    ended = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert ended.stdout.splitlines()[-1] == "squares: [0, 1, 4, 9, 16]"
