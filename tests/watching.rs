@@ -94,6 +94,7 @@ fn more_than_the_store_lists_at_once_are_all_told() {
     }
     assert!(all.iter().all(|id| told.contains(id)), "{} of 3000", told.len());
     assert!(told.contains(&still), "it may have been any, so all are told");
+    eventually(|| watched(&other) == 0);
     client.watch(&[still]).unwrap();
     put_small(&other, 5000);
     eventually(|| client.rung(9).unwrap() == [still]);

@@ -89,7 +89,9 @@ impl Client {
         // Listened first: a knock that comes now is heard the next time.
         watched.has_ended |= !ring.watches.listen();
         let rung = ring.rung_since(watched.heard);
-        watched.note(rung);
+        for bell in watched.note(rung) {
+            self.connection.submit(ring, Whose::Nobodys, |_| Record::Unwant { bell }, NO_BYTES)?;
+        }
         let told: Vec<_> = (0..most).map_while(|_| watched.untold.pop_first()).collect();
         if told.is_empty() && watched.has_ended { Err(ended()) } else { Ok(told) }
     }
@@ -164,16 +166,18 @@ impl Watched {
         Some(bell)
     }
 
-    /// What the store has rung.
-    fn note(&mut self, (rung, heard): (Option<Vec<u64>>, u64)) {
+    /// What the store has rung. Returns the numbers that it may not have: where it may have been any, all watches end.
+    fn note(&mut self, (rung, heard): (Option<Vec<u64>>, u64)) -> Vec<u64> {
         self.heard = heard;
+        let is_certain = rung.is_some();
         let numbers = rung.unwrap_or_else(|| self.by_number.keys().copied().collect());
-        for number in numbers {
-            if let Some(id) = self.by_number.remove(&number) {
+        for number in &numbers {
+            if let Some(id) = self.by_number.remove(number) {
                 self.by_id.remove(&id);
                 self.untold.insert(id);
             }
         }
+        if is_certain { Vec::new() } else { numbers }
     }
 }
 
@@ -195,7 +199,7 @@ mod tests {
         let first = watched.add(id(1)).unwrap().unwrap();
         assert_eq!((first, watched.add(id(1)).unwrap()), (BELLS as u64, None));
         let second = watched.add(id(2)).unwrap().unwrap();
-        watched.note((Some(vec![second, second, 7]), 3));
+        assert!(watched.note((Some(vec![second, second, 7]), 3)).is_empty());
         assert_eq!((watched.heard, &watched.untold), (3, &[id(2)].into()));
         assert_eq!(watched.add(id(2)).unwrap(), None, "it will be told");
         assert_eq!((watched.remove(id(2)), watched.untold.len()), (None, 0));
@@ -207,7 +211,7 @@ mod tests {
     fn when_more_were_rung_than_are_listed_all_are_worth_a_look() {
         let mut watched = Watched::default();
         (0..9).for_each(|n| assert!(watched.add(id(n)).unwrap().is_some()));
-        watched.note((None, 5000));
+        assert_eq!(watched.note((None, 5000)).len(), 9, "and the store is to ring none of them later");
         assert_eq!((watched.untold.len(), watched.by_id.len(), watched.by_number.len()), (9, 0, 0));
     }
 
