@@ -30,7 +30,7 @@ use crate::shm::ring::{SLOTS, STAGING_BYTES};
 /// How long a thread sleeps before it looks whether the store is there at all.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 /// How often a thread that stays awake looks before it lets others run.
-const SPINS: usize = 64;
+const SPINS: usize = 256;
 /// Staged objects begin at a new line.
 const STAGED_ALIGNMENT: u64 = 64;
 

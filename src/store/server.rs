@@ -61,8 +61,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// After what time descriptors are tried again that could not be sent because too many are unread, and for how many peers at once.
 const STALL_PAUSE: Duration = Duration::from_millis(10);
 const STALLED_PER_TURN: usize = 256;
-/// How often a store that stays awake looks for records before it asks the kernel again: a microsecond.
-const SPINS_PER_LOOK: usize = 32;
+/// How often a store that stays awake looks for records before it asks the kernel again: some microseconds.
+const SPINS_PER_LOOK: usize = 256;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 
@@ -216,11 +216,11 @@ impl Server {
 
     /// Serves peers that submit, and tells whether there is nothing more to do: from then on they wake the store.
     fn is_idle(&mut self) -> bool {
-        let is_busy = self.serve_rings();
-        if is_busy || self.was_woken {
+        let was_busy = self.serve_rings();
+        if was_busy || self.was_woken {
             self.idle_since = Instant::now();
         }
-        !is_busy && !self.stays_awake() && self.engine.may_sleep(now()) && !self.rings.have_more()
+        !was_busy && !self.stays_awake() && self.engine.may_sleep(now()) && !self.rings.have_more()
     }
 
     /// Whether to look again rather than sleep: for some time after there was something to do, if that is wanted. Whoever else wants

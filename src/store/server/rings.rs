@@ -133,16 +133,17 @@ impl Server {
         Ok(())
     }
 
-    /// Serves some records of each peer. Returns whether there may be more.
+    /// Serves some records of each peer. Returns whether there were any.
     pub(super) fn serve_rings(&mut self) -> bool {
-        let mut is_busy = false;
+        let mut were_any = false;
         // A peer that is ended here leaves the list, and the next one its turn for this once.
         for place in 0..self.rings.0.len() {
             if self.rings.0.get(place).is_some_and(|ring| ring.collector.has_more()) {
-                is_busy |= self.serve_ring(place, RECORDS_PER_TURN, now());
+                self.serve_ring(place, RECORDS_PER_TURN, now());
+                were_any = true;
             }
         }
-        is_busy
+        were_any
     }
 
     /// Serves what a peer submitted before it sent what comes by the socket.
@@ -152,29 +153,23 @@ impl Server {
         }
     }
 
-    /// Serves at most so many records. Returns whether there were as many.
-    fn serve_ring(&mut self, place: usize, most: usize, now: Now) -> bool {
-        for served in 0..most {
-            let Some(ring) = self.rings.0.get_mut(place) else { return false };
+    /// Serves at most so many records.
+    fn serve_ring(&mut self, place: usize, most: usize, now: Now) {
+        for _ in 0..most {
+            let Some(ring) = self.rings.0.get_mut(place) else { break };
             let peer = ring.peer;
             match ring.next() {
                 Ok(Some((number, meaning))) => {
                     self.serve_record(Asker { peer, number: number | BY_RING }, meaning, now);
                 }
-                Ok(None) => {
-                    if served > 0 {
-                        self.apply_effects();
-                    }
-                    return false;
-                }
+                Ok(None) => break,
                 Err(error) => {
                     self.end(peer, Some(&error.to_string()));
-                    return false;
+                    break;
                 }
             }
         }
         self.apply_effects();
-        true
     }
 
     fn serve_record(&mut self, asker: Asker, meaning: Meaning, now: Now) {
