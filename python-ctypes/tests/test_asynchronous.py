@@ -124,9 +124,14 @@ def test_times_are_kept_and_what_came_is_returned(waiter: PlasmaClient, other: P
     here, late, never = other.put("here"), *ids(2)
 
     async def main() -> None:
-        both = asyncio.ensure_future(waiter.get_async([here, late, never], 300))
-        await so_that(lambda: other.stats()["waiting_gets"] == 2 or both.done())
+        both = asyncio.ensure_future(waiter.get_async([here, late, never], PATIENCE_S * 1000))
+        await so_that(waits(other, 2))
         other.put("late", late)
+        await so_that(waits(other, 1))
+        assert waiter._watcher is not None
+        # As the clock does, but when the other one is here.
+        [bell] = waiter._watcher._bells
+        bell.end()
         assert await both == ["here", "late", ObjectNotAvailable]
         assert await waiter.get_async(never, 0) is ObjectNotAvailable
         assert await waiter.get_async(never, 1) is ObjectNotAvailable
