@@ -3,6 +3,8 @@
 //! - [`connection`]: requests out, answers back to the thread that asked; interrupts, timeouts, fork.
 //! - [`mappings`]: segments of the store as they are mapped; `segments`: how they come and go.
 //! - [`buffer`]: what a get or a create gives: memory and the hold on it.
+//! - `putting`, `reading`, `waiting`: objects on their way in, and out.
+//! - `submit`: requests through shared memory.
 //! - [`tensor`]: objects that are tensors.
 //! - [`mod@subscription`]: streams of events, and what ends a wait for one.
 //! - `control`: what steers the store rather than moves objects.
@@ -13,6 +15,7 @@ pub mod buffer;
 mod connection;
 mod control;
 mod mappings;
+mod putting;
 mod reading;
 mod segments;
 mod submit;
@@ -30,15 +33,12 @@ pub use crate::client::buffer::{Buffer, WritableBuffer};
 use crate::client::buffer::{CountedHold, Pending};
 use crate::client::connection::{Connection, Patience};
 use crate::client::reading::LastSegment;
-use crate::client::submit::{Ring, Whose};
 use crate::client::waiting::Waited;
 use crate::error::{Error, Result};
-use crate::metadata::Trailer;
-use crate::object::{Location, ObjectId, ObjectInfo};
+use crate::object::{ObjectId, ObjectInfo};
 pub use crate::protocol::Stats;
-use crate::protocol::{InlineObject, MAX_BODY, Refusal, Refused, Reply, Request};
+use crate::protocol::{Refusal, Reply, Request};
 use crate::shm::copy::Copier;
-use crate::shm::ring::MOST_STAGED;
 use crate::shm::ring::record::Record;
 use crate::transport::connect::default_socket;
 
@@ -137,291 +137,6 @@ impl Client {
     /// Whether this process made the client; in a forked child nothing may be asked of it.
     pub fn is_usable(&self) -> bool {
         self.connection.is_usable()
-    }
-
-    /// Creates an object with room for `data_size` bytes and with this metadata. Only this client can see it before it is sealed.
-    ///
-    /// # Errors
-    /// [`Error::ObjectExists`], [`Error::StoreFull`] with the figures, [`Error::Interrupted`] while it waits for room, or what
-    /// the connection says.
-    pub fn create(
-        &self,
-        id: ObjectId,
-        data_size: u64,
-        metadata: &[u8],
-        options: CreateOptions,
-    ) -> Result<WritableBuffer> {
-        self.create_described(id, data_size, &Trailer::default().append_to(metadata), options)
-    }
-
-    /// The same with metadata as they are stored: the user's, and our trailer where there is one.
-    fn create_described(
-        &self,
-        id: ObjectId,
-        data_size: u64,
-        metadata: &[u8],
-        options: CreateOptions,
-    ) -> Result<WritableBuffer> {
-        let signed = |size: u64| {
-            let too_large =
-                || Error::StoreFull(format!("an object of {size} bytes does not fit: capacity {}", self.capacity()));
-            i64::try_from(size).map_err(|_| too_large())
-        };
-        if let Some(location) = self.create_at_once(id, data_size, metadata.len() as u64, options)? {
-            return self.adopt(id, location, data_size, metadata);
-        }
-        let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
-        if wait_ms < -1 {
-            return Err(Error::InvalidArgument(format!("wait_ms is -1, 0 or positive, not {wait_ms}")));
-        }
-        let negative = |_| Error::InvalidArgument(format!("ttl_ms is 0 or positive, not {ttl_ms}"));
-        let request = Request::Create {
-            id,
-            data_size: signed(data_size)?,
-            metadata_size: signed(metadata.len() as u64)?,
-            evict_if_full: !no_evict,
-            device_num: 0,
-            ttl_ms: u64::try_from(ttl_ms).map_err(negative)?,
-            wait_ms,
-        };
-        match self.connection.call(&request, Patience::of_create(wait_ms))? {
-            Reply::Create { id: created, outcome, .. } if created == id => {
-                let location = outcome.map_err(|refused| create_error(id, refused))?;
-                self.adopt(id, location, data_size, metadata)
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Creates an object by the ring. `None` where that does not do: the socket then tells why, or waits.
-    fn create_at_once(
-        &self,
-        id: ObjectId,
-        data_size: u64,
-        metadata_size: u64,
-        options: CreateOptions,
-    ) -> Result<Option<Location>> {
-        let CreateOptions { no_evict, ttl_ms, wait_ms: 0 } = options else { return Ok(None) };
-        let (Some(ring), Ok(ttl_ms)) = (self.connection.ring(), u64::try_from(ttl_ms)) else { return Ok(None) };
-        let record = Record::Create { id, data_size, metadata_size, evict: !no_evict, ttl_ms };
-        let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
-        match Refusal::from_code(outcome.refusal) {
-            None => Ok(Some(outcome.location)),
-            Some(Refusal::OutOfMemory) => Ok(None),
-            Some(refusal) => Err(refused(id, refusal)),
-        }
-    }
-
-    /// Maps a new object and fills in its metadata; aborts it when that fails.
-    fn adopt(&self, id: ObjectId, location: Location, data_size: u64, metadata: &[u8]) -> Result<WritableBuffer> {
-        let pending = Arc::new(Pending::new(id, self.connection.clone()));
-        let buffer = WritableBuffer::new(pending.clone(), location)?;
-        let sizes = (location.data_size, location.metadata_size);
-        let written = match sizes == (data_size, metadata.len() as u64) {
-            true => buffer.write_metadata(metadata),
-            false => Err(Error::Protocol(format!(
-                "asked for an object of {data_size} + {} bytes, the store made one of {} + {}",
-                metadata.len(),
-                sizes.0,
-                sizes.1
-            ))),
-        };
-        match written {
-            Ok(()) => drop(lock(&self.pending).insert(id, pending)),
-            Err(_) => pending.orphaned(),
-        }
-        written.map(|()| buffer)
-    }
-
-    /// What is being created here under this name.
-    fn pending(&self, id: ObjectId) -> Option<Arc<Pending>> {
-        lock(&self.pending).get(&id).cloned()
-    }
-
-    /// Forgets an object that is not pending any more. Another thread may be creating the next one of that name already.
-    fn settle(&self, id: ObjectId, settled: &Arc<Pending>) {
-        let mut pending = lock(&self.pending);
-        if pending.get(&id).is_some_and(|current| Arc::ptr_eq(current, settled)) {
-            pending.remove(&id);
-        }
-    }
-
-    /// Stores a copy of `data` as a sealed object. When this fails there is no object.
-    ///
-    /// # Errors
-    /// As for [`Client::create`] and [`Client::seal`].
-    pub fn put(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
-        if self.put_at_once(id, data, metadata, options)? {
-            return Ok(());
-        }
-        let buffer = self.create(id, data.len() as u64, metadata, options)?;
-        let written = buffer.write(0, data);
-        drop(buffer);
-        written.and_then(|()| self.seal(id)).inspect_err(|_| drop(self.abort(id)))
-    }
-
-    /// Has the store copy a small object. `false` where that does not do.
-    fn put_at_once(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<bool> {
-        let Some((ring, metadata)) = self.small(data, metadata, options) else { return Ok(false) };
-        let record = put_record(id, data, &metadata, options);
-        let outcome = self.connection.submit_and_wait(ring, record, [data, &metadata])?;
-        match Refusal::from_code(outcome.refusal) {
-            None => Ok(true),
-            Some(Refusal::OutOfMemory) => Ok(false),
-            Some(refusal) => Err(refused(id, refusal)),
-        }
-    }
-
-    /// The ring, and metadata as they are stored, if an object can be put that way.
-    fn small(&self, data: &[u8], metadata: &[u8], options: CreateOptions) -> Option<(&Ring, Vec<u8>)> {
-        let CreateOptions { ttl_ms: 0, wait_ms: 0, .. } = options else { return None };
-        let metadata = Trailer::default().append_to(metadata);
-        let is_small = (data.len() + metadata.len()) as u64 <= MOST_STAGED;
-        is_small.then(|| self.connection.ring()).flatten().map(|ring| (ring, metadata))
-    }
-
-    /// Stores a copy of `data` as a sealed object some time soon: whoever looks for it then finds it. What was put like this, or sealed
-    /// with [`Client::seal_async`], is done in this order; [`Client::flush`] waits for it and tells what could not be done.
-    ///
-    /// Data and metadata may be used again when this returns. It waits when very much is under way.
-    ///
-    /// # Errors
-    /// As for [`Client::create`] for an object over 64 KiB; else what the connection says.
-    pub fn put_async(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
-        if let Some((ring, metadata)) = self.small(data, metadata, options) {
-            let record = put_record(id, data, &metadata, options);
-            return self.connection.submit(ring, Whose::Flushed(id), record, [data, &metadata]).map(drop);
-        }
-        let buffer = self.create(id, data.len() as u64, metadata, options)?;
-        let written = buffer.write(0, data);
-        drop(buffer);
-        written.and_then(|()| self.seal_async(id)).inspect_err(|_| drop(self.abort(id)))
-    }
-
-    /// Waits until everything is done that was put or sealed without waiting. Returns the objects that are not there, each with the
-    /// reason. Each is told once.
-    ///
-    /// # Errors
-    /// What the connection says.
-    pub fn flush(&self) -> Result<Vec<(ObjectId, Error)>> {
-        self.connection.flush()
-    }
-
-    /// Stores copies of several objects as sealed ones with one request: all of them, or none.
-    ///
-    /// # Errors
-    /// [`Error::ObjectExists`] also for an id that comes twice; [`Error::StoreFull`] with the figures;
-    /// [`Error::InvalidArgument`] for more than fits a request of 64 MiB, with some 100 bytes for each object beside its own;
-    /// [`Error::Unsupported`] for times, which a batch does not have.
-    pub fn put_batch(&self, items: &[PutItem<'_>], options: CreateOptions) -> Result<()> {
-        let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
-        if (ttl_ms, wait_ms) != (0, 0) {
-            return Err(Error::Unsupported(format!(
-                "a batch has no ttl_ms and no wait_ms, and not {ttl_ms} and {wait_ms}"
-            )));
-        }
-        let size: u64 = items.iter().map(|item| (item.data.len() + item.metadata.len()) as u64).sum();
-        let count = items.len();
-        if size > MAX_BODY {
-            let text =
-                format!("a batch of {count} objects with {size} bytes; {MAX_BODY} fit, less some for each object");
-            return Err(Error::InvalidArgument(text));
-        }
-        let inline = |item: &PutItem<'_>| InlineObject {
-            id: item.id,
-            data: item.data.to_vec(),
-            metadata: Trailer::default().append_to(item.metadata),
-            digest: [0; 8],
-        };
-        let objects = items.iter().map(inline).collect();
-        let request = Request::CreateAndSealBatch { objects, evict_if_full: !no_evict };
-        match self.connection.call(&request, Patience::Unlimited)? {
-            Reply::CreateAndSealBatch { outcome: Ok(()), .. } => Ok(()),
-            Reply::CreateAndSealBatch { outcome: Err(refused), id: Some(id) } => Err(create_error(id, refused)),
-            Reply::CreateAndSealBatch { outcome: Err(Refused { refusal: Refusal::OutOfMemory, detail }), id: None } => {
-                Err(Error::StoreFull(detail))
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Seals an object that this client created: from now on it is immutable and everyone can get it.
-    ///
-    /// # Errors
-    /// [`Error::ObjectNotFound`] when there is none that this client may seal, [`Error::ObjectAlreadySealed`].
-    pub fn seal(&self, id: ObjectId) -> Result<()> {
-        self.check_usable()?;
-        let pending = self.pending(id);
-        let release = pending.as_ref().is_some_and(|pending| !pending.has_buffer());
-        let is_released = match self.connection.ring() {
-            Some(ring) => {
-                let outcome = self.connection.submit_and_wait(ring, |_| Record::Seal { id, release }, NO_BYTES)?;
-                Refusal::from_code(outcome.refusal).map_or(Ok(release), |refusal| Err(refused(id, refusal)))?
-            }
-            None => self.seal_by_asking(id).map(|()| false)?,
-        };
-        if let Some(pending) = pending {
-            self.settle(id, &pending);
-            if is_released { pending.sealed_and_released() } else { pending.sealed() }
-        }
-        Ok(())
-    }
-
-    fn seal_by_asking(&self, id: ObjectId) -> Result<()> {
-        match self.connection.call(&Request::Seal { id, digest: [0; 8] }, Patience::Unlimited)? {
-            Reply::Seal { id: sealed, outcome } if sealed == id => outcome.map_err(|refusal| refused(id, refusal)),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Seals an object that this client created, some time soon: [`Client::flush`] waits for it and tells if that could not be
-    /// done. The object must not be written from here on.
-    ///
-    /// # Errors
-    /// [`Error::ObjectNotFound`] when this client is not creating it; what the connection says.
-    pub fn seal_async(&self, id: ObjectId) -> Result<()> {
-        self.check_usable()?;
-        let Some(ring) = self.connection.ring() else { return self.seal(id) };
-        let pending = self.pending(id).ok_or(Error::ObjectNotFound(id))?;
-        let release = !pending.has_buffer();
-        self.connection.submit(ring, Whose::Flushed(id), |_| Record::Seal { id, release }, NO_BYTES)?;
-        self.settle(id, &pending);
-        if release {
-            pending.sealed_and_released()
-        } else {
-            pending.sealed()
-        }
-        Ok(())
-    }
-
-    /// Gives up an object that this client created and did not seal.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] while its buffer is alive, whose memory would become another object's;
-    /// [`Error::ObjectNotFound`], [`Error::ObjectAlreadySealed`].
-    pub fn abort(&self, id: ObjectId) -> Result<()> {
-        self.check_usable()?;
-        let pending = self.pending(id);
-        if pending.as_ref().is_some_and(|pending| pending.has_buffer()) {
-            return Err(Error::Busy(format!("object {id} cannot be aborted before its buffer is released")));
-        }
-        self.ask_to_abort(id)?;
-        if let Some(pending) = pending {
-            self.settle(id, &pending);
-            pending.aborted();
-        }
-        Ok(())
-    }
-
-    fn ask_to_abort(&self, id: ObjectId) -> Result<()> {
-        if let Some(ring) = self.connection.ring() {
-            let outcome = self.connection.submit_and_wait(ring, |_| Record::Abort { id }, NO_BYTES)?;
-            return Refusal::from_code(outcome.refusal).map_or(Ok(()), |refusal| Err(refused(id, refusal)));
-        }
-        match self.connection.call(&Request::Abort { id }, Patience::Unlimited)? {
-            Reply::Abort { outcome, .. } => outcome.map_err(|refusal| refused(id, refusal)),
-            other => Err(unexpected(&other)),
-        }
     }
 
     /// Gets objects, waiting up to `timeout_ms` until all are sealed: -1 waits without limit, 0 does not wait.
@@ -587,12 +302,6 @@ impl Drop for Client {
 /// Of a record that brings none.
 const NO_BYTES: [&[u8]; 2] = [&[], &[]];
 
-/// The record of a small object, by where it is staged.
-fn put_record(id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> impl FnOnce(u64) -> Record {
-    let (data_size, metadata_size) = (data.len() as u64, metadata.len() as u64);
-    move |staged| Record::Put { id, data_size, metadata_size, staged, evict: !options.no_evict }
-}
-
 /// Locks, also when a thread panicked with the lock: every change here is complete before anything that could panic.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -608,13 +317,6 @@ fn check_range(offset: u64, len: u64, size: u64) -> Result<()> {
 
 fn unexpected(reply: &Reply) -> Error {
     Error::Protocol(format!("the store's answer does not fit the question: {reply:.120?}"))
-}
-
-fn create_error(id: ObjectId, refused_create: Refused) -> Error {
-    match refused_create.refusal {
-        Refusal::OutOfMemory => Error::StoreFull(refused_create.detail),
-        refusal => refused(id, refusal),
-    }
 }
 
 fn refused(id: ObjectId, refusal: Refusal) -> Error {

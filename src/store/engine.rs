@@ -340,22 +340,18 @@ impl<P: Pages> Engine<P> {
                 let present = self.objects.get(&id).is_some_and(Object::is_sealed);
                 self.reply(asker, Reply::Contains { id, present });
             }
-            Request::List => {
-                self.look_at_readers();
-                let objects = self.objects.iter().map(|(id, object)| object.info(*id, self.readers(object))).collect();
-                self.reply(asker, Reply::List { objects });
-            }
+            Request::List => self.list_all(asker),
             Request::Cancel { number } => {
                 if let Some(get) = self.waiters.cancel(Asker { number, ..asker }) {
                     self.answer_get(get);
                 }
             }
             Request::CancelCreate { number, id } => self.cancel_create(Asker { number, ..asker }, id),
-            Request::Index { mapped } if self.peers.get(&asker.peer).is_some_and(|peer| peer.native) => {
-                self.effects.push(Effect::Index { asker, mapped });
+            Request::Index { mapped } if self.is_native(asker.peer) => {
+                self.effects.push(Effect::Index { asker, mapped })
             }
-            Request::Ring { mapped } if self.peers.get(&asker.peer).is_some_and(|peer| peer.native) => {
-                self.effects.push(Effect::Submit { asker, mapped });
+            Request::Ring { mapped } if self.is_native(asker.peer) => {
+                self.effects.push(Effect::Submit { asker, mapped })
             }
             Request::Segment { segment, writable } => self.lend(asker, segment, writable),
             Request::Retired { returned } => self.take_returned(asker, &returned),
@@ -363,6 +359,16 @@ impl<P: Pages> Engine<P> {
             Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
             other => self.steer(asker, other),
         }
+    }
+
+    fn list_all(&mut self, asker: Asker) {
+        self.look_at_readers();
+        let objects = self.objects.iter().map(|(id, object)| object.info(*id, self.readers(object))).collect();
+        self.reply(asker, Reply::List { objects });
+    }
+
+    fn is_native(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.native)
     }
 
     /// Serves the requests that steer the store rather than move objects.
@@ -469,8 +475,7 @@ impl<P: Pages> Engine<P> {
             Some(object) if object.created_by.peer == asker.peer && object.populated => Ok(()),
             _ => Err(Refusal::ObjectNotFound),
         };
-        let native = self.peers.get(&asker.peer).is_some_and(|peer| peer.native);
-        if outcome.is_err() && !native {
+        if outcome.is_err() && !self.is_native(asker.peer) {
             return self.close(asker.peer, format!("it aborted object {id}, which it is not creating"));
         }
         if outcome.is_ok() {
