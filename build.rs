@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files of the C ABI, in the order in which a C reader should see them.
-const HEADER_SOURCES: [&str; 13] = [
+const HEADER_SOURCES: [&str; 14] = [
     "status",
     "version",
     "object_id",
@@ -20,6 +20,7 @@ const HEADER_SOURCES: [&str; 13] = [
     "control",
     "stats",
     "subscription",
+    "watching",
     "tensor",
     "store",
 ];

@@ -80,6 +80,12 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 #define PLASMA_GET_PRIVATE 1
 
 /**
+ * Do not ask the store, and so wait for nothing, whatever the time: an object is got if it is seen in shared memory. What is not
+ * may be there all the same: beyond the store's index, in an external store, or just being moved.
+ */
+#define PLASMA_GET_NO_ASK 2
+
+/**
  * The object is being filled by its creator.
  */
 #define PLASMA_STATE_CREATED 1
@@ -1053,6 +1059,50 @@ plasma_status plasma_decode_events(const uint8_t *frame,
                                    struct plasma_event *out,
                                    size_t capacity,
                                    size_t *count);
+
+/**
+ * Watches `count` objects: the descriptor of `plasma_watch_fd` can be read when one of them is sealed, at once if it is already.
+ *
+ * `plasma_watch_take` then tells which, and that object is not watched any more. It is to be looked for by `plasma_get`, and
+ * watched again if it is not there: it may have been deleted in between. What is watched already stays so, and counts once.
+ * To begin with a look takes no system call: `plasma_get` with `PLASMA_GET_NO_ASK`. An object in an external store counts as sealed.
+ *
+ * Errors: `PLASMA_UNSUPPORTED` where the store cannot tell; `PLASMA_BUSY` when 65472 objects are watched, and then some of these
+ * may be; `PLASMA_DISCONNECTED` after `plasma_watch_take` has returned that.
+ */
+plasma_status plasma_watch(struct plasma_client *client,
+                           const struct plasma_object_id *object_ids,
+                           size_t count);
+
+/**
+ * Watches `count` objects no more; `plasma_watch_take` does not tell of them later. What is not watched is left as it is.
+ *
+ * Errors: `PLASMA_UNSUPPORTED` where the store cannot tell.
+ */
+plasma_status plasma_unwatch(struct plasma_client *client,
+                             const struct plasma_object_id *object_ids,
+                             size_t count);
+
+/**
+ * A descriptor to poll: it can be read when `plasma_watch_take` has something to tell, an object or the end.
+ *
+ * It belongs to the client: do not read or close it, and let nothing poll it when the client is freed. -1 for NULL, in a child
+ * made by `fork`, and where the store cannot tell (`plasma_watch` returns `PLASMA_UNSUPPORTED`).
+ */
+int plasma_watch_fd(struct plasma_client *client);
+
+/**
+ * Takes watched objects that it is worth to look for, at most `capacity`, into `object_ids`; `*count` gets how many. Does not wait.
+ *
+ * When they are fewer than `capacity` the descriptor is quiet until there are others; else call again. Each was sealed since it was
+ * watched, or, when very many were at once, may have been.
+ *
+ * Errors: `PLASMA_DISCONNECTED`, now and ever after, when nothing more will come; `PLASMA_UNSUPPORTED` where the store cannot tell.
+ */
+plasma_status plasma_watch_take(struct plasma_client *client,
+                                struct plasma_object_id *object_ids,
+                                size_t capacity,
+                                size_t *count);
 
 /**
  * Tells how many bytes of data an object needs for a tensor: what `tensor_write` will take of the store, metadata apart.

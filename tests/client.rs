@@ -134,7 +134,7 @@ fn a_private_buffer_is_written_for_its_owner_only() {
     let client = connect(store.socket());
     put(&client, id(1), &[7; 10_000]);
     put(&client, id(2), b"");
-    let private = GetOptions { private: true };
+    let private = GetOptions { private: true, ..Default::default() };
     let mine = client.get(&[id(1), id(2)], 0, private).unwrap();
     let mine = [mine[0].as_ref().unwrap(), mine[1].as_ref().unwrap()];
     // SAFETY: private memory of this buffer, 10 000 bytes long.
@@ -285,7 +285,7 @@ fn do_something(client: &Client, random: &mut Random, own: u64) -> Result<()> {
             assert_eq!(bytes_of(got?[1].as_ref().unwrap()), own.to_le_bytes());
         }
         1 => drop(client.get(&[shared, mine, id(77)], random.below(3) as i64, GetOptions::default())?),
-        2 => drop(client.get(&[id(78), shared, shared], 1, GetOptions { private: true })?),
+        2 => drop(client.get(&[id(78), shared, shared], 1, GetOptions { private: true, ..Default::default() })?),
         3 => drop(client.contains(shared)?),
         4 => drop(client.list()?),
         _ => drop(client.get(&[shared], 0, GetOptions::default())?),

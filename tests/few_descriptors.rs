@@ -37,5 +37,9 @@ fn a_client_with_64_descriptors_maps_200_segments() {
     for n in 0..10 {
         put(&client, id(SEGMENTS + n), &vec![7; 3 << 20]);
     }
-    assert_eq!(process::descriptors(std::process::id()), before + 1, "the peer's socket");
+    assert_eq!(
+        process::descriptors(std::process::id()),
+        before + 2,
+        "the peer's socket, and the door of the ring that this client writes by"
+    );
 }

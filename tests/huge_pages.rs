@@ -143,7 +143,10 @@ fn check(daemon: &Daemon) {
         Some(bytes)
     };
     assert!(read(2, GetOptions::default()).unwrap() == data);
-    assert!(read(2, GetOptions { private: true }).unwrap() == data, "a private copy needs no huge pages");
+    assert!(
+        read(2, GetOptions { private: true, ..Default::default() }).unwrap() == data,
+        "a private copy needs no huge pages"
+    );
     // Twice what fits, so that room is used again.
     for n in 10..26 {
         put(&client, id(n), &data[n as usize..][..1 << 20]);

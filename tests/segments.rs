@@ -383,7 +383,7 @@ fn what_is_held_stays_as_it_is_whatever_happens() {
     let producer = connect(&daemon.socket());
     (0..128).for_each(|n| producer.put(id(n), &pattern(n, piece), b"", NO_EVICTION).unwrap());
     let held: Vec<_> = [1, 3, 126].map(|n| (n, get(&reader, n))).into();
-    let private = (5, reader.get_one(id(5), 0, GetOptions { private: true }).unwrap().unwrap());
+    let private = (5, reader.get_one(id(5), 0, GetOptions { private: true, ..Default::default() }).unwrap().unwrap());
     drop(producer);
     let is_as_it_was = || held.iter().chain([&private]).for_each(|(n, buffer)| check(buffer, *n));
     is_as_it_was();
@@ -514,7 +514,7 @@ fn what_is_written_to_a_private_mapping_stays_there() {
     assert!(leave_one(&daemon.socket(), 1, MEBIBYTE) && leave_one(&daemon.socket(), 2, 3 * MEBIBYTE + 17));
     let reader = connect(&daemon.socket());
     for n in [1, 2] {
-        let private = reader.get_one(id(n), 0, GetOptions { private: true }).unwrap().unwrap();
+        let private = reader.get_one(id(n), 0, GetOptions { private: true, ..Default::default() }).unwrap().unwrap();
         check(&private, n);
         // SAFETY: the first byte of the object, which is mapped for writing and which nobody else uses.
         unsafe { *private.private_data().unwrap() ^= 0xff };

@@ -53,6 +53,7 @@ PLASMA_PANIC = 21
 PLASMA_CONNECT_RETURN_ON_SIGNAL = 1
 PLASMA_CREATE_NO_EVICT = 1
 PLASMA_GET_PRIVATE = 1
+PLASMA_GET_NO_ASK = 2
 PLASMA_STATE_CREATED = 1
 PLASMA_STATE_SEALED = 2
 PLASMA_SUBSCRIBE_SKIP_EXISTING = 1
@@ -359,6 +360,10 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
         plasma_status,
         [c_char_p, c_uint64, POINTER(plasma_event), c_size_t, POINTER(c_size_t)],
     ),
+    "plasma_watch": (plasma_status, [_client, _id, c_size_t]),
+    "plasma_unwatch": (plasma_status, [_client, _id, c_size_t]),
+    "plasma_watch_fd": (c_int, [_client]),
+    "plasma_watch_take": (plasma_status, [_client, _id, c_size_t, POINTER(c_size_t)]),
     "plasma_buffer_data": (c_void_p, [_buffer]),
     "plasma_buffer_mutable_data": (c_void_p, [_buffer]),
     "plasma_buffer_write": (plasma_status, [_buffer, c_uint64, c_char_p, c_uint64]),

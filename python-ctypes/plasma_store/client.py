@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import operator
 from typing import (
     Any,
@@ -23,16 +24,20 @@ from typing import (
 
 from . import _abi, values
 from ._lib import lib
+from .asynchronous import Asynchronous
 from .buffer import Buffer, Hold, Source, wrap
 from .dlpack import DTYPES, dtype_name
 from .dlpack import Source as TensorSource
-from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaTimeout, check
-from .notifications import Notifications
+from .errors import BY_STATUS, PlasmaError, PlasmaInvalidArgument, PlasmaNotStored, PlasmaTimeout, check
 from .object_id import ObjectID, c_id, c_ids, c_text, whole
 from .tensor import Tensor
 from .waiting import milliseconds
 
 DIGEST_SIZE = 8
+# What is not larger needs no memory of its own to be put; with room for what the library appends.
+MOST_AT_ONCE = (64 << 10) - 256
+# Objects that one flush tells, and how many may fail that were not counted before.
+MOST_FAILED, MORE_FAILED = 1 << 16, 512
 _STATES: Dict[int, Literal["created", "sealed"]] = {
     _abi.PLASMA_STATE_CREATED: "created",
     _abi.PLASMA_STATE_SEALED: "sealed",
@@ -60,7 +65,7 @@ class ObjectInfo(TypedDict):
 
 @overload
 def connect(
-    store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0
+    store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
 ) -> PlasmaClient: ...
 
 
@@ -72,6 +77,7 @@ def connect(
     num_retries: int = -1,
     *,
     copy_threads: int = 0,
+    spin_us: int = 0,
 ) -> PlasmaClient: ...
 
 
@@ -82,13 +88,16 @@ def connect(
     release_delay: int = 0,
     num_retries: int = -1,
     copy_threads: int = 0,
+    spin_us: int = 0,
 ) -> PlasmaClient:
     """Connects to the store at a socket, trying again up to `num_retries` times, 100 ms apart; -1 stands for 80 times.
 
     None is the default socket: $PLASMA_STORE_SOCKET, else $XDG_RUNTIME_DIR/plasma-store.sock, else
     /tmp/plasma-store-<uid>/plasma.sock. Raises PlasmaConnectError, an OSError, when no store answers.
 
-    So many threads as `copy_threads` says copy what is put from 16 MiB on; 0 and 1 stand for the one that puts.
+    So many threads as `copy_threads` says copy what is put from 16 MiB on; 0 and 1 stand for the one that puts. For `spin_us`
+    microseconds a thread that waits stays awake before it sleeps, so that nobody has to wake it. That takes a processor meanwhile,
+    and is worth it beside a store that does the same (`--spin-us`).
 
     Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
     None; buffers are always released at once, whatever the delay.
@@ -100,10 +109,10 @@ def connect(
         manager_socket_name, release_delay, num_retries = _at_most(older, 3) + defaults[len(older) :]
     if manager_socket_name:
         raise PlasmaInvalidArgument(f"manager_socket_name is {manager_socket_name!r}, and there is no manager any more")
-    return PlasmaClient(store_socket_name, num_retries, copy_threads)
+    return PlasmaClient(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
 
 
-class PlasmaClient(Notifications):
+class PlasmaClient(Asynchronous):
     """A connection to a store. Any number of threads may use one; a get that waits in one keeps no other waiting.
 
     As a context manager it disconnects at the end. Buffers and tensors outlive it. A child made by `fork` must connect anew:
@@ -113,6 +122,13 @@ class PlasmaClient(Notifications):
     0 for never. `wait_ms`: so long it waits where there is no room, -1 for as long as it takes, 0 not at all. Who waits is served
     in the order of asking. Then PlasmaStoreFull, which says who has the room.
     """
+
+    def __init__(
+        self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+    ) -> None:
+        # What was put and sealed without waiting, and that at the last flush.
+        self._submitted, self._flushed = itertools.count(), 0
+        super().__init__(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
 
     def create(
         self, object_id: ObjectID, data_size: int, metadata: bytes = b"", *, ttl_ms: int = 0, wait_ms: int = 0
@@ -222,6 +238,70 @@ class PlasmaClient(Notifications):
             raise
         return object_id
 
+    def put_nowait(
+        self, value: Any, object_id: Optional[ObjectID] = None, serialization_context: Any = None, *, ttl_ms: int = 0
+    ) -> ObjectID:
+        """Stores a Python value as `put` does, soon, and returns its id: `flush` waits for it, and raises if it could not be done.
+
+        What one client puts and seals without waiting is done in this order. Meant for streams of small values: of one over
+        64 KiB, or with a `ttl_ms`, only the seal is not waited for, and this raises what `create` raises.
+        """
+        object_id = ObjectID.from_random() if object_id is None else object_id
+        serialized = values.serialize(value, 1, serialization_context)
+        if serialized.size <= MOST_AT_ONCE and not ttl_ms:
+            return self.put_raw_buffer_nowait(serialized.to_bytes(), object_id)
+        hold = self._create(object_id, serialized.size, b"", ttl_ms, 0)
+        try:
+            serialized.write(hold)
+            self.seal_nowait(object_id)
+        except BaseException:
+            del hold
+            with contextlib.suppress(PlasmaError):
+                self.abort(object_id)
+            raise
+        return object_id
+
+    def put_raw_buffer_nowait(
+        self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"", *, ttl_ms: int = 0
+    ) -> ObjectID:
+        """Stores a copy of bytes as `put_raw_buffer` does, soon; everything else as for `put_nowait`."""
+        object_id = ObjectID.from_random() if object_id is None else object_id
+        wanted, source, meta = c_id(object_id), Source(value), _bytes(metadata)
+
+        def call(handle: Any, options: _abi.plasma_create_options) -> Any:
+            return lib.plasma_put_async(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
+
+        next(self._submitted)
+        self._call_create(call, _abi.plasma_create_options(), ttl_ms, 0)
+        return object_id
+
+    def seal_nowait(self, object_id: ObjectID) -> None:
+        """Seals an object that this client created, soon: `flush` waits for it, and raises if it could not be done.
+
+        Buffers of it must not be written any more. Raises PlasmaObjectNotFound.
+        """
+        handle, wanted = self._live(), c_id(object_id)
+        next(self._submitted)
+        check(lib.plasma_seal_async(handle.pointer, wanted))
+
+    def flush(self) -> None:
+        """Waits until everything is done that was put or sealed without waiting.
+
+        Raises PlasmaNotStored when that could not be done for some objects; its `failed` has each with the reason, and each is
+        told once.
+        """
+        handle, submitted = self._live(), next(self._submitted)
+        # What fails while this waits is told as well.
+        capacity = min(submitted - self._flushed + MORE_FAILED, MOST_FAILED)
+        ids, statuses, count = (_abi.plasma_object_id * capacity)(), (_abi.plasma_status * capacity)(), ctypes.c_size_t()
+        status = lib.plasma_flush(handle.pointer, ids, statuses, capacity, count)
+        self._flushed = submitted
+        if not count.value:
+            return check(status)
+        failed = [_failure(*told) for told in zip(ids[: count.value], statuses[: count.value])]
+        some = "; ".join(str(error) for _, error in failed[:3]) + ("; and so on" if count.value > 3 else "")
+        raise PlasmaNotStored(f"{count.value} objects could not be stored: {some}", failed)
+
     def get(
         self, object_ids: Union[ObjectID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
     ) -> Any:
@@ -277,6 +357,32 @@ class PlasmaClient(Notifications):
         if with_meta:
             return [_with_meta(hold) for hold in holds]
         return [wrap(hold.sealed_data()) if hold else None for hold in holds]
+
+    async def get_async(
+        self, object_ids: Union[ObjectID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
+    ) -> Any:
+        """What `get` returns, for an event loop: others run there while this waits, and it takes no thread to wait.
+
+        Any number of awaits may be under way at once; an await may be cancelled. `interrupt` and `disconnect` end them with
+        PlasmaInterrupted, the end of the store with PlasmaDisconnected. All are of one event loop, else PlasmaBusy. An object that
+        has to come from an external store is fetched by a thread of the loop's executor.
+        """
+        if isinstance(object_ids, ObjectID):
+            [hold] = await self._get_later([object_ids], timeout_ms)
+            return _value(hold, object_ids, serialization_context)
+        ids = [*object_ids]
+        holds = await self._get_later(ids, timeout_ms)
+        return [_value(hold, object_id, serialization_context) for hold, object_id in zip(holds, ids)]
+
+    async def get_buffers_async(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
+        """What `get_buffers` returns, for an event loop; everything else as for `get_async`."""
+        holds = await self._get_later(object_ids, timeout_ms)
+        return [wrap(hold.sealed_data()) if hold else None for hold in holds]
+
+    async def get_tensor_async(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
+        """What `get_tensor` returns, for an event loop; everything else as for `get_async`."""
+        [hold] = await self._get_later([object_id], timeout_ms, private)
+        return _tensor(hold, object_id, timeout_ms)
 
     def get_metadata(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
         """Read-only buffers of the objects' metadata; everything else as in `get_buffers`."""
@@ -405,10 +511,7 @@ class PlasmaClient(Notifications):
         It is read-only. With `private` it can be written, and what is written stays in this process: pages are copied when
         they are first written. Raises PlasmaCorrupt when the object is not a tensor.
         """
-        hold = self._get_one(object_id, timeout_ms, private)
-        if not hold:
-            raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
-        return Tensor(hold)
+        return _tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms)
 
     def set_client_options(self, client_name: str, limit_output_memory: int) -> None:
         """Names this client in the store's figures, and reserves bytes for what it creates from now on; once only.
@@ -484,6 +587,18 @@ def _write_options(metadata: bytes) -> _abi.tensor_write_options:
 
 def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:
     return (bytes(hold.metadata()), wrap(hold.sealed_data())) if hold else (None, None)
+
+
+def _tensor(hold: Hold, object_id: ObjectID, timeout_ms: int) -> Tensor:
+    if not hold:
+        raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
+    return Tensor(hold)
+
+
+def _failure(given: _abi.plasma_object_id, status: int) -> Tuple[ObjectID, PlasmaError]:
+    """An object that was not stored, and why."""
+    object_id, reason = ObjectID(bytes(given)), lib.plasma_status_string(status).decode()
+    return object_id, BY_STATUS.get(status, PlasmaError)(f"object {object_id.hex()}: {reason}")
 
 
 def _value(hold: Hold, object_id: ObjectID, context: Any) -> Any:

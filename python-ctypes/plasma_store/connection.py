@@ -17,16 +17,16 @@ from .waiting import milliseconds, until_done
 RETRY_MS = 100
 DEFAULT_RETRIES = 80
 _get = bare("plasma_get")
-_ONE, _AT_ONCE = ctypes.c_size_t(1), ctypes.c_int64(0)
+_ONE, AT_ONCE = ctypes.c_size_t(1), ctypes.c_int64(0)
 # Only read, by any number of threads.
-_SHARED = None
-_PRIVATE = ctypes.byref(
+SHARED = None
+PRIVATE = ctypes.byref(
     _abi.plasma_get_options(struct_size=ctypes.sizeof(_abi.plasma_get_options), flags=_abi.PLASMA_GET_PRIVATE)
 )
 Self = TypeVar("Self", bound="Connection")
 
 
-class _Handle:
+class Handle:
     """The `plasma_client`. Every call keeps a reference to it, so it is freed when it was dropped and no call is in it."""
 
     __slots__ = ("pointer",)
@@ -37,25 +37,31 @@ class _Handle:
     def __del__(self, free: Any = lib.plasma_client_free) -> None:
         # Not so when Ctrl-C came before `__init__` did anything.
         if hasattr(self, "pointer"):
-            free(self.pointer)
+            pointer, self.pointer = self.pointer, type(self.pointer)()
+            # An await that is collected together with this may end later, and must find nothing.
+            free(pointer)
 
 
 class Connection:
     """The part of `PlasmaClient` that every call needs."""
 
-    def __init__(self, store_socket_name: Optional[str] = None, num_retries: int = -1, copy_threads: int = 0) -> None:
+    def __init__(
+        self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+    ) -> None:
         self._socket = None if store_socket_name is None else os.fspath(store_socket_name)
         self._interrupts = 0
-        self._handle: Optional[_Handle] = None
+        self._handle: Optional[Handle] = None
         path = None if self._socket is None else c_text(self._socket, "store_socket_name")
-        handle, threads = _Handle(), whole(copy_threads, "copy_threads")
+        # ctypes would take -1 for the highest number that there is.
+        handle, threads, spin = Handle(), whole(copy_threads, "copy_threads"), whole(spin_us, "spin_us")
         if not 0 <= threads < 1 << 64:
-            # ctypes would take -1 for 2^64 - 1.
             raise PlasmaInvalidArgument(f"copy_threads is {threads}, and so many threads cannot copy")
+        if not 0 <= spin < 1 << 32:
+            raise PlasmaInvalidArgument(f"spin_us is {spin}; it must be 0 or positive and below 2^32")
 
         def call(timeout_ms: int) -> int:
             options = _abi.plasma_connect_options(flags=_abi.PLASMA_CONNECT_RETURN_ON_SIGNAL, timeout_ms=timeout_ms)
-            options.copy_threads = threads
+            options.copy_threads, options.spin_us = threads, spin
             options.struct_size = ctypes.sizeof(options)
             status: int = lib.plasma_connect(path, options, handle.pointer)
             return status
@@ -86,7 +92,7 @@ class Connection:
         self.interrupt()
         self._handle = None
 
-    def _live(self) -> _Handle:
+    def _live(self) -> Handle:
         handle = self._handle
         if handle is None:
             raise PlasmaDisconnected(f"this client of {self._name()} was disconnected")
@@ -102,9 +108,9 @@ class Connection:
         handle, interrupts = self._live(), self._interrupts
         out, holds = new_holds(count)
         # What is there is got without a system call, so nothing is prepared for a wait.
-        status = _get(handle.pointer, ids, ctypes.c_size_t(count), _AT_ONCE, _PRIVATE if private else _SHARED, out)
+        status = _get(handle.pointer, ids, ctypes.c_size_t(count), AT_ONCE, PRIVATE if private else SHARED, out)
         if patience == 0 or status not in (_abi.PLASMA_TIMEOUT, _abi.PLASMA_INTERRUPTED):
-            return _those_here(status, holds)
+            return those_here(status, holds)
         late = [index for index, hold in enumerate(holds) if not hold]
         missing = b"".join([ids[index * OBJECT_ID_SIZE : (index + 1) * OBJECT_ID_SIZE] for index in late])
         for index, hold in zip(late, self._wait_for(missing, patience, private, interrupts)):
@@ -118,11 +124,11 @@ class Connection:
         patience = -1 if timeout_ms == -1 else milliseconds(timeout_ms)
         handle, interrupts, hold = self._live(), self._interrupts, Hold()
         wanted = object_id._bytes
-        status = _get(handle.pointer, wanted, _ONE, _AT_ONCE, _PRIVATE if private else _SHARED, ctypes.byref(hold))
+        status = _get(handle.pointer, wanted, _ONE, AT_ONCE, PRIVATE if private else SHARED, ctypes.byref(hold))
         if not status:
             return hold
         if patience == 0 or status not in (_abi.PLASMA_TIMEOUT, _abi.PLASMA_INTERRUPTED):
-            return _those_here(status, [hold])[0]
+            return those_here(status, [hold])[0]
         return self._wait_for(wanted, patience, private, interrupts)[0]
 
     def _wait_for(self, ids: bytes, timeout_ms: int, private: bool, interrupts: int) -> List[Hold]:
@@ -130,14 +136,14 @@ class Connection:
         count = ctypes.c_size_t(len(ids) // OBJECT_ID_SIZE)
         out, holds = new_holds(count.value)
 
-        def call(handle: _Handle, left_ms: int) -> int:
+        def call(handle: Handle, left_ms: int) -> int:
             left = ctypes.c_int64(left_ms)
-            status: int = _get(handle.pointer, ids, count, left, _PRIVATE if private else _SHARED, out)
+            status: int = _get(handle.pointer, ids, count, left, PRIVATE if private else SHARED, out)
             return status
 
-        return _those_here(self._call(call, timeout_ms, interrupts), holds)
+        return those_here(self._call(call, timeout_ms, interrupts), holds)
 
-    def _call(self, call: Callable[[_Handle, int], int], time_ms: int, interrupts: Optional[int] = None) -> int:
+    def _call(self, call: Callable[[Handle, int], int], time_ms: int, interrupts: Optional[int] = None) -> int:
         """Makes a call that waits at most so long, and returns its status; `interrupt` ends it."""
         handle, before = self._live(), self._interrupts if interrupts is None else interrupts
         return until_done(lambda left_ms: call(handle, left_ms), time_ms, lambda: self._interrupts != before)
@@ -157,7 +163,7 @@ class Connection:
         return f"<{type(self).__name__} of {self._name()}{'' if self._handle else ', disconnected'}>"
 
 
-def _those_here(status: int, holds: List[Hold]) -> List[Hold]:
+def those_here(status: int, holds: List[Hold]) -> List[Hold]:
     """The holds of a get, if nothing went wrong but that some objects are missing."""
     if status != _abi.PLASMA_TIMEOUT:
         check(status)

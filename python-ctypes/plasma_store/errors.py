@@ -7,10 +7,13 @@ pyarrow, those that pyarrow.plasma had derive from its ArrowException as well, f
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, Type
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Type
 
 from . import _abi
 from ._lib import lib
+
+if TYPE_CHECKING:
+    from .object_id import ObjectID
 
 
 class PlasmaError(Exception):
@@ -27,6 +30,17 @@ class PlasmaObjectNotFound(PlasmaError):
 
 class PlasmaStoreFull(PlasmaError):
     """There is no room for the object, also after evicting what may be evicted. The text says what takes it, and who."""
+
+
+class PlasmaNotStored(PlasmaError):
+    """Objects that were put or sealed without waiting are not there. The text begins with some of them."""
+
+    failed: List[Tuple[ObjectID, PlasmaError]]
+    """Each with the reason; at most some 65000 of them."""
+
+    def __init__(self, text: str, failed: Optional[List[Tuple[ObjectID, PlasmaError]]] = None) -> None:
+        super().__init__(text)
+        self.failed = failed or []
 
 
 class PlasmaObjectNotSealed(PlasmaError):

@@ -38,6 +38,9 @@ class Serialized(Protocol):
     def write(self, hold: Hold) -> None:
         """Fills an object of `size` bytes that is being created. Keeps nothing of it, also when this fails."""
 
+    def to_bytes(self) -> Any:
+        """The same bytes, as anything bytes-like."""
+
 
 def serialize(value: Any, memcopy_threads: int, context: Any) -> Serialized:
     """In the old serialization where pyarrow still has it, so that programs that have nothing else can read it."""
@@ -97,6 +100,13 @@ class _Pickled:
             check(lib.plasma_buffer_write(hold, offset, source.pointer, len(source)))
             end = offset + len(source)
 
+    def to_bytes(self) -> Any:
+        parts, end = [self._head], len(self._head)
+        for offset, source in self._buffers:
+            parts += [bytes(offset - end), ctypes.string_at(source.pointer, len(source))]
+            end = offset + len(source)
+        return b"".join(parts)
+
 
 def _unpickle(view: memoryview, start: bytes, name: str) -> Any:
     size = len(view)
@@ -143,6 +153,9 @@ class _Old:
         finally:
             # A traceback keeps this frame, and must not keep the object's memory.
             del stream
+
+    def to_bytes(self) -> Any:
+        return self._serialized.to_buffer()
 
 
 def _old_function(pyarrow: Any, name: str) -> Any:

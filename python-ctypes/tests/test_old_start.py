@@ -199,7 +199,7 @@ def test_every_way_to_connect(store: Store, form: Callable[[str], Any]) -> None:
 @pytest.mark.parametrize("old", [False, True])
 def test_the_retries_arrive_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
     seen: List[int] = []
-    monkeypatch.setattr("plasma_store.client.PlasmaClient.__init__", lambda _self, _path, retries, _threads: seen.append(retries))
+    monkeypatch.setattr("plasma_store.client.PlasmaClient.__init__", lambda _self, _path, retries, **_: seen.append(retries))
     path = str(tmp_path / "none")
     if old:
         plasma_store.connect(path, "", 0, 7)

@@ -656,7 +656,7 @@ impl Incoming {
 fn descriptors_of(reply: &Reply) -> usize {
     match reply {
         Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
-        Reply::Ring { outcome: Ok(true) } => 2,
+        Reply::Ring { outcome: Ok(true) } => 3,
         Reply::Index { outcome: Ok(true) } => 4,
         _ => 0,
     }

@@ -22,6 +22,7 @@ mod submit;
 pub mod subscription;
 pub mod tensor;
 mod waiting;
+mod watching;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -78,6 +79,8 @@ pub struct CreateOptions {
 pub struct GetOptions {
     /// Map the object copy-on-write: writable, and what is written stays in this process.
     pub private: bool,
+    /// Do not ask the store, and so wait for nothing: what cannot be seen without is not got, although it may be there.
+    pub no_ask: bool,
 }
 
 /// An object of a batch.
@@ -154,7 +157,7 @@ impl Client {
     pub fn get_one(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Option<Buffer>> {
         self.may_get(timeout_ms)?;
         match self.read(id, options.private)? {
-            read if read.is_to_be_asked_for(timeout_ms) => {
+            read if !options.no_ask && read.is_to_be_asked_for(timeout_ms) => {
                 Ok(self.ask_for(&[id], timeout_ms, options)?.pop().flatten())
             }
             read => Ok(read.into_buffer()),
@@ -181,7 +184,7 @@ impl Client {
                 reader.look_ahead(ids, index);
             }
             let read = self.read_next(*id, options.private, &mut last)?;
-            if read.is_to_be_asked_for(timeout_ms) {
+            if !options.no_ask && read.is_to_be_asked_for(timeout_ms) {
                 unsettled.push((index, *id));
             }
             got.push(read.into_buffer().map(&mut make));

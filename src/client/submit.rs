@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::connection::{Connection, Patience};
+use crate::client::watching::Watches;
 use crate::client::{lock, refused, unexpected};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
@@ -43,6 +44,7 @@ pub struct Ring {
     /// How long a thread that waits stays awake.
     spin: Duration,
     pub(super) doors: Doors,
+    pub(super) watches: Watches,
 }
 
 /// Which bells threads of this process wait by, a bit for each.
@@ -86,7 +88,7 @@ impl Ring {
     pub(super) fn open(connection: &Connection, spin: Duration) -> Result<Self> {
         let patience = Patience::of_get(0);
         let (reply, descriptors) = connection.call_with_descriptors(&Request::Ring { mapped: false }, patience)?;
-        let Ok([submissions, outcomes]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+        let Ok([submissions, outcomes, door]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Err(not_given(reply));
         };
         let (submitter, staging) = open_ring(&submissions, &outcomes)?;
@@ -95,7 +97,8 @@ impl Ring {
             other => return Err(not_given(other)),
         }
         let taken = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, doors: Doors::default() })
+        let watches = Watches::new(door);
+        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, doors: Doors::default(), watches })
     }
 
     /// To sleep until a bell is rung.
@@ -106,6 +109,11 @@ impl Ring {
     /// The thread that waited for a bell does so no more.
     pub(super) fn end_waiting(&self, bell: usize) {
         self.submitter.end_waiting(bell);
+    }
+
+    /// The bells without a thread that were rung since so many were, and how many were by now; `None` when it may have been any.
+    pub(super) fn rung_since(&self, before: u64) -> (Option<Vec<u64>>, u64) {
+        self.submitter.rung_since(before)
     }
 
     /// Ends the sleep of all threads that wait by a bell. Async-signal-safe.

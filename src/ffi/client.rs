@@ -31,6 +31,9 @@ pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
 pub const PLASMA_CREATE_NO_EVICT: u32 = 1;
 /// Map the object copy-on-write: it can be written, and what is written stays in this process.
 pub const PLASMA_GET_PRIVATE: u32 = 1;
+/// Do not ask the store, and so wait for nothing, whatever the time: an object is got if it is seen in shared memory. What is not
+/// may be there all the same: beyond the store's index, in an external store, or just being moved.
+pub const PLASMA_GET_NO_ASK: u32 = 2;
 
 /// How to connect. Set `struct_size` to the size of the struct; zero is the default of everything else.
 #[repr(C)]
@@ -110,8 +113,8 @@ pub(super) unsafe fn given_options(options: *const plasma_create_options) -> Res
 
 /// What flags of a get mean.
 pub(super) fn get_options(flags: u32) -> Result<GetOptions> {
-    let flags = guard::known_flags(flags, PLASMA_GET_PRIVATE, "get options")?;
-    Ok(GetOptions { private: flags & PLASMA_GET_PRIVATE != 0 })
+    let flags = guard::known_flags(flags, PLASMA_GET_PRIVATE | PLASMA_GET_NO_ASK, "get options")?;
+    Ok(GetOptions { private: flags & PLASMA_GET_PRIVATE != 0, no_ask: flags & PLASMA_GET_NO_ASK != 0 })
 }
 
 fn connect_options(options: Option<plasma_connect_options>) -> Result<ConnectOptions> {

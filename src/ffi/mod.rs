@@ -31,6 +31,8 @@ pub mod stats;
 
 pub mod subscription;
 
+pub mod watching;
+
 pub mod tensor;
 
 pub mod store;

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -58,6 +59,7 @@ static Held hold(const char *directory) {
   OK(plasma_create(held.client, &held.unsealed_id, SIZE, NULL, 0, NULL, &held.unsealed));
   OK(plasma_list(held.client, &held.list));
   OK(plasma_subscribe(held.client, NULL, &held.subscription));
+  OK(plasma_watch(held.client, &held.unsealed_id, 1));
   return held;
 }
 
@@ -136,12 +138,17 @@ static void calls_are_refused(const Held *held) {
   plasma_store_stats stats = {.struct_size = sizeof stats};
   plasma_put_item item = {id, digest, 8, NULL, 0};
   plasma_event event = {.struct_size = sizeof event};
+  size_t watched = 0;
   plasma_subscription *subscription = NULL;
   EXPECT(PLASMA_FORKED, plasma_stats(client, &stats), "fork");
   EXPECT(PLASMA_FORKED, plasma_put_batch(client, &item, 1, NULL), "fork");
   EXPECT(PLASMA_FORKED, plasma_put_async(client, &id, digest, 8, NULL, 0, NULL), "fork");
   EXPECT(PLASMA_FORKED, plasma_seal_async(client, &id), "fork");
   EXPECT(PLASMA_FORKED, plasma_flush(client, NULL, NULL, 0, NULL), "fork");
+  EXPECT(PLASMA_FORKED, plasma_watch(client, &id, 1), "fork");
+  EXPECT(PLASMA_FORKED, plasma_unwatch(client, &held->sealed_id, 1), "fork");
+  EXPECT(PLASMA_FORKED, plasma_watch_take(client, &id, 1, &watched), "fork");
+  CHECK(plasma_watch_fd(client) == -1);
   EXPECT(PLASMA_FORKED, plasma_subscribe(client, NULL, &subscription), "fork");
   EXPECT(PLASMA_FORKED, plasma_subscription_next(held->subscription, -1, &event), "fork");
   CHECK(subscription == NULL && plasma_subscription_fd(held->subscription) == -1);
@@ -191,6 +198,16 @@ static void parent_is_unharmed(Held *held) {
   OK(plasma_seal(held->client, &held->unsealed_id));
 }
 
+/* The child could not watch, and what its parent watches is told. */
+static void watches_go_on(Held *held) {
+  plasma_object_id told[2];
+  size_t count = 0;
+  struct pollfd polled = {plasma_watch_fd(held->client), POLLIN, 0};
+  CHECK(poll(&polled, 1, 60000) == 1);
+  OK(plasma_watch_take(held->client, told, 2, &count));
+  CHECK(count == 1 && memcmp(told, &held->unsealed_id, sizeof *told) == 0);
+}
+
 /* The child has freed the subscription, and the parent still gets all its events. */
 static void events_go_on(Held *held) {
   plasma_event event = {.struct_size = sizeof event};
@@ -228,6 +245,7 @@ static void parent_and_child(const char *directory) {
   wait_for_success(pid);
   parent_is_unharmed(&held);
   events_go_on(&held);
+  watches_go_on(&held);
   freed_while_a_child_has_a_copy(&held);
   let_go(&held);
   OK(plasma_store_stop(held.store));

@@ -4,6 +4,7 @@
  * usage: misuse DIRECTORY     an empty directory with a short path, for sockets */
 #define _GNU_SOURCE
 #include <limits.h>
+#include <poll.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -308,8 +309,8 @@ static void getting(plasma_client *client) {
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, -2, NULL, buffers), "-2");
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, INT64_MIN, NULL, buffers), "-9223372036854775808");
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, SIZE_MAX, 0, NULL, buffers), "object_ids");
-  plasma_get_options options = {sizeof options, 2};
-  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, 0, &options, buffers), "0x2");
+  plasma_get_options options = {sizeof options, 4};
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, 0, &options, buffers), "0x4");
   options.struct_size = 4;
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_get(client, there, 3, 0, &options, buffers), "struct_size is 4");
   CHECK(buffers[0] == sentinel && buffers[1] == sentinel && buffers[2] == sentinel);
@@ -562,6 +563,57 @@ static void subscribing(plasma_client *client) {
   plasma_subscription_free(subscription);
 }
 
+static int can_be_read(int fd, int patience_ms) {
+  struct pollfd polled = {fd, POLLIN, 0};
+  return poll(&polled, 1, patience_ms) == 1;
+}
+
+static void watching(plasma_client *client) {
+  plasma_object_id ids[2] = {id_of(24), id_of(25)}, told[3];
+  plasma_get_options no_ask = {sizeof no_ask, PLASMA_GET_NO_ASK};
+  plasma_buffer *buffer = NULL;
+  size_t count = 99;
+  NULL_REFUSED(plasma_watch(NULL, ids, 2), "client");
+  NULL_REFUSED(plasma_watch(client, NULL, 2), "object_ids");
+  NULL_REFUSED(plasma_unwatch(NULL, ids, 2), "client");
+  NULL_REFUSED(plasma_unwatch(client, NULL, 2), "object_ids");
+  NULL_REFUSED(plasma_watch_take(NULL, told, 3, &count), "client");
+  NULL_REFUSED(plasma_watch_take(client, NULL, 3, &count), "object_ids");
+  NULL_REFUSED(plasma_watch_take(client, told, 3, NULL), "count");
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_watch(client, ids, SIZE_MAX), "object_ids");
+  CHECK(plasma_watch_fd(NULL) == -1 && count == 99);
+  OK(plasma_watch(client, NULL, 0));
+  OK(plasma_unwatch(client, ids, 2));
+  OK(plasma_watch_take(client, NULL, 0, &count));
+  CHECK(count == 0);
+
+  int fd = plasma_watch_fd(client);
+  CHECK(fd >= 0 && fd == plasma_watch_fd(client));
+  CHECK(plasma_get(client, ids, 1, -1, &no_ask, &buffer) == PLASMA_TIMEOUT && buffer == NULL);
+  OK(plasma_watch(client, ids, 2));
+  OK(plasma_watch(client, ids, 2));
+  OK(plasma_unwatch(client, ids + 1, 1));
+  OK(plasma_put(client, ids + 1, NULL, 0, NULL, 0, NULL));
+  CHECK(!can_be_read(fd, 0));
+  OK(plasma_put(client, ids, NULL, 0, NULL, 0, NULL));
+  CHECK(can_be_read(fd, 60000));
+  OK(plasma_watch_take(client, told, 3, &count));
+  CHECK(count == 1 && memcmp(told, ids, sizeof *ids) == 0 && !can_be_read(fd, 0));
+  OK(plasma_get(client, ids, 1, 0, &no_ask, &buffer));
+  plasma_buffer_release(buffer);
+
+  /* What is there already, taken one at a time; the last one is not asked for. */
+  OK(plasma_watch(client, ids, 2));
+  OK(plasma_delete(client, ids, 2, NULL));
+  CHECK(can_be_read(fd, 60000));
+  OK(plasma_watch_take(client, told, 1, &count));
+  CHECK(count == 1);
+  OK(plasma_unwatch(client, ids, 2));
+  OK(plasma_watch_take(client, told, 1, &count));
+  CHECK(count == 0 && !can_be_read(fd, 0));
+  OK(plasma_watch(client, ids, 2));
+}
+
 /* One frame of the stream, read by hand; then other bytes. */
 static void decoding_events(plasma_client *client) {
   plasma_subscription *subscription = NULL;
@@ -658,6 +710,7 @@ int main(int argc, char **argv) {
   batches(client);
   subscribing(client);
   decoding_events(client);
+  watching(client);
   controlling(client);
   starting_stores(argv[1], socket);
   plasma_client_free(client);

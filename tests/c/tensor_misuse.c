@@ -152,7 +152,7 @@ static void reading_what_is_no_tensor(plasma_client *client) {
   plasma_buffer *buffer = NULL;
   EXPECT(PLASMA_TIMEOUT, tensor_read(client, &absent, 0, &legacy), "0 ms");
   EXPECT(PLASMA_INVALID_ARGUMENT, tensor_read(client, &absent, -2, &legacy), "-2");
-  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_read_versioned(client, &absent, 0, 6, &versioned), "0x6");
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_read_versioned(client, &absent, 0, 12, &versioned), "0xc");
   for (uint64_t size = 0; size <= 1024; size = size * 2 + 1) {
     put(client, &id, size, 255);
     OK(plasma_get(client, &id, 1, 0, NULL, &buffer));

@@ -109,6 +109,7 @@ impl RawPeer {
         due += match reply {
             Reply::NativeSubscribe { outcome: Ok(()) } => 1,
             Reply::Segment { outcome: Ok(_) } => 1,
+            Reply::Ring { outcome: Ok(true) } => 3,
             Reply::Index { outcome: Ok(true) } => 4,
             _ => 0,
         };

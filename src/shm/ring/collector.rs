@@ -3,8 +3,8 @@
 use super::doze::{change, wake};
 use super::record::{Outcome, Record, RecordWords};
 use super::{
-    AT_ASLEEP, AT_BELLS, AT_RECORDS, AT_SLEEPERS, AT_TAIL, BELLS, LINE, OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS,
-    STORE_WORDS,
+    AT_ASLEEP, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SLEEPERS, AT_TAIL, BELLS, LAST_RUNG, LINE,
+    OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
 };
 use crate::error::{Error, Result};
 use crate::shm::sync::{AtomicU64, Ordering};
@@ -85,5 +85,13 @@ impl Collector {
         if change(word, next, &self.peers.all()[AT_SLEEPERS + bell]) {
             wake(word);
         }
+    }
+
+    /// Lists a bell that no thread sleeps by. Who polls for it is to be told.
+    pub fn list(&self, bell: u64) {
+        let words = self.own.all();
+        let count = words[AT_RUNG].load(Ordering::Relaxed);
+        words[AT_LAST_RUNG + count as usize % LAST_RUNG].store(bell, Ordering::Release);
+        words[AT_RUNG].store(count.wrapping_add(1), Ordering::Release);
     }
 }

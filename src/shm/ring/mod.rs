@@ -23,6 +23,8 @@ pub mod submitter;
 pub const SLOTS: usize = if cfg!(loom) { 2 } else { 512 };
 /// Threads of a peer that can wait for an object.
 pub const BELLS: usize = if cfg!(loom) { 1 } else { 64 };
+/// Bells end here. Those from [`BELLS`] on have no thread: the store lists them as rung and knocks at a door, a descriptor to poll.
+pub const ALL_BELLS: usize = 1 << 16;
 /// Bytes of small objects that can be under way.
 pub const STAGING_BYTES: u64 = 256 << 10;
 /// Data and metadata of the largest object whose bytes go this way.
@@ -44,6 +46,11 @@ const AT_RECORDS: usize = AT_SLEEPERS + BELLS.next_multiple_of(LINE);
 /// Words before the bytes of small objects.
 const PEER_WORDS: usize = AT_RECORDS + SLOTS * RECORD_WORDS;
 
-/// In the store's file: outcomes, and behind them a line for each bell.
+/// In the store's file: outcomes, and behind them a line for each bell that a thread can sleep by.
 const AT_BELLS: usize = SLOTS * OUTCOME_WORDS;
-const STORE_WORDS: usize = AT_BELLS + BELLS * LINE;
+/// How many bells without a thread were rung, and behind it the last of them.
+const AT_RUNG: usize = AT_BELLS + BELLS * LINE;
+const AT_LAST_RUNG: usize = AT_RUNG + LINE;
+/// As many are listed.
+const LAST_RUNG: usize = if cfg!(loom) { 2 } else { 1024 };
+const STORE_WORDS: usize = AT_LAST_RUNG + LAST_RUNG;

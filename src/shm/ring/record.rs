@@ -62,7 +62,7 @@ pub enum Record {
     Want {
         /// Its name.
         id: ObjectId,
-        /// Below [`BELLS`](super::BELLS); it forgets what it was to be rung for before.
+        /// Below [`ALL_BELLS`](super::ALL_BELLS); it forgets what it was to be rung for before.
         bell: u64,
     },
     /// Ring a bell no more.

@@ -4,8 +4,8 @@
 use super::doze::Doze;
 use super::record::{Outcome, Record};
 use super::{
-    AT_ASLEEP, AT_BELLS, AT_RECORDS, AT_SLEEPERS, AT_TAIL, LINE, OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS,
-    STORE_WORDS,
+    AT_ASLEEP, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SLEEPERS, AT_TAIL, LAST_RUNG, LINE, OUTCOME_WORDS,
+    PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
 };
 use crate::error::Result;
 use crate::shm::sync::{AtomicU64, Ordering, Step, order_of, total_order};
@@ -68,5 +68,21 @@ impl Submitter {
     /// The thread that waited for a bell does so no more.
     pub fn end_waiting(&self, bell: usize) {
         self.own.all()[AT_SLEEPERS + bell].store(0, Ordering::Relaxed);
+    }
+
+    /// The bells without a thread that were rung since so many were, and how many were by now. `None` when they are more than are
+    /// listed: then it may have been any.
+    pub fn rung_since(&self, before: u64) -> (Option<Vec<u64>>, u64) {
+        let words = self.stores.all();
+        let count = words[AT_RUNG].load(Ordering::Acquire);
+        let are_listed = |count: u64| count.wrapping_sub(before) < LAST_RUNG as u64;
+        if !are_listed(count) {
+            return (None, count);
+        }
+        let place = |number: u64| &words[AT_LAST_RUNG + number as usize % LAST_RUNG];
+        let listed = (before..count).map(|number| place(number).load(Ordering::Acquire)).collect();
+        // Whoever reads what the store has written over sees at least the count from before that.
+        let is_whole = are_listed(words[AT_RUNG].load(Ordering::Acquire));
+        (is_whole.then_some(listed), count)
     }
 }

@@ -1,8 +1,10 @@
 //! Requests that come through shared memory. They are the same requests as those of the socket, and the same rules serve them; an answer goes
 //! back the way that its request came.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+
+use nix::sys::socket::{MsgFlags, send};
 
 use crate::error::{Error, Result};
 use crate::object::Location;
@@ -11,10 +13,11 @@ use crate::shm::one_writer::OneWriter;
 use crate::shm::ring::collector::Collector;
 use crate::shm::ring::files::{NewRing, Staging};
 use crate::shm::ring::record::{Outcome, Record};
-use crate::shm::ring::{MOST_STAGED, SLOTS};
+use crate::shm::ring::{ALL_BELLS, BELLS, MOST_STAGED, SLOTS};
 use crate::store::engine::{Asker, Now};
 use crate::store::peers::PeerId;
 use crate::store::server::{Server, now};
+use crate::store::subscription::socket_pair;
 use crate::transport::fork_guard::{Guarded, without_fork};
 use crate::transport::stream::SharedDescriptor;
 
@@ -24,7 +27,11 @@ const BY_RING: u64 = 1 << 63;
 const RECORDS_PER_TURN: usize = 32;
 
 /// A ring that was given to a peer, which may not have mapped it.
-pub(super) type Invited = Guarded<NewRing>;
+#[derive(Debug)]
+pub(super) struct Invited {
+    files: Guarded<NewRing>,
+    door: Guarded<OwnedFd>,
+}
 
 /// The ring of a peer that submits.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ struct Ring {
     peer: PeerId,
     collector: Collector,
     staging: Staging,
+    /// What the peer polls, where it waits by no thread. It is only written to.
+    door: Guarded<OwnedFd>,
 }
 
 /// All of them, by their peers' numbers.
@@ -49,8 +58,12 @@ impl Rings {
         }
     }
 
+    fn ring_of(&self, peer: PeerId) -> Option<&Ring> {
+        self.place(peer).ok().and_then(|place| self.0.get(place))
+    }
+
     fn of(&self, peer: PeerId) -> Option<&Collector> {
-        self.place(peer).ok().and_then(|place| self.0.get(place)).map(|ring| &ring.collector)
+        self.ring_of(peer).map(|ring| &ring.collector)
     }
 
     /// A peer is gone.
@@ -88,7 +101,7 @@ impl Server {
         self.send_with(asker, Reply::Ring { outcome }, files.into_iter().flatten().flatten());
     }
 
-    fn offer_ring(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 2]> {
+    fn offer_ring(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 3]> {
         let has_none = self.rings.of(peer).is_none();
         let connection = self.connections.get_mut(&peer).filter(|connection| has_none && connection.ring.is_none());
         let connection = connection.ok_or_else(|| Error::Protocol("it has asked for a ring before".into()))?;
@@ -103,15 +116,20 @@ impl Server {
         let for_peer = Guarded::open(|| {
             ring.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's ring", error))
         })?;
-        connection.ring = Some(ring);
-        Ok([Arc::new(for_peer), Arc::new(outcomes)])
+        let mut theirs = None;
+        let door = socket_pair(&mut theirs)?;
+        let theirs = theirs.ok_or_else(|| Error::Unsupported("a door that was not made".into()))?;
+        connection.ring = Some(Invited { files: ring, door });
+        Ok([Arc::new(for_peer), Arc::new(outcomes), Arc::new(theirs)])
     }
 
     fn open_ring(&mut self, peer: PeerId) -> Result<()> {
         let invited = self.connections.get_mut(&peer).and_then(|connection| connection.ring.take());
-        let ring = invited.ok_or_else(|| Error::Protocol("it was not given a ring, or has opened it".into()))?;
-        let (collector, staging) = without_fork(|| ring.collect())?;
-        self.rings.add(Ring { peer, collector, staging });
+        let Some(Invited { files, door }) = invited else {
+            return Err(Error::Protocol("it was not given a ring, or has opened it".into()));
+        };
+        let (collector, staging) = without_fork(|| files.collect())?;
+        self.rings.add(Ring { peer, collector, staging, door });
         Ok(())
     }
 
@@ -177,13 +195,22 @@ impl Server {
 
     /// Rings a peer's bell.
     pub(super) fn wake(&self, peer: PeerId, bell: u64) {
-        if let (Some(collector), Ok(bell)) = (self.rings.of(peer), usize::try_from(bell)) {
-            collector.ring(bell);
+        let Some(ring) = self.rings.ring_of(peer) else { return };
+        match usize::try_from(bell) {
+            Ok(bell) if bell < BELLS => ring.collector.ring(bell),
+            _ => ring.knock(bell),
         }
     }
 }
 
 impl Ring {
+    /// Tells a peer that waits by no thread.
+    fn knock(&self, bell: u64) {
+        self.collector.list(bell);
+        // Fails when there are knocks that were not heard, or nobody is there to hear them.
+        let _ = send(self.door.as_raw_fd(), &[1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    }
+
     /// Takes the next record, for what it says.
     fn next(&mut self) -> Result<Option<(u64, Meaning)>> {
         let Some((number, record)) = self.collector.take()? else { return Ok(None) };
@@ -225,9 +252,17 @@ fn meaning(record: &Record, staging: &Staging) -> Result<Meaning> {
         Record::Abort { id } => Meaning::Request(Request::Abort { id }),
         Record::Release { id } => Meaning::Unanswered(Request::Release { id }),
         Record::Delete { id } => Meaning::Request(Request::Delete { ids: vec![id] }),
-        Record::Want { id, bell } => Meaning::Want(bell, id),
-        Record::Unwant { bell } => Meaning::Unwant(bell),
+        Record::Want { id, bell } => Meaning::Want(known_bell(bell)?, id),
+        Record::Unwant { bell } => Meaning::Unwant(known_bell(bell)?),
     })
+}
+
+/// A peer has so many bells, and with them wants, at most.
+fn known_bell(bell: u64) -> Result<u64> {
+    match bell < ALL_BELLS as u64 {
+        true => Ok(bell),
+        false => Err(Error::Protocol(format!("it wants bell {bell}; a peer has {ALL_BELLS}"))),
+    }
 }
 
 fn staged_bytes(staging: &Staging, at: u64, data_size: u64, metadata_size: u64) -> Result<(Vec<u8>, Vec<u8>)> {
