@@ -219,7 +219,7 @@ def test_figures(client: PlasmaClient, maker: PlasmaClient) -> None:
     assert (stats["objects"], stats["clients"], stats["creates"]) == (1, 2, 1)
     # What is in the index, or seen not to be there, nobody asked for.
     assert (stats["gets"], stats["hits"], stats["misses"]) == (0, 0, 0)
-    assert "struct_size" not in stats and len(stats) == 22
+    assert "struct_size" not in stats and len(stats) == 23
     del held
 
 

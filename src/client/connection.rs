@@ -657,7 +657,7 @@ fn descriptors_of(reply: &Reply) -> usize {
     match reply {
         Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
         Reply::Ring { outcome: Ok(true) } => 3,
-        Reply::Index { outcome: Ok(true) } => 4,
+        Reply::Index { outcome: Ok(true) } => 3,
         _ => 0,
     }
 }

@@ -4,8 +4,6 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nix::unistd::write;
-
 use crate::client::buffer::{Buffer, Place};
 use crate::client::connection::Patience;
 use crate::client::mappings::Access;
@@ -16,6 +14,7 @@ use crate::protocol::{Reply, Request};
 use crate::shm::mapping::Mapping;
 use crate::shm::pins::files::open_peer;
 use crate::shm::pins::peer::{Held, Lookup, Peer};
+use crate::transport::knock::knock;
 
 /// What became of an attempt to get an object without asking.
 pub(super) enum Read {
@@ -68,16 +67,14 @@ impl Client {
         // Answered at once, or the store is stopped.
         let patience = Patience::of_get(0);
         let (reply, descriptors) = self.connection.call_with_descriptors(&files, patience)?;
-        let Ok([index, pins, kick, retire]) = <[OwnedFd; 4]>::try_from(descriptors) else { return refused(reply) };
-        // Fails only when the store has been kicked 2^64 times and has not looked.
-        let kick = move || {
-            let _ = write(&kick, &1_u64.to_le_bytes());
-        };
-        let reader = open_peer(&index, &pins, kick)?;
+        let Ok([index, pins, bell]) = <[OwnedFd; 3]>::try_from(descriptors) else { return refused(reply) };
+        let bell = Arc::new(bell);
+        let theirs = bell.clone();
+        let reader = open_peer(&index, &pins, move || knock(&theirs))?;
         match self.connection.call(&Request::Index { mapped: true }, patience)? {
             Reply::Index { outcome: Ok(false) } => {
                 self.connection.set_reader(reader);
-                self.connection.listen(retire);
+                self.connection.listen(bell);
                 Ok(())
             }
             other => refused(other),

@@ -6,12 +6,12 @@
 //! child has no such thread: what it inherited it keeps.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{read, write};
+use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::client::connection::{Connection, Patience};
 use crate::client::mappings::Access;
@@ -19,6 +19,7 @@ use crate::client::{lock, unexpected};
 use crate::error::{Error, Result};
 use crate::protocol::{Reply, Request};
 use crate::shm::mapping::Mapping;
+use crate::transport::knock::listen;
 use crate::transport::threads::spawn_without_signals;
 
 /// The thread that lets go of segments, and what the store rings for that.
@@ -109,8 +110,8 @@ impl Connection {
     }
 
     /// From now on the store can ask for segments back: by this descriptor, which a thread listens to.
-    pub(super) fn listen(self: &Arc<Self>, bell: OwnedFd) {
-        let (connection, bell) = (Arc::downgrade(self), Arc::new(bell));
+    pub(super) fn listen(self: &Arc<Self>, bell: Arc<OwnedFd>) {
+        let connection = Arc::downgrade(self);
         let theirs = bell.clone();
         match spawn_without_signals("plasma-unmap", move || answer(&connection, &theirs)) {
             Ok(thread) => *lock(&self.retiring().listener) = Some((thread, bell)),
@@ -124,7 +125,7 @@ fn answer(connection: &Weak<Connection>, bell: &OwnedFd) {
     loop {
         // An error would come again and again; the next look at the connection tells whether to go on.
         let _ = poll(&mut [PollFd::new(bell.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
-        let _ = read(bell, &mut [0; 8]);
+        listen(bell);
         let returned = connection.upgrade().map(|connection| connection.return_retired());
         if !matches!(returned, Some(Ok(()))) {
             return;
@@ -136,8 +137,8 @@ impl Retiring {
     /// Ends the thread. The connection is gone by now, so nothing else does. Not for a forked child, where there is none.
     pub fn end(&self) {
         let Some((thread, bell)) = lock(&self.listener).take() else { return };
-        // Fails only when it is ringing already.
-        let _ = write(&bell, &1_u64.to_le_bytes());
+        // Fails only where it is at its end already.
+        let _ = shutdown(bell.as_raw_fd(), Shutdown::Both);
         // The thread itself may be the last one to have had the connection.
         if thread.thread().id() != thread::current().id() && thread.join().is_err() {
             log::error!("the thread that unmaps segments has panicked");

@@ -5502,8 +5502,8 @@ impl ::core::fmt::Debug for NativeIndexRequest<'_> {
 pub enum NativeIndexReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// Ours: four descriptors follow when the files were asked for: the index, the peer's pins, what wakes the store, and what the
-/// store rings when the peer has segments to let go of.
+/// Ours: three descriptors follow when the files were asked for: the index, the peer's pins, and a socket through which each side wakes
+/// the other.
 pub struct NativeIndexReply<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }

@@ -122,8 +122,8 @@ pub enum Reply {
         /// Why not.
         outcome: Result<(), String>,
     },
-    /// Whether the index, the pins, what wakes the store and what the store rings follow, as four descriptors; `false` when they were
-    /// mapped.
+    /// Whether the index, the pins and a socket through which each side wakes the other follow, as three descriptors; `false` when
+    /// they were mapped.
     Index {
         /// Why the peer has to go on asking for every object.
         outcome: Result<bool, String>,

@@ -499,7 +499,7 @@ impl Server {
             Some(reason) => log::warn!("closed the connection of process {pid} (uid {uid}): {reason}"),
             None => log::debug!("process {pid} (uid {uid}) disconnected"),
         }
-        self.forget_kick(connection.reader.as_ref());
+        self.forget_bell(connection.reader.as_ref());
         self.rings.remove(peer);
         self.engine.disconnect(peer);
         self.subscriptions.retain(|_, subscription| subscription.peer != peer);

@@ -79,20 +79,20 @@ impl Subscription {
     }
 }
 
-/// Our end of a native subscription's socket; `theirs` gets the one that is for its client.
-///
-/// That one is not guarded: a child of this process that got it, while it is on its way, keeps nobody from noticing an end. The
-/// store's end is guarded, and a client says goodbye by a shutdown.
+/// Two ends of a stream: ours, and one that is for a peer.
 ///
 /// # Errors
-/// [`Error::Io`] when there are no descriptors left.
-pub fn socket_pair(theirs: &mut Option<OwnedFd>) -> Result<Guarded<OwnedFd>> {
-    Guarded::open(|| {
+/// [`Error::Io`].
+pub fn socket_pair() -> Result<(Guarded<OwnedFd>, Guarded<OwnedFd>)> {
+    let mut theirs = None;
+    let ours = Guarded::open(|| {
         let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
         let (ours, other) = pair.map_err(Error::from_errno("socketpair"))?;
-        *theirs = Some(other);
+        theirs = Some(other);
         Ok(ours)
-    })
+    })?;
+    let theirs = theirs.ok_or_else(|| Error::Unsupported("a socket that was not made".into()))?;
+    Ok((ours, Guarded::open(|| Ok(theirs))?))
 }
 
 /// Checks what a client sent as the socket for its events, and guards it.

@@ -4,6 +4,7 @@ pub mod access;
 pub mod connect;
 pub mod fd_passing;
 pub mod fork_guard;
+pub mod knock;
 pub mod listener;
 pub mod stream;
 pub mod threads;

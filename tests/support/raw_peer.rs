@@ -110,7 +110,7 @@ impl RawPeer {
             Reply::NativeSubscribe { outcome: Ok(()) } => 1,
             Reply::Segment { outcome: Ok(_) } => 1,
             Reply::Ring { outcome: Ok(true) } => 3,
-            Reply::Index { outcome: Ok(true) } => 4,
+            Reply::Index { outcome: Ok(true) } => 3,
             _ => 0,
         };
         (0..due).for_each(|_| self.take_descriptor());

@@ -36,14 +36,15 @@ impl Server {
     }
 
     fn answer_subscriber(&mut self, asker: Asker, id: SubscriptionId) {
-        let mut theirs = None;
-        let begun = socket_pair(&mut theirs).and_then(|ours| self.begin_events(id, ours));
-        let outcome = begun.map_err(|error| format!("the store has no socket for one more subscription: {error}"));
+        let begun = socket_pair().and_then(|(ours, theirs)| self.begin_events(id, ours).map(|()| theirs));
+        let refusal = |error| format!("the store has no socket for one more subscription: {error}");
+        let (outcome, theirs) = match begun {
+            Ok(theirs) => (Ok(()), Some(Arc::new(theirs) as SharedDescriptor)),
+            Err(error) => (Err(refusal(error)), None),
+        };
         if let Err(reason) = &outcome {
             self.end_events(id, reason);
-            theirs = None;
         }
-        let theirs = theirs.map(|socket| Arc::new(socket) as SharedDescriptor);
         self.send_with(asker, Reply::NativeSubscribe { outcome }, theirs);
     }
 

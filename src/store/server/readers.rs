@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::eventfd::EventFd;
 
 use crate::error::{Error, Result};
 use crate::protocol::Reply;
@@ -15,8 +14,10 @@ use crate::shm::pins::store::SharedIndex;
 use crate::store::engine::Asker;
 use crate::store::peers::PeerId;
 use crate::store::segments::Segments;
-use crate::store::server::{KICK, Server, new_bell};
+use crate::store::server::{KICK, Server};
+use crate::store::subscription::socket_pair;
 use crate::transport::fork_guard::Guarded;
+use crate::transport::knock::{knock, listen};
 use crate::transport::stream::SharedDescriptor;
 
 /// The index, and how peers get it.
@@ -26,28 +27,14 @@ pub(super) struct Offer {
     descriptor: Arc<Guarded<OwnedFd>>,
 }
 
-/// What wakes whom.
-#[derive(Clone, Debug)]
-pub(super) struct Bells {
-    /// The store, when the peer lets go of something.
-    kick: Arc<Guarded<EventFd>>,
-    /// The peer, when it has segments to let go of.
-    retire: Arc<Guarded<EventFd>>,
-}
-
-impl Bells {
-    fn new() -> Result<Self> {
-        Ok(Self { kick: Arc::new(new_bell()?), retire: Arc::new(new_bell()?) })
-    }
-}
-
-/// How far a peer is with it.
+/// How far a peer is with it. Through its bell each side wakes the other: the store, when the peer lets go of something or submits; the
+/// peer, when it has segments to let go of.
 #[derive(Debug)]
 pub(super) enum Reader {
     /// It was given its files, and may not have mapped them.
-    Invited { pins: Guarded<OneWriter>, bells: Bells },
+    Invited { pins: Guarded<OneWriter>, bell: Guarded<OwnedFd> },
     /// It reads. The file of large pins is kept, as what is to be gathered must be somebody's.
-    Admitted { bells: Bells, _pins: Option<Arc<Guarded<OwnedFd>>> },
+    Admitted { bell: Guarded<OwnedFd>, _pins: Option<Arc<Guarded<OwnedFd>>> },
 }
 
 impl Offer {
@@ -80,7 +67,7 @@ impl Server {
         self.send_with(asker, Reply::Index { outcome }, files.into_iter().flatten().flatten());
     }
 
-    fn invite(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 4]> {
+    fn invite(&mut self, peer: PeerId) -> Result<[SharedDescriptor; 3]> {
         let connection = self.connections.get_mut(&peer).filter(|connection| connection.reader.is_none());
         let Some(connection) = connection else {
             return Err(Error::Protocol("it has asked for the index before".into()));
@@ -89,59 +76,57 @@ impl Server {
         let for_peer = Guarded::open(|| {
             pins.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's pins", error))
         })?;
-        let bells = Bells::new()?;
-        connection.reader = Some(Reader::Invited { pins, bells: bells.clone() });
-        Ok([self.index.descriptor.clone(), Arc::new(for_peer), bells.kick, bells.retire])
+        let (bell, theirs) = socket_pair()?;
+        connection.reader = Some(Reader::Invited { pins, bell });
+        Ok([self.index.descriptor.clone(), Arc::new(for_peer), Arc::new(theirs)])
     }
 
     fn admit(&mut self, peer: PeerId) -> Result<()> {
         let reader = self.connections.get_mut(&peer).and_then(|connection| connection.reader.take());
-        let Some(Reader::Invited { pins, bells }) = reader else {
+        let Some(Reader::Invited { pins, bell }) = reader else {
             return Err(Error::Protocol("it was not given the index".into()));
         };
         let len = pins.len();
         let file = Arc::new(Guarded::open(|| pins.written_by_peer())?);
         let pins = self.index.file.pins_of_peer(&*file)?;
         let event = EpollEvent::new(EpollFlags::EPOLLIN, peer | KICK);
-        self.epoll.0.add(bells.kick.as_fd(), event).map_err(Error::from_errno("epoll_ctl"))?;
+        self.epoll.0.add(&*bell, event).map_err(Error::from_errno("epoll_ctl"))?;
         self.engine.add_reader(peer, &pins)?;
         self.engine.pages().gather_file(&(file.clone() as SharedDescriptor), len);
         let _pins = (len >= HUGE_PAGE).then_some(file);
         if let Some(connection) = self.connections.get_mut(&peer) {
-            connection.reader = Some(Reader::Admitted { bells, _pins });
+            connection.reader = Some(Reader::Admitted { bell, _pins });
         }
         Ok(())
     }
 
     /// What a peer that is gone woke the store with does so no more, although somebody may still have it.
-    pub(super) fn forget_kick(&self, reader: Option<&Reader>) {
-        if let Some(Reader::Admitted { bells, .. }) = reader
-            && let Err(errno) = self.epoll.0.delete(bells.kick.as_fd())
-        {
-            log::error!("epoll_ctl for a peer's kick: {errno}");
+    pub(super) fn forget_bell(&self, reader: Option<&Reader>) {
+        if let Some(Reader::Admitted { bell, .. }) = reader {
+            // Not there when the peer has closed its end before.
+            let _ = self.epoll.0.delete(&**bell);
         }
     }
 
-    /// A reader has let go of something that the store waits for.
+    /// A reader has let go of something that the store waits for, or has submitted something.
     pub(super) fn kicked(&mut self, peer: PeerId) {
-        if let Some(bells) = self.bells_of(peer) {
-            // Another kick may come right away, and will be seen as well.
-            let _ = bells.kick.read();
+        if let Some(bell) = self.bell_of(peer)
+            && !listen(bell)
+            && let Err(errno) = self.epoll.0.delete(&**bell)
+        {
+            log::error!("epoll_ctl for a peer's bell: {errno}");
         }
         self.engine.look_at_readers();
     }
 
     /// Tells a peer that it has segments to let go of.
     pub(super) fn ring(&self, peer: PeerId) {
-        if let Some(bells) = self.bells_of(peer) {
-            // Fails only when it is ringing already.
-            let _ = bells.retire.write(1);
-        }
+        self.bell_of(peer).into_iter().for_each(knock);
     }
 
-    fn bells_of(&self, peer: PeerId) -> Option<&Bells> {
+    fn bell_of(&self, peer: PeerId) -> Option<&Guarded<OwnedFd>> {
         match self.connections.get(&peer)?.reader.as_ref()? {
-            Reader::Admitted { bells, .. } => Some(bells),
+            Reader::Admitted { bell, .. } => Some(bell),
             Reader::Invited { .. } => None,
         }
     }

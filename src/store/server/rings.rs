@@ -1,10 +1,8 @@
 //! Requests that come through shared memory. They are the same requests as those of the socket, and the same rules serve them; an answer goes
 //! back the way that its request came.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-
-use nix::sys::socket::{MsgFlags, send};
 
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
@@ -19,6 +17,7 @@ use crate::store::peers::PeerId;
 use crate::store::server::{Server, now};
 use crate::store::subscription::socket_pair;
 use crate::transport::fork_guard::{Guarded, without_fork};
+use crate::transport::knock::knock;
 use crate::transport::stream::SharedDescriptor;
 
 /// Added to a record's number, where a request's number is meant: its answer goes to the ring.
@@ -122,9 +121,7 @@ impl Server {
         let for_peer = Guarded::open(|| {
             ring.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's ring", error))
         })?;
-        let mut theirs = None;
-        let door = socket_pair(&mut theirs)?;
-        let theirs = theirs.ok_or_else(|| Error::Unsupported("a door that was not made".into()))?;
+        let (door, theirs) = socket_pair()?;
         connection.ring = Some(Invited { files: ring, door });
         Ok([Arc::new(for_peer), Arc::new(outcomes), Arc::new(theirs)])
     }
@@ -206,7 +203,7 @@ impl Server {
         let Some(ring) = self.rings.ring_of(peer) else { return };
         match usize::try_from(bell) {
             Ok(bell) if bell < BELLS => ring.collector.ring(bell),
-            _ => ring.knock(bell),
+            _ => ring.list(bell),
         }
     }
 }
@@ -223,10 +220,9 @@ impl Ring {
     }
 
     /// Tells a peer that waits by no thread.
-    fn knock(&self, bell: u64) {
+    fn list(&self, bell: u64) {
         self.collector.list(bell);
-        // Fails when there are knocks that were not heard, or nobody is there to hear them.
-        let _ = send(self.door.as_raw_fd(), &[1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        knock(&self.door);
     }
 
     /// Takes the next record, for what it says.
