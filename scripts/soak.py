@@ -49,7 +49,7 @@ def conformance() -> Part:
 
 def parts() -> List[Part]:
     """What is played, in this order."""
-    tests = ["hostile_crowd", "disconnect", "segments", "subscription", "intruder"]
+    tests = ["hostile_crowd", "disconnect", "segments", "subscription", "intruder", "ring"]
     crowds = cargo_test(*(word for test in tests for word in ("--test", test)))
     return [
         Part("build", ["cargo", "build", "--locked", "--profile", "soak"]),

@@ -25,7 +25,7 @@ use watchdog::Watchdog;
 /// A target, and how many damaged inputs it gets: the engine's are whole games.
 type Target = (&'static str, fn(&[u8]) -> bool, u64);
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("frame", targets::frame, 50_000),
     ("request", targets::request, 100_000),
     ("reply", targets::reply, 100_000),
@@ -33,6 +33,7 @@ const TARGETS: [Target; 7] = [
     ("tensor", targets::tensor, 50_000),
     ("metadata", targets::metadata, 50_000),
     ("engine", targets::engine, 10_000),
+    ("ring", targets::ring, 50_000),
 ];
 const LONGEST: usize = 4096;
 
@@ -148,6 +149,11 @@ fn metadata_trailers() {
 #[test]
 fn games_of_the_engine() {
     fuzz("engine");
+}
+
+#[test]
+fn records_of_rings() {
+    fuzz("ring");
 }
 
 /// Seeds that lag behind a changed format would be refused at the first check, and every mutant of them with it.

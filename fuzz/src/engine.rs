@@ -30,6 +30,10 @@ const MOST_SLICES: u32 = 100_000;
 /// Message types of the two answers that may come late.
 const CREATE_REPLY: i64 = 2;
 const GET_REPLY: i64 = 10;
+/// Where peers submit through shared memory, a seal comes with a release.
+const SEAL_REPLY: i64 = 8;
+/// Threads of a peer that wait for an object.
+const BELLS: u8 = 4;
 /// The answer that the plumbing gives.
 const SUBSCRIBE_REPLY: i64 = 1021;
 
@@ -305,6 +309,8 @@ struct Game {
     stored: BTreeMap<ObjectId, u64>,
     /// By subscription: whose it is, and the objects that it knows of.
     told: BTreeMap<SubscriptionId, (u64, BTreeSet<ObjectId>)>,
+    /// Which bells of whom are to be rung for what.
+    wanted: BTreeMap<(u64, u64), ObjectId>,
     /// Objects that a subscription knows of which begins without being told.
     skipped: BTreeSet<ObjectId>,
     answers: u64,
@@ -321,7 +327,7 @@ impl Game {
         let observer = engine.connect();
         let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
         let (peers, open, places, careless, restless, sealed, told, skipped, jobs, stored) = Default::default();
-        let answers = 0;
+        let (wanted, answers) = Default::default();
         // It can be told of every place.
         let abilities = ABILITY_REQUEST_NUMBERS | ABILITY_SEGMENTS;
         engine.handle(Asker { peer: observer, number: 0 }, Request::Connect { abilities }, now);
@@ -343,6 +349,7 @@ impl Game {
             jobs_seen: 0,
             stored,
             told,
+            wanted,
             skipped,
             answers,
         }
@@ -374,6 +381,10 @@ impl Game {
                 }
             }
             8 => self.end_job(!script.byte().is_multiple_of(4)),
+            23 => {
+                let asker = self.asker(script);
+                asker.into_iter().for_each(|asker| self.submit(asker, script));
+            }
             _ => {
                 let asker = self.asker(script);
                 asker.into_iter().for_each(|asker| self.ask(asker, script.request()));
@@ -420,10 +431,31 @@ impl Game {
         self.engine.handle(asker, request, self.now);
     }
 
+    /// What only records ask for.
+    fn submit(&mut self, asker: Asker, script: &mut Script<'_>) {
+        let (id, bell) = (script.id(), u64::from(script.byte() % BELLS));
+        match script.byte() % 4 {
+            0 | 1 => {
+                self.wanted.insert((asker.peer, bell), id);
+                self.engine.want(asker.peer, bell, id);
+            }
+            2 => {
+                self.wanted.remove(&(asker.peer, bell));
+                self.engine.unwant(asker.peer, bell);
+            }
+            _ => {
+                *self.open.entry((asker, SEAL_REPLY)).or_default() += 1;
+                self.careless.insert(asker.peer);
+                self.engine.seal_and_release(asker, id, self.now);
+            }
+        }
+    }
+
     fn disconnect(&mut self, peer: u64) {
         self.peers.retain(|other| *other != peer);
         self.open.retain(|(asker, _), _| asker.peer != peer);
         self.told.retain(|_, (subscriber, _)| *subscriber != peer);
+        self.wanted.retain(|(waiting, _), _| *waiting != peer);
         self.engine.disconnect(peer);
     }
 
@@ -445,7 +477,9 @@ impl Game {
                     Effect::Subscribe { asker, id } => self.subscribed(*asker, *id),
                     Effect::Index { asker, mapped } => self.answered(*asker, &Reply::Index { outcome: Ok(!mapped) }),
                     Effect::Submit { asker, mapped } => self.answered(*asker, &Reply::Ring { outcome: Ok(!mapped) }),
-                    Effect::Wake { peer, .. } => assert!(self.peers.contains(peer), "a bell of nobody"),
+                    Effect::Wake { peer, bell } => {
+                        assert!(self.wanted.remove(&(*peer, *bell)).is_some(), "bell {bell} of {peer} for nothing");
+                    }
                     Effect::Segment { asker, segment, .. } => {
                         let len = self.orders.leases.borrow().get(segment).copied();
                         let len = len.or((*segment == SHARED_SEGMENT).then_some(self.limit));
@@ -602,6 +636,7 @@ impl Game {
         assert!(objects.iter().filter(is_new).count() as u64 <= self.creating(), "nobody creates one of {objects:?}");
         let sealed = objects.iter().filter(|info| info.state == ObjectState::Sealed).map(|info| info.id);
         self.sealed = sealed.collect();
+        assert!(self.wanted.values().all(|id| !self.sealed.contains(id)), "nobody rang for one of {:?}", self.wanted);
         let (told, sealed) = (&self.told, &self.sealed);
         assert!(told.values().all(|(_, told)| told == sealed), "{told:?} were told instead of {sealed:?}");
     }

@@ -9,8 +9,10 @@ mod contents;
 mod engine;
 mod frames;
 mod messages;
+mod rings;
 
 pub use contents::{metadata, tensor};
 pub use engine::engine;
 pub use frames::frame;
 pub use messages::{notification, reply, request};
+pub use rings::ring;

@@ -361,6 +361,15 @@ impl<P: Pages> Engine<P> {
         }
     }
 
+    /// Seals an object, and has its creator let go of it if that was done: else the hold may be another's of the same peer.
+    pub fn seal_and_release(&mut self, asker: Asker, id: ObjectId, now: Now) {
+        let outcome = self.seal(asker.peer, id, [0; 8], now);
+        self.reply(asker, Reply::Seal { id, outcome });
+        if outcome.is_ok() {
+            self.release(asker.peer, id);
+        }
+    }
+
     fn list_all(&mut self, asker: Asker) {
         self.look_at_readers();
         let objects = self.objects.iter().map(|(id, object)| object.info(*id, self.readers(object))).collect();

@@ -379,19 +379,22 @@ impl Server {
         for _ in 0..2 {
             let limit = connection.read_limit().min(READ_SIZE);
             match read(&*connection.socket, self.scratch.get_mut(..limit).unwrap_or_default()) {
-                Ok(0) if limit > 0 => {
-                    // What it submitted before it went is done.
-                    self.catch_up(peer, now());
-                    return self.end(peer, None);
-                }
+                Ok(0) if limit > 0 => return self.end_of_sender(peer, None),
                 Ok(count) => connection.inbox.push(self.scratch.get(..count).unwrap_or_default()),
                 Err(Errno::EAGAIN | Errno::EINTR) => return,
-                Err(errno) => return self.end(peer, Some(errno.desc())),
+                // Who goes without having read its answers resets the connection.
+                Err(errno) => return self.end_of_sender(peer, Some(errno.desc())),
             }
             if connection.dialect == Dialect::Native || connection.inbox.missing() == 0 {
                 return;
             }
         }
+    }
+
+    /// Nothing more comes from a peer. What it submitted before it went is done.
+    fn end_of_sender(&mut self, peer: PeerId, reason: Option<&str>) {
+        self.catch_up(peer, now());
+        self.end(peer, reason);
     }
 
     /// Serves the frames that have arrived, for as long as the peer takes its answers and its turn lasts.

@@ -8,6 +8,7 @@ use fixtures::cases;
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::notification::{self, Event};
 use plasma_store::protocol::{Dialect, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, Stats, frame};
+use plasma_store::shm::ring::record::Record;
 
 const FRAMES: &str = include_str!("../fixtures/plasma_frames.txt");
 const ID: ObjectId = ObjectId::new([b'a'; 20]);
@@ -34,6 +35,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "tensor" => tensors(),
         "metadata" => trailers(),
         "engine" => games(),
+        "ring" => records(),
         other => panic!("no target {other}"),
     }
 }
@@ -190,6 +192,25 @@ fn file_name(case: &str) -> String {
     case.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
 }
 
+/// One record of every kind, and a row of them.
+fn records() -> Vec<Seed> {
+    let (data_size, metadata_size) = (100, 5);
+    let records = [
+        ("put", Record::Put { id: ID, data_size, metadata_size, staged: 4096, evict: true }),
+        ("create", Record::Create { id: ID, data_size, metadata_size, evict: false, ttl_ms: 50 }),
+        ("seal", Record::Seal { id: ID, release: false }),
+        ("seal_and_release", Record::Seal { id: ID, release: true }),
+        ("abort", Record::Abort { id: ID }),
+        ("release", Record::Release { id: ID }),
+        ("delete", Record::Delete { id: OTHER }),
+        ("want", Record::Want { id: ID, bell: 7 }),
+        ("unwant", Record::Unwant { bell: 7 }),
+    ];
+    let bytes = |record: &Record| record.encode().iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let row = ("row".into(), records.iter().flat_map(|(_, record)| bytes(record)).collect());
+    records.iter().map(|(name, record)| ((*name).to_owned(), bytes(record))).chain([row]).collect()
+}
+
 /// Games of the engine, in the bytes that `fuzz/src/engine.rs` reads: the limit, then steps. A request is step 9, the peer,
 /// the number, the kind and its fields; a create's fields are id, size, how the size is meant, metadata, evict, device. Kind 3 is
 /// a create with a time to live and a time to wait in front of them.
@@ -243,6 +264,21 @@ fn games() -> Vec<Seed> {
         (
             "subscribe_native".into(),
             game(1, &[NATIVE, &put(0, 1, 9), &[9, 0, 1, 26, 0], &[9, 0, 2, 26, 1], &put(0, 2, 9)]),
+        ),
+        // A record is step 23, the peer, the number, the object, the bell and the kind: want, want, unwant, seal and release.
+        (
+            "by_ring".into(),
+            game(
+                1,
+                &[
+                    NATIVE,
+                    NATIVE,
+                    &[23, 1, 1, 1, 0, 0, 23, 1, 2, 2, 1, 0],
+                    &create(0, 1, 9),
+                    &[23, 0, 3, 1, 0, 3],
+                    &[23, 1, 4, 1, 1, 0, 23, 1, 5, 2, 2, 1, 23, 1, 6, 2, 2, 2],
+                ],
+            ),
         ),
         ("wire".into(), game(1, &[OLD, &[6, 0, 0, 19, 0, 0, 6, 0, 0, 17, 0, 0]])),
     ]

@@ -7,7 +7,7 @@ use super::{
     OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
 };
 use crate::error::{Error, Result};
-use crate::shm::sync::{AtomicU64, Ordering};
+use crate::shm::sync::{AtomicU64, Ordering, Step, taken};
 use crate::shm::words::Words;
 
 /// A ring as the store sees it.
@@ -29,10 +29,10 @@ impl Collector {
         Ok(Self { peers: peers.part(0..PEER_WORDS)?, own, head: 0 })
     }
 
-    /// Whether there is a record to take.
+    /// Whether there is a record to take. A store that is about to sleep asks once more after it has said so.
     #[inline]
     pub fn has_more(&self) -> bool {
-        self.peers.all()[AT_TAIL].load(Ordering::SeqCst) != self.head
+        taken(Step::RecordCheck) && self.peers.all()[AT_TAIL].load(Ordering::SeqCst) != self.head
     }
 
     /// Takes the next record, with its number.

@@ -37,7 +37,7 @@ impl Doze<'_> {
         crate::shm::futex::wait(self.word, old as u32, at_most)
     }
 
-    /// A model has no futex; it ends when the word has changed.
+    /// A model has no futex. It asks [`begin`](Self::begin) whether it would sleep, and at the end whether somebody was to wake it.
     #[cfg(loom)]
     pub fn sleep(&self, _: u64, _: Duration) -> bool {
         loom::thread::yield_now();
@@ -45,9 +45,8 @@ impl Doze<'_> {
     }
 
     /// Wakes those who sleep here although the word has not changed. Async-signal-safe.
-    #[cfg(not(loom))]
     pub fn shake(&self) {
-        crate::shm::futex::wake_all(self.word);
+        wake(self.word);
     }
 }
 
@@ -65,5 +64,5 @@ pub(super) fn wake(word: &AtomicU64) {
     #[cfg(not(loom))]
     crate::shm::futex::wake_all(word);
     #[cfg(loom)]
-    let _ = word;
+    crate::shm::models::woken(word);
 }

@@ -18,6 +18,8 @@ pub mod doze;
 pub mod files;
 pub mod record;
 pub mod submitter;
+#[cfg(test)]
+mod tests;
 
 /// Records that can be under way. A record's place is its number modulo this.
 pub const SLOTS: usize = if cfg!(loom) { 2 } else { 512 };
@@ -44,7 +46,7 @@ const AT_TAIL: usize = 0;
 const AT_SLEEPERS: usize = LINE;
 const AT_RECORDS: usize = AT_SLEEPERS + BELLS.next_multiple_of(LINE);
 /// Words before the bytes of small objects.
-const PEER_WORDS: usize = AT_RECORDS + SLOTS * RECORD_WORDS;
+pub(super) const PEER_WORDS: usize = AT_RECORDS + SLOTS * RECORD_WORDS;
 
 /// In the store's file: outcomes, and behind them a line for each bell that a thread can sleep by.
 const AT_BELLS: usize = SLOTS * OUTCOME_WORDS;
@@ -53,4 +55,4 @@ const AT_RUNG: usize = AT_BELLS + BELLS * LINE;
 const AT_LAST_RUNG: usize = AT_RUNG + LINE;
 /// As many are listed.
 const LAST_RUNG: usize = if cfg!(loom) { 2 } else { 1024 };
-const STORE_WORDS: usize = AT_LAST_RUNG + LAST_RUNG;
+pub(super) const STORE_WORDS: usize = AT_LAST_RUNG + LAST_RUNG;

@@ -22,8 +22,8 @@ pub(super) struct Wants {
 }
 
 impl Wants {
+    /// Adds a bell that is to be rung for nothing else.
     fn add(&mut self, bell: Bell, id: ObjectId) {
-        self.remove(bell);
         self.by_object.entry(id).or_default().insert(bell);
         self.by_bell.insert(bell, id);
     }
@@ -68,6 +68,8 @@ impl<P: Pages> Engine<P> {
         self.settle(id);
         let is_there = self.is_sealed(id);
         self.counted.get(usize::from(is_there), usize::from(!is_there));
+        // Whatever it was to be rung for before.
+        self.wants.remove((peer, bell));
         match is_there {
             true => self.effects.push(Effect::Wake { peer, bell }),
             false => self.wants.add((peer, bell), id),

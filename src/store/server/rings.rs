@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::object::Location;
+use crate::object::{Location, ObjectId};
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::shm::one_writer::OneWriter;
 use crate::shm::ring::collector::Collector;
@@ -38,6 +38,8 @@ struct Ring {
     peer: PeerId,
     collector: Collector,
     staging: Staging,
+    /// A put that may wait for the external store: what was submitted after it must not overtake it.
+    unfinished: Option<u64>,
     /// What the peer polls, where it waits by no thread. It is only written to.
     door: Guarded<OwnedFd>,
 }
@@ -65,6 +67,10 @@ impl Rings {
         self.ring_of(peer).map(|ring| &ring.collector)
     }
 
+    fn of_mut(&mut self, peer: PeerId) -> Option<&mut Ring> {
+        self.place(peer).ok().and_then(|place| self.0.get_mut(place))
+    }
+
     /// A peer is gone.
     pub(super) fn remove(&mut self, peer: PeerId) {
         if let Ok(place) = self.place(peer) {
@@ -74,7 +80,7 @@ impl Rings {
 
     /// Whether any peer has submitted more.
     pub(super) fn have_more(&self) -> bool {
-        self.0.iter().any(|ring| ring.collector.has_more())
+        self.0.iter().any(Ring::has_more)
     }
 }
 
@@ -126,7 +132,7 @@ impl Server {
             return Err(Error::Protocol("it was not given a ring, or has opened it".into()));
         };
         let (collector, staging) = without_fork(|| files.collect())?;
-        self.rings.add(Ring { peer, collector, staging, door });
+        self.rings.add(Ring { peer, collector, staging, unfinished: None, door });
         Ok(())
     }
 
@@ -135,7 +141,7 @@ impl Server {
         let mut were_any = false;
         // A peer that is ended here leaves the list, and the next one its turn for this once.
         for place in 0..self.rings.0.len() {
-            if self.rings.0.get(place).is_some_and(|ring| ring.collector.has_more()) {
+            if self.rings.0.get(place).is_some_and(Ring::has_more) {
                 self.serve_ring(place, RECORDS_PER_TURN, now());
                 were_any = true;
             }
@@ -157,7 +163,12 @@ impl Server {
             let peer = ring.peer;
             match ring.next() {
                 Ok(Some((number, meaning))) => {
+                    let may_wait = self.external.is_some() && meaning.is_put();
+                    ring.unfinished = may_wait.then_some(number);
                     self.serve_record(Asker { peer, number: number | BY_RING }, meaning, now);
+                    if may_wait {
+                        self.apply_effects();
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -172,10 +183,7 @@ impl Server {
     fn serve_record(&mut self, asker: Asker, meaning: Meaning, now: Now) {
         match meaning {
             Meaning::Request(request) => return self.engine.handle(asker, request, now),
-            Meaning::SealAndRelease(seal, release) => {
-                self.engine.handle(asker, seal, now);
-                return self.engine.handle(asker, release, now);
-            }
+            Meaning::SealAndRelease(id) => return self.engine.seal_and_release(asker, id, now),
             Meaning::Unanswered(request) => self.engine.handle(asker, request, now),
             Meaning::Want(bell, id) => self.engine.want(asker.peer, bell, id),
             Meaning::Unwant(bell) => self.engine.unwant(asker.peer, bell),
@@ -184,9 +192,9 @@ impl Server {
     }
 
     /// Answers a record.
-    pub(super) fn complete(&self, to: Asker, outcome: &Outcome) {
-        if let Some(collector) = self.rings.of(to.peer) {
-            collector.done(to.number & !BY_RING, outcome);
+    pub(super) fn complete(&mut self, to: Asker, outcome: &Outcome) {
+        if let Some(ring) = self.rings.of_mut(to.peer) {
+            ring.done(to.number & !BY_RING, outcome);
         }
     }
 
@@ -201,6 +209,16 @@ impl Server {
 }
 
 impl Ring {
+    /// Whether there is something to serve now.
+    fn has_more(&self) -> bool {
+        self.unfinished.is_none() && self.collector.has_more()
+    }
+
+    fn done(&mut self, number: u64, outcome: &Outcome) {
+        self.collector.done(number, outcome);
+        self.unfinished.take_if(|unfinished| *unfinished == number);
+    }
+
     /// Tells a peer that waits by no thread.
     fn list(&self, bell: u64) {
         self.collector.list(bell);
@@ -209,6 +227,9 @@ impl Ring {
 
     /// Takes the next record, for what it says.
     fn next(&mut self) -> Result<Option<(u64, Meaning)>> {
+        if self.unfinished.is_some() {
+            return Ok(None);
+        }
         let Some((number, record)) = self.collector.take()? else { return Ok(None) };
         Ok(Some((number, meaning(&record, &self.staging)?)))
     }
@@ -217,11 +238,18 @@ impl Ring {
 /// What a record asks the rules for.
 enum Meaning {
     Request(Request),
-    SealAndRelease(Request, Request),
+    SealAndRelease(ObjectId),
     /// A request that has no answer, so its record is done when it was made.
     Unanswered(Request),
-    Want(u64, crate::object::ObjectId),
+    Want(u64, ObjectId),
     Unwant(u64),
+}
+
+impl Meaning {
+    /// Whether an object comes whole.
+    fn is_put(&self) -> bool {
+        matches!(self, Self::Request(Request::CreateAndSealBatch { .. }))
+    }
 }
 
 /// Takes a record for what it says; bytes that are staged are copied.
@@ -242,9 +270,7 @@ fn meaning(record: &Record, staging: &Staging) -> Result<Meaning> {
             wait_ms: 0,
         }),
         Record::Seal { id, release: false } => Meaning::Request(Request::Seal { id, digest: [0; 8] }),
-        Record::Seal { id, release: true } => {
-            Meaning::SealAndRelease(Request::Seal { id, digest: [0; 8] }, Request::Release { id })
-        }
+        Record::Seal { id, release: true } => Meaning::SealAndRelease(id),
         Record::Abort { id } => Meaning::Request(Request::Abort { id }),
         Record::Release { id } => Meaning::Unanswered(Request::Release { id }),
         Record::Delete { id } => Meaning::Request(Request::Delete { ids: vec![id] }),

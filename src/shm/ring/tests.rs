@@ -1,0 +1,265 @@
+//! Both sides of a ring in plain buffers, which Miri runs too: what is written comes out, and the store survives any words.
+
+use super::collector::Collector;
+use super::record::{Outcome, Record, RecordWords};
+use super::submitter::Submitter;
+use super::{AT_RECORDS, AT_SLEEPERS, AT_TAIL, BELLS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS};
+use crate::error::Error;
+use crate::object::{Location, ObjectId};
+use crate::shm::seeded::Seeded;
+use crate::shm::sync::{AtomicU64, Ordering};
+use crate::shm::words::Words;
+
+/// Words of any value.
+struct Random(Seeded);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(Seeded(seed))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0.below(u64::MAX)
+    }
+}
+
+/// A ring, and the words of its peer for whoever lies.
+struct Ring {
+    submitter: Submitter,
+    collector: Collector,
+    peers: Words<AtomicU64>,
+}
+
+fn ring() -> Ring {
+    let (peers, stores) = (Words::private(PEER_WORDS), Words::private(STORE_WORDS));
+    let (submitter, collector) = (Submitter::new(&peers, &stores).unwrap(), Collector::new(&peers, &stores).unwrap());
+    Ring { submitter, collector, peers }
+}
+
+impl Ring {
+    fn set_tail(&self, tail: u64) {
+        self.peers.all()[AT_TAIL].store(tail, Ordering::SeqCst);
+    }
+
+    /// The error that the next take ends with.
+    fn refusal(&mut self) -> String {
+        match self.collector.take() {
+            Err(Error::Protocol(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn any_record(random: &mut Random) -> Record {
+    let id = ObjectId::new(std::array::from_fn(|_| random.next() as u8));
+    let [a, b, c] = std::array::from_fn(|_| random.next());
+    let flag = random.next() % 2 == 1;
+    match random.next() % 8 {
+        0 => Record::Put { id, data_size: a, metadata_size: b, staged: c, evict: flag },
+        1 => Record::Create { id, data_size: a, metadata_size: b, evict: flag, ttl_ms: c },
+        2 => Record::Seal { id, release: flag },
+        3 => Record::Abort { id },
+        4 => Record::Release { id },
+        5 => Record::Delete { id },
+        6 => Record::Want { id, bell: a },
+        _ => Record::Unwant { bell: a },
+    }
+}
+
+fn any_outcome(random: &mut Random) -> Outcome {
+    let [offset, data_size, metadata_size] = std::array::from_fn(|_| random.next());
+    let location = Location { segment: random.next() as i32, offset, data_size, metadata_size };
+    Outcome { refusal: random.next() as i32, location }
+}
+
+#[test]
+fn records_come_out_as_they_went_in() {
+    let mut random = Random::new(1);
+    for _ in 0..200 {
+        let record = any_record(&mut random);
+        assert_eq!(Record::decode(&record.encode()), Some(record));
+    }
+}
+
+#[test]
+fn outcomes_come_out_as_they_went_in() {
+    let mut random = Random::new(2);
+    for _ in 0..200 {
+        let outcome = any_outcome(&mut random);
+        assert_eq!(Outcome::decode(outcome.encode()), outcome);
+    }
+}
+
+#[test]
+fn every_record_arrives_once_in_its_order_and_its_outcome_is_its_own() {
+    let (mut ring, mut random) = (ring(), Random::new(3));
+    let (mut submitted, mut taken, mut outcomes) = (0, 0, Vec::new());
+    let mut records = Vec::new();
+    for _ in 0..if cfg!(miri) { SLOTS / 4 } else { 4 * SLOTS } {
+        let room = SLOTS as u64 - (submitted - taken);
+        for _ in 0..random.next() % (room + 1).min(40) {
+            records.push(any_record(&mut random));
+            ring.submitter.submit(submitted, &records[submitted as usize]);
+            submitted += 1;
+        }
+        while random.next() % 8 > 0 && ring.collector.has_more() {
+            let (number, record) = ring.collector.take().unwrap().unwrap();
+            assert_eq!((number, record), (taken, records[taken as usize]));
+            assert_eq!(ring.submitter.outcome(number), None, "an outcome before there is one");
+            outcomes.push(any_outcome(&mut random));
+            ring.collector.done(number, outcomes.last().unwrap());
+            assert_eq!(ring.submitter.outcome(number).as_ref(), outcomes.last());
+            taken += 1;
+        }
+    }
+    assert!(taken > SLOTS as u64, "no slot was used twice");
+}
+
+#[test]
+fn a_bell_changes_its_own_word_only() {
+    let ring = ring();
+    let words = || (0..BELLS).map(|bell| ring.submitter.until_rung(bell).now()).collect::<Vec<_>>();
+    ring.collector.ring(BELLS - 1);
+    ring.collector.ring(0);
+    ring.collector.ring(0);
+    let rung = words();
+    assert_eq!((rung[0], rung[BELLS - 1], rung.iter().sum::<u64>()), (2, 1, 3));
+    for bell in [BELLS, BELLS + 1, usize::MAX] {
+        ring.collector.ring(bell);
+    }
+    assert_eq!(words(), rung);
+}
+
+#[test]
+fn whoever_is_about_to_sleep_is_told_when_there_is_no_need_to() {
+    let mut ring = ring();
+    ring.submitter.submit(0, &Record::Unwant { bell: 0 });
+    let old = ring.submitter.until_done(0).now();
+    assert!(ring.submitter.until_done(0).begin(old), "nothing has happened yet");
+    let number = ring.collector.take().unwrap().unwrap().0;
+    ring.collector.done(number, &Outcome::default());
+    assert!(!ring.submitter.until_done(0).begin(old));
+    let old = ring.submitter.until_rung(5).now();
+    assert!(ring.submitter.until_rung(5).begin(old));
+    ring.collector.ring(5);
+    assert!(!ring.submitter.until_rung(5).begin(old));
+    ring.submitter.end_waiting(5);
+    assert_eq!(ring.peers.all()[AT_SLEEPERS + 5].load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn more_records_than_there_can_be_are_refused_by_their_number() {
+    for tail in [SLOTS as u64 + 1, 1 << 32, u64::MAX] {
+        let mut ring = ring();
+        ring.set_tail(tail);
+        assert!(ring.collector.has_more());
+        assert!(ring.refusal().contains(&tail.to_string()));
+    }
+}
+
+#[test]
+fn a_tail_that_goes_back_is_refused_by_the_number_that_it_makes() {
+    let mut ring = ring();
+    (0..3).for_each(|n| ring.submitter.submit(n, &Record::Unwant { bell: n }));
+    (0..3).for_each(|_| _ = ring.collector.take().unwrap().unwrap());
+    ring.set_tail(1);
+    assert!(ring.refusal().contains(&2_u64.wrapping_neg().to_string()));
+}
+
+#[test]
+fn a_kind_that_is_none_is_refused_by_its_number_and_the_records() {
+    for kind in [0, 9, 255, 1 << 9 | 1, 1 << 63 | 3, u64::MAX] {
+        let mut ring = ring();
+        ring.submitter.submit(0, &Record::Unwant { bell: 0 });
+        ring.collector.take().unwrap().unwrap();
+        ring.peers.all()[AT_RECORDS + RECORD_WORDS].store(kind, Ordering::Relaxed);
+        ring.set_tail(2);
+        let text = ring.refusal();
+        assert!(text.contains("record 1 ") && text.contains(&format!("{kind:#x}")), "{text}");
+    }
+}
+
+/// Words that mean something more often than any words do.
+fn any_word(random: &mut Random, near: u64) -> u64 {
+    match random.next() % 6 {
+        0 => random.next(),
+        1 => (random.next() % 10) | ((random.next() % 2) << 8),
+        2 => u64::MAX - random.next() % 3,
+        3 => near.wrapping_add(random.next() % (2 * SLOTS as u64)).wrapping_sub(SLOTS as u64),
+        4 => near.wrapping_add(random.next() % 4),
+        _ => 0,
+    }
+}
+
+/// Takes until nothing more is there, or what is there cannot be. Returns how many were taken.
+fn take_all(ring: &mut Ring) -> u64 {
+    for taken in 0.. {
+        match ring.collector.take() {
+            Ok(Some((number, record))) => {
+                assert!(Record::decode(&record.encode()) == Some(record));
+                ring.collector.done(number, &Outcome::default());
+            }
+            Ok(None) => return taken,
+            Err(Error::Protocol(text)) => {
+                assert!(text.chars().any(|letter| letter.is_ascii_digit()), "{text}");
+                return taken;
+            }
+            Err(other) => panic!("{other}"),
+        }
+        assert!(taken <= SLOTS as u64, "more than there can be");
+    }
+    0
+}
+
+#[test]
+fn any_words_of_a_peer_are_survived() {
+    let mut random = Random::new(4);
+    let mut most = 0;
+    for _ in 0..if cfg!(miri) { 1 } else { 300 } {
+        let (mut ring, mut head) = (ring(), 0);
+        for _ in 0..if cfg!(miri) { 5 } else { 20 } {
+            // Miri takes for ever to wake sleepers who are not there.
+            let is_played = |at: usize| !cfg!(miri) || at >= AT_RECORDS && (at - AT_RECORDS) % RECORD_WORDS < 8;
+            let words = ring.peers.all().iter().enumerate().skip(AT_SLEEPERS);
+            words.filter(|(at, _)| is_played(*at)).for_each(|(_, word)| {
+                let value = any_word(&mut random, head);
+                word.store(value, Ordering::Relaxed);
+            });
+            ring.set_tail(any_word(&mut random, head));
+            ring.collector.has_more();
+            head += take_all(&mut ring);
+            ring.collector.ring(random.next() as usize % (2 * BELLS));
+        }
+        most = most.max(head);
+    }
+    assert!(cfg!(miri) || most > 2, "no liar came so far that anything was taken");
+}
+
+#[test]
+fn what_any_words_mean_means_the_same_once_it_is_written_again() {
+    let (mut random, mut known) = (Random::new(5), 0);
+    for _ in 0..2000 {
+        let words: RecordWords = std::array::from_fn(|_| any_word(&mut random, 3));
+        if let Some(record) = Record::decode(&words) {
+            known += 1;
+            assert_eq!(Record::decode(&record.encode()), Some(record));
+        }
+    }
+    assert!(known > 20, "{known} of 2000");
+}
+
+#[test]
+fn words_that_are_too_few_are_refused_by_their_numbers() {
+    let (peers, stores) = (Words::private(PEER_WORDS), Words::private(STORE_WORDS));
+    let short = |count: usize| Words::private(count);
+    let refused = [
+        Collector::new(&short(PEER_WORDS - 1), &stores).map(drop),
+        Collector::new(&peers, &short(STORE_WORDS - 1)).map(drop),
+        Submitter::new(&short(PEER_WORDS - 1), &stores).map(drop),
+        Submitter::new(&peers, &short(STORE_WORDS - 1)).map(drop),
+    ];
+    for (outcome, count) in refused.into_iter().zip([PEER_WORDS - 1, STORE_WORDS - 1].into_iter().cycle()) {
+        let text = outcome.unwrap_err().to_string();
+        assert!(text.contains(&count.to_string()), "{text}");
+    }
+}
