@@ -218,12 +218,12 @@ impl Client {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let timeout_ms = match ids {
+        let (timeout_ms, _bell) = match ids {
             [id] if timeout_ms != 0 => match self.wait_by_bell(*id, timeout_ms, options)? {
                 Waited::Ended(buffer) => return Ok(vec![buffer]),
-                Waited::Ask(left_ms) => left_ms,
+                Waited::Ask(left_ms, bell) => (left_ms, bell),
             },
-            _ => timeout_ms,
+            _ => (timeout_ms, None),
         };
         let request = Request::Get { ids: ids.to_vec(), timeout_ms };
         let locations = match self.connection.call(&request, Patience::of_get(timeout_ms)) {

@@ -84,13 +84,18 @@ impl Client {
     /// Gets an object if it is sealed and in the index. A segment that is not mapped yet is asked for.
     #[inline(always)]
     pub(super) fn read(&self, id: ObjectId, private: bool) -> Result<Read> {
-        self.read_in(id, private, |key| self.segment(key))
+        self.read_in(id, private, false, |key| self.segment(key))
+    }
+
+    /// The same for an object that the store holds for this client: deleted or not, it is still there.
+    pub(super) fn read_held(&self, id: ObjectId, private: bool) -> Result<Read> {
+        self.read_in(id, private, true, |key| self.segment(key))
     }
 
     /// The same for one of several.
     #[inline(always)]
     pub(super) fn read_next(&self, id: ObjectId, private: bool, last: &mut LastSegment) -> Result<Read> {
-        self.read_in(id, private, |key| last.mapping(self, key))
+        self.read_in(id, private, false, |key| last.mapping(self, key))
     }
 
     /// A segment to read in. Most are mapped already, and that is seen without leaving this function.
@@ -107,10 +112,11 @@ impl Client {
         &self,
         id: ObjectId,
         private: bool,
+        is_held: bool,
         mapping_of: impl FnOnce(i32) -> Result<Arc<Mapping>>,
     ) -> Result<Read> {
         let Some(reader) = self.connection.reader() else { return Ok(Read::Unknown) };
-        let held = match hold(reader, &id) {
+        let held = match hold(reader, &id, is_held) {
             Ok(held) => held,
             Err(read) => return Ok(read),
         };
@@ -157,11 +163,11 @@ impl Client {
     }
 }
 
-/// Holds an object that is there to stay; else what became of the attempt.
+/// Holds an object that is there to stay, or that the store holds for this client; else what became of the attempt.
 #[inline(always)]
-fn hold(reader: &Peer, id: &ObjectId) -> Result<Held, Read> {
+fn hold(reader: &Peer, id: &ObjectId, is_held: bool) -> Result<Held, Read> {
     match reader.hold(id) {
-        Lookup::Found(held) if !held.is_doomed() => Ok(held),
+        Lookup::Found(held) if is_held || !held.is_doomed() => Ok(held),
         Lookup::Found(held) => {
             reader.release(held);
             Err(Read::Unknown)

@@ -14,15 +14,15 @@ use crate::shm::ring::record::Record;
 use crate::transport::wait::{Interruption, is_woken};
 
 /// How a wait by a bell ended.
-pub(super) enum Waited {
+pub(super) enum Waited<'a> {
     /// With the object, or without it when its time was over.
     Ended(Option<Buffer>),
-    /// The store has to be asked, for so many milliseconds; -1 for no limit.
-    Ask(i64),
+    /// The store has to be asked, for so many milliseconds, -1 for no limit; before the bell is given back, with which a hold may go.
+    Ask(i64, Option<Bell<'a>>),
 }
 
 /// A bell while its thread has it.
-struct Bell<'a> {
+pub(super) struct Bell<'a> {
     client: &'a Client,
     ring: &'a Ring,
     number: usize,
@@ -33,12 +33,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Interrupted`], or what the connection says.
-    pub(super) fn wait_by_bell(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Waited> {
+    pub(super) fn wait_by_bell(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Waited<'_>> {
         let interrupts = self.connection.interrupts();
         let end = u64::try_from(timeout_ms).ok().and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         let bell =
             self.connection.ring().and_then(|ring| ring.doors.take().map(|number| Bell { client: self, ring, number }));
-        let Some(bell) = bell else { return Ok(Waited::Ask(timeout_ms)) };
+        let Some(bell) = bell else { return Ok(Waited::Ask(timeout_ms, None)) };
         let doze = bell.ring.bell(bell.number);
         let old = doze.now();
         let want = Record::Want { id, bell: bell.number as u64 };
@@ -58,11 +58,11 @@ impl Client {
                 }
             }
         }
-        drop(bell);
-        match self.read(id, options.private)? {
+        // The store holds it until the bell is given back.
+        match self.read_held(id, options.private)? {
             Read::Buffer(buffer) => Ok(Waited::Ended(Some(buffer))),
-            // Deleted since, or somewhere else than in the index.
-            _ => Ok(Waited::Ask(remaining(timeout_ms, end))),
+            // Somewhere else than in the index.
+            _ => Ok(Waited::Ask(remaining(timeout_ms, end), Some(bell))),
         }
     }
 

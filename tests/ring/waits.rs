@@ -1,6 +1,5 @@
 //! Waiting for one object: by a bell where that does, else by the socket, and nobody can tell which.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -103,30 +102,24 @@ fn more_threads_wait_than_there_are_bells() {
     check_client(reader, 1000);
 }
 
-/// Whoever waits finds the object, or goes on waiting for the next of that name.
+/// Whoever waits when an object is sealed gets it, however soon it is deleted.
 #[test]
-fn an_object_that_is_deleted_right_after_its_seal_keeps_nobody_for_ever() {
-    let _watchdog = Watchdog::new("an_object_that_is_deleted_right_after_its_seal_keeps_nobody_for_ever");
+fn an_object_that_is_deleted_right_after_its_seal_is_got_by_those_who_waited() {
+    let _watchdog = Watchdog::new("an_object_that_is_deleted_right_after_its_seal_is_got_by_those_who_waited");
     let store = store(MEBIBYTE);
     let (reader, maker) = (connect(store.socket()), connect(store.socket()));
+    let reader = &reader;
     for n in 0..100 {
-        let has_it = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                expect(&reader, id(n), &pattern(n, 200));
-                has_it.store(true, Ordering::SeqCst);
-            });
-            while !has_it.load(Ordering::SeqCst) {
-                // A deleted one that somebody holds is in the way for a moment.
-                match maker.put(id(n), &pattern(n, 200), b"", PUT) {
-                    Ok(()) | Err(Error::ObjectExists(_)) => {}
-                    other => panic!("{other:?}"),
-                }
-                maker.delete(&[id(n)]).unwrap();
-            }
+            let waits = [(); 2].map(|()| scope.spawn(move || expect(reader, id(n), &pattern(n, 200))));
+            eventually(|| waiting(&maker) == 2);
+            maker.put_async(id(n), &pattern(n, 200), b"", PUT).unwrap();
+            // Gone at once, or with its last reader.
+            drop(maker.delete(&[id(n)]).unwrap());
+            waits.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
-    eventually(|| waiting(&maker) == 0);
+    eventually(|| waiting(&maker) == 0 && maker.list().unwrap().is_empty());
 }
 
 #[test]

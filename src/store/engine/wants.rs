@@ -1,13 +1,17 @@
 //! Threads of native peers that wait for an object, each by a bell: a number that the peer chose and the plumbing rings.
 //!
-//! A bell says only that it is worth to look again. Nobody holds anything for it, so a peer that is gone leaves nothing behind.
+//! A bell says only that it is worth to look again. For a thread that sleeps by its bell the object is held from the seal on until the
+//! thread wants it no more: else one that is deleted right afterwards would be gone before the thread has looked. For those who
+//! only watch nobody holds anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
 
 use crate::object::ObjectId;
+use crate::shm::ring::BELLS;
 use crate::store::engine::{Effect, Engine};
+use crate::store::objects::Object;
 use crate::store::peers::PeerId;
 use crate::store::space::Pages;
 
@@ -19,6 +23,8 @@ type Bell = (PeerId, u64);
 pub(super) struct Wants {
     by_object: HashMap<ObjectId, BTreeSet<Bell>>,
     by_bell: BTreeMap<Bell, ObjectId>,
+    /// What is held for bells that were rung.
+    held: BTreeMap<Bell, ObjectId>,
 }
 
 impl Wants {
@@ -59,6 +65,8 @@ impl Wants {
         while let Some((bell, _)) = self.by_bell.range((peer, 0)..=(peer, u64::MAX)).next() {
             self.remove(*bell);
         }
+        // The holds themselves go with all others of the peer.
+        self.held.retain(|(holder, _), _| *holder != peer);
     }
 }
 
@@ -69,21 +77,31 @@ impl<P: Pages> Engine<P> {
         let is_there = self.is_sealed(id);
         self.counted.get(usize::from(is_there), usize::from(!is_there));
         // Whatever it was to be rung for before.
-        self.wants.remove((peer, bell));
+        self.unwant(peer, bell);
         match is_there {
-            true => self.effects.push(Effect::Wake { peer, bell }),
+            true => self.ring_bell((peer, bell), id),
             false => self.wants.add((peer, bell), id),
         }
     }
 
-    /// A peer's bell is not to be rung any more.
+    /// A peer's bell is not to be rung any more, and nothing is held for it.
     pub fn unwant(&mut self, peer: PeerId, bell: u64) {
         self.wants.remove((peer, bell));
+        if let Some(id) = self.wants.held.remove(&(peer, bell)) {
+            self.release(peer, id);
+        }
     }
 
     /// Rings for an object that was sealed.
     pub(super) fn ring_for(&mut self, id: ObjectId) {
-        let bells = self.wants.take(id);
-        self.effects.extend(bells.into_iter().map(|(peer, bell)| Effect::Wake { peer, bell }));
+        self.wants.take(id).into_iter().for_each(|bell| self.ring_bell(bell, id));
+    }
+
+    fn ring_bell(&mut self, (peer, bell): Bell, id: ObjectId) {
+        if bell < BELLS as u64 && self.objects.get(&id).is_some_and(Object::is_at_hand) {
+            self.hold(peer, id);
+            self.wants.held.insert((peer, bell), id);
+        }
+        self.effects.push(Effect::Wake { peer, bell });
     }
 }
