@@ -122,6 +122,13 @@ impl Ring {
         (0..64).filter(|bell| taken & 1 << bell != 0).for_each(|bell| self.bell(bell).shake());
     }
 
+    /// Whether so much is under way that whoever submits may soon have to wait: the store is slow, or stopped.
+    pub(super) fn is_crowded(&self) -> bool {
+        let mut writing = self.lock();
+        self.reap(&mut writing);
+        writing.under_way.len() > SLOTS / 2
+    }
+
     fn lock(&self) -> MutexGuard<'_, Writing> {
         lock(&self.writing)
     }

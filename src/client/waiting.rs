@@ -36,8 +36,8 @@ impl Client {
     pub(super) fn wait_by_bell(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Waited<'_>> {
         let interrupts = self.connection.interrupts();
         let end = u64::try_from(timeout_ms).ok().and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
-        let bell =
-            self.connection.ring().and_then(|ring| ring.doors.take().map(|number| Bell { client: self, ring, number }));
+        let ring = self.connection.ring().filter(|ring| !ring.is_crowded());
+        let bell = ring.and_then(|ring| ring.doors.take().map(|number| Bell { client: self, ring, number }));
         let Some(bell) = bell else { return Ok(Waited::Ask(timeout_ms, None)) };
         let doze = bell.ring.bell(bell.number);
         let old = doze.now();
