@@ -195,7 +195,8 @@ class Asynchronous(Notifications):
         watcher.watch(bell, missing)
         while missing:
             self._check_interrupted(interrupts)
-            await bell.wait()
+            if not bell.rung:  # some may have been rung while others were asked for
+                await bell.wait()
             self._check_interrupted(interrupts)
             watcher.check()
             rung, bell.rung = bell.rung, set()
