@@ -226,10 +226,15 @@ class PlasmaClient(Asynchronous):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         serialized = values.serialize(value, memcopy_threads, serialization_context)
-        hold = self._create(object_id, serialized.size, b"", ttl_ms, wait_ms)
+        return self._fill(serialized, object_id, self.seal, ttl_ms, wait_ms)
+
+    def _fill(
+        self, value: values.Serialized, object_id: ObjectID, seal: Callable[[ObjectID], None], ttl_ms: int, wait_ms: int
+    ) -> ObjectID:
+        hold = self._create(object_id, value.size, b"", ttl_ms, wait_ms)
         try:
-            serialized.write(hold)
-            self.seal(object_id)
+            value.write(hold)
+            seal(object_id)
         except BaseException:
             # An object with a live buffer cannot be aborted. What went wrong first is what is raised.
             del hold
@@ -250,16 +255,7 @@ class PlasmaClient(Asynchronous):
         serialized = values.serialize(value, 1, serialization_context)
         if serialized.size <= MOST_AT_ONCE and not ttl_ms:
             return self.put_raw_buffer_nowait(serialized.to_bytes(), object_id)
-        hold = self._create(object_id, serialized.size, b"", ttl_ms, 0)
-        try:
-            serialized.write(hold)
-            self.seal_nowait(object_id)
-        except BaseException:
-            del hold
-            with contextlib.suppress(PlasmaError):
-                self.abort(object_id)
-            raise
-        return object_id
+        return self._fill(serialized, object_id, self.seal_nowait, ttl_ms, 0)
 
     def put_raw_buffer_nowait(
         self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"", *, ttl_ms: int = 0

@@ -14,11 +14,34 @@ use crate::error::{Error, Result};
 /// As many as an integer has bits.
 const BELLS: usize = u64::BITS as usize;
 
+/// Which of 64 places threads have, a bit for each. No lock, so that a signal handler can look.
+#[derive(Debug, Default)]
+pub struct Seats(AtomicU64);
+
+impl Seats {
+    /// A place for the calling thread, until it is given back. `None` when all are taken.
+    pub fn take(&self) -> Option<usize> {
+        let lowest_free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
+        let before = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lowest_free).ok()?;
+        Some(before.trailing_ones() as usize)
+    }
+
+    /// Another thread may have it from here on.
+    pub fn give_back(&self, seat: usize) {
+        self.0.fetch_and(!(1 << seat), Ordering::SeqCst);
+    }
+
+    /// Those that are taken.
+    pub fn taken(&self) -> impl Iterator<Item = usize> {
+        let taken = self.0.load(Ordering::SeqCst);
+        (0..BELLS).filter(move |seat| taken & 1 << seat != 0)
+    }
+}
+
 /// The bells of one connection.
 #[derive(Debug)]
 pub struct Bells {
-    /// A bit for each bell that a thread has.
-    taken: AtomicU64,
+    seats: Seats,
     bells: [OnceLock<EventFd>; BELLS],
 }
 
@@ -32,7 +55,7 @@ pub struct Bell<'a> {
 impl Bells {
     /// None are made yet.
     pub fn new() -> Self {
-        Self { taken: AtomicU64::new(0), bells: [const { OnceLock::new() }; BELLS] }
+        Self { seats: Seats::default(), bells: [const { OnceLock::new() }; BELLS] }
     }
 
     /// A silent bell. Whoever rings all of them from now on rings it as well.
@@ -40,11 +63,8 @@ impl Bells {
     /// # Errors
     /// [`Error::Busy`] when so many threads have one already; [`Error::Io`].
     pub fn take(&self) -> Result<Bell<'_>> {
-        let lowest_free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
-        let before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lowest_free);
-        let before =
-            before.map_err(|_| Error::Busy(format!("{BELLS} threads wait for events of this client already")))?;
-        let bell = Bell { bells: self, index: before.trailing_ones() as usize };
+        let busy = || Error::Busy(format!("{BELLS} threads wait for events of this client already"));
+        let bell = Bell { bells: self, index: self.seats.take().ok_or_else(busy)? };
         bell.make_silent()?;
         // Whoever interrupts counts first and rings then; whoever waits makes its bell first and looks at the count then. With
         // this one of the two sees what the other did.
@@ -82,7 +102,7 @@ impl Bell<'_> {
 
 impl Drop for Bell<'_> {
     fn drop(&mut self) {
-        self.bells.taken.fetch_and(!(1 << self.index), Ordering::SeqCst);
+        self.bells.seats.give_back(self.index);
     }
 }
 

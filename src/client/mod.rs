@@ -33,6 +33,7 @@ pub use crate::client::buffer::{Buffer, WritableBuffer};
 use crate::client::buffer::{CountedHold, Pending};
 use crate::client::connection::{Connection, Patience};
 use crate::client::reading::LastSegment;
+use crate::client::submit::judged;
 use crate::client::waiting::Waited;
 use crate::error::{Error, Result};
 use crate::object::{ObjectId, ObjectInfo};
@@ -265,8 +266,7 @@ impl Client {
     pub fn delete(&self, ids: &[ObjectId]) -> Result<Vec<Result<()>>> {
         if let (&[id], Some(ring)) = (ids, self.connection.present_ring()) {
             let outcome = self.connection.submit_and_wait(ring, |_| Record::Delete { id }, NO_BYTES)?;
-            let refusal = Refusal::from_code(outcome.refusal);
-            return Ok(vec![refusal.map_or(Ok(()), |refusal| Err(refused(id, refusal)))]);
+            return Ok(vec![judged(&outcome).map_err(|refusal| refused(id, refusal))]);
         }
         match self.connection.call(&Request::Delete { ids: ids.to_vec() }, Patience::Unlimited)? {
             Reply::Delete { ids: answered, outcomes } if answered == ids => {

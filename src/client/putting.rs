@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::client::buffer::{Pending, WritableBuffer};
 use crate::client::connection::Patience;
-use crate::client::submit::{Ring, Whose};
+use crate::client::submit::{Ring, Whose, judged};
 use crate::client::{Client, CreateOptions, NO_BYTES, PutItem, lock, refused, unexpected};
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
@@ -38,14 +38,25 @@ impl Client {
         metadata: &[u8],
         options: CreateOptions,
     ) -> Result<WritableBuffer> {
+        match self.create_at_once(id, data_size, metadata.len() as u64, options)? {
+            Some(location) => self.adopt(id, location, data_size, metadata),
+            None => self.create_by_asking(id, data_size, metadata, options),
+        }
+    }
+
+    /// The same by the socket, which tells why there is no room, or waits for it.
+    fn create_by_asking(
+        &self,
+        id: ObjectId,
+        data_size: u64,
+        metadata: &[u8],
+        options: CreateOptions,
+    ) -> Result<WritableBuffer> {
         let signed = |size: u64| {
             let too_large =
                 || Error::StoreFull(format!("an object of {size} bytes does not fit: capacity {}", self.capacity()));
             i64::try_from(size).map_err(|_| too_large())
         };
-        if let Some(location) = self.create_at_once(id, data_size, metadata.len() as u64, options)? {
-            return self.adopt(id, location, data_size, metadata);
-        }
         let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
         if wait_ms < -1 {
             return Err(Error::InvalidArgument(format!("wait_ms is -1, 0 or positive, not {wait_ms}")));
@@ -81,10 +92,10 @@ impl Client {
         let (Some(ring), Ok(ttl_ms)) = (self.connection.ring(), u64::try_from(ttl_ms)) else { return Ok(None) };
         let record = Record::Create { id, data_size, metadata_size, evict: !no_evict, ttl_ms };
         let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
-        match Refusal::from_code(outcome.refusal) {
-            None => Ok(Some(outcome.location)),
-            Some(Refusal::OutOfMemory) => Ok(None),
-            Some(refusal) => Err(refused(id, refusal)),
+        match judged(&outcome) {
+            Ok(()) => Ok(Some(outcome.location)),
+            Err(Refusal::OutOfMemory) => Ok(None),
+            Err(refusal) => Err(refused(id, refusal)),
         }
     }
 
@@ -127,25 +138,25 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`] and [`Client::seal`].
     pub fn put(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
-        if self.put_at_once(id, data, metadata, options)? {
-            return Ok(());
+        let Some((ring, described)) = self.small(data, metadata, options) else {
+            return self.fill(self.create(id, data.len() as u64, metadata, options)?, data, Self::seal);
+        };
+        let record = put_record(id, data, &described, options);
+        match judged(&self.connection.submit_and_wait(ring, record, [data, &described])?) {
+            Ok(()) => Ok(()),
+            // The socket tells why.
+            Err(Refusal::OutOfMemory) => {
+                self.fill(self.create_by_asking(id, data.len() as u64, &described, options)?, data, Self::seal)
+            }
+            Err(refusal) => Err(refused(id, refusal)),
         }
-        let buffer = self.create(id, data.len() as u64, metadata, options)?;
-        let written = buffer.write(0, data);
-        drop(buffer);
-        written.and_then(|()| self.seal(id)).inspect_err(|_| drop(self.abort(id)))
     }
 
-    /// Has the store copy a small object. `false` where that does not do.
-    fn put_at_once(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<bool> {
-        let Some((ring, metadata)) = self.small(data, metadata, options) else { return Ok(false) };
-        let record = put_record(id, data, &metadata, options);
-        let outcome = self.connection.submit_and_wait(ring, record, [data, &metadata])?;
-        match Refusal::from_code(outcome.refusal) {
-            None => Ok(true),
-            Some(Refusal::OutOfMemory) => Ok(false),
-            Some(refusal) => Err(refused(id, refusal)),
-        }
+    /// Fills a new object and seals it; gives it up when that fails.
+    fn fill(&self, buffer: WritableBuffer, data: &[u8], seal: fn(&Self, ObjectId) -> Result<()>) -> Result<()> {
+        let (id, written) = (buffer.id(), buffer.write(0, data));
+        drop(buffer);
+        written.and_then(|()| seal(self, id)).inspect_err(|_| drop(self.abort(id)))
     }
 
     /// The ring, and metadata as they are stored, if an object can be put that way.
@@ -168,10 +179,7 @@ impl Client {
             let record = put_record(id, data, &metadata, options);
             return self.connection.submit(ring, Whose::Flushed(id), record, [data, &metadata]).map(drop);
         }
-        let buffer = self.create(id, data.len() as u64, metadata, options)?;
-        let written = buffer.write(0, data);
-        drop(buffer);
-        written.and_then(|()| self.seal_async(id)).inspect_err(|_| drop(self.abort(id)))
+        self.fill(self.create(id, data.len() as u64, metadata, options)?, data, Self::seal_async)
     }
 
     /// Waits until everything is done that was put or sealed without waiting. Returns the objects that are not there, each with the
@@ -230,10 +238,7 @@ impl Client {
         let pending = self.pending(id);
         let release = pending.as_ref().is_some_and(|pending| !pending.has_buffer());
         let is_released = match self.connection.ring() {
-            Some(ring) => {
-                let outcome = self.connection.submit_and_wait(ring, |_| Record::Seal { id, release }, NO_BYTES)?;
-                Refusal::from_code(outcome.refusal).map_or(Ok(release), |refusal| Err(refused(id, refusal)))?
-            }
+            Some(ring) => self.have_done(ring, id, Record::Seal { id, release }).map(|()| release)?,
             None => self.seal_by_asking(id).map(|()| false)?,
         };
         if let Some(pending) = pending {
@@ -289,10 +294,15 @@ impl Client {
         Ok(())
     }
 
+    /// Submits what is about one object, and waits for it.
+    fn have_done(&self, ring: &Ring, id: ObjectId, record: Record) -> Result<()> {
+        let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
+        judged(&outcome).map_err(|refusal| refused(id, refusal))
+    }
+
     fn ask_to_abort(&self, id: ObjectId) -> Result<()> {
         if let Some(ring) = self.connection.ring() {
-            let outcome = self.connection.submit_and_wait(ring, |_| Record::Abort { id }, NO_BYTES)?;
-            return Refusal::from_code(outcome.refusal).map_or(Ok(()), |refusal| Err(refused(id, refusal)));
+            return self.have_done(ring, id, Record::Abort { id });
         }
         match self.connection.call(&Request::Abort { id }, Patience::Unlimited)? {
             Reply::Abort { outcome, .. } => outcome.map_err(|refusal| refused(id, refusal)),

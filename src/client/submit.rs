@@ -1,4 +1,4 @@
-//! Requests through shared memory: written into this client's ring, where the store finds them. While the store is awake that takes no
+//! Requests through shared memory: written into this client's ring, where the store finds them. While the store is awake submitting takes no
 //! system call, else one to wake it.
 //!
 //! One thread writes at a time. Who waits for what became of a record sleeps on that record alone. Records that nobody waits for are
@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::client::bells::Seats;
 use crate::client::connection::{Connection, Patience};
 use crate::client::watching::Watches;
 use crate::client::{lock, refused, unexpected};
@@ -31,6 +32,8 @@ use crate::shm::ring::{SLOTS, STAGING_BYTES};
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 /// How often a thread that stays awake looks before it lets others run.
 const SPINS: usize = 256;
+/// Objects that could not be stored and that are kept for the next flush; of more nobody is told.
+const MOST_FAILED: usize = 1 << 16;
 /// Staged objects begin at a new line.
 const STAGED_ALIGNMENT: u64 = 64;
 
@@ -43,13 +46,10 @@ pub struct Ring {
     taken: Vec<AtomicU64>,
     /// How long a thread that waits stays awake.
     spin: Duration,
-    pub(super) doors: Doors,
+    /// Which bells threads of this process wait by.
+    pub(super) seats: Seats,
     pub(super) watches: Watches,
 }
-
-/// Which bells threads of this process wait by, a bit for each.
-#[derive(Debug, Default)]
-pub(super) struct Doors(AtomicU64);
 
 /// What whoever writes next has to know.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl Ring {
         }
         let taken = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
         let watches = Watches::new(door);
-        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, doors: Doors::default(), watches })
+        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, seats: Seats::default(), watches })
     }
 
     /// To sleep until a bell is rung.
@@ -118,8 +118,7 @@ impl Ring {
 
     /// Ends the sleep of all threads that wait by a bell. Async-signal-safe.
     pub(super) fn shake(&self) {
-        let taken = self.doors.0.load(Ordering::SeqCst);
-        (0..64).filter(|bell| taken & 1 << bell != 0).for_each(|bell| self.bell(bell).shake());
+        self.seats.taken().for_each(|bell| self.bell(bell).shake());
     }
 
     /// Whether so much is under way that whoever submits may soon have to wait: the store is slow, or stopped.
@@ -158,7 +157,9 @@ impl Ring {
             match (outcome, first.whose) {
                 (None, _) => return,
                 (_, Whose::Waited) if !self.was_taken(first.number) => return,
-                (Some(Outcome { refusal, .. }), Whose::Flushed(id)) => writing.failed.extend(failure(id, refusal)),
+                (Some(outcome), Whose::Flushed(id)) if writing.failed.len() < MOST_FAILED => {
+                    writing.failed.extend(judged(&outcome).err().map(|refusal| (id, refused(id, refusal))));
+                }
                 _ => {}
             }
             writing.unstaged = first.staged;
@@ -167,21 +168,11 @@ impl Ring {
     }
 }
 
-/// Why an object that nobody waited for is not there, if it is not.
-fn failure(id: ObjectId, refusal: i32) -> Option<(ObjectId, Error)> {
-    (refusal != 0).then(|| (id, refused(id, Refusal::from_code(refusal).unwrap_or(Refusal::OutOfMemory))))
-}
-
-impl Doors {
-    /// A bell for the calling thread, until it is given back. `None` when all are taken.
-    pub(super) fn take(&self) -> Option<usize> {
-        let lowest_free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
-        let before = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lowest_free).ok()?;
-        Some(before.trailing_ones() as usize)
-    }
-
-    pub(super) fn give_back(&self, bell: usize) {
-        self.0.fetch_and(!(1 << bell), Ordering::SeqCst);
+/// Whether a record was done. A refusal that is not known is one all the same.
+pub(super) fn judged(outcome: &Outcome) -> Result<(), Refusal> {
+    match outcome.refusal {
+        0 => Ok(()),
+        code => Err(Refusal::from_code(code).unwrap_or(Refusal::OutOfMemory)),
     }
 }
 
@@ -189,7 +180,7 @@ impl Connection {
     /// Submits a record, with the bytes of its object if it has some. Returns its number. May wait for room.
     ///
     /// # Errors
-    /// [`Error::Disconnected`]; [`Error::Protocol`] for more bytes than there can be room for.
+    /// [`Error::Disconnected`]. The bytes are at most [`MOST_STAGED`](crate::shm::ring::MOST_STAGED).
     pub(super) fn submit(
         &self,
         ring: &Ring,
@@ -292,12 +283,6 @@ impl Connection {
         let end = writing.next;
         while writing.under_way.front().is_some_and(|first| first.number < end) {
             self.wait_for_first(ring, &mut writing)?;
-            if writing.under_way.front().is_some_and(|first| matches!(first.whose, Whose::Waited)) {
-                // Who waits for that one may need the lock first.
-                drop(writing);
-                thread::yield_now();
-                writing = ring.lock();
-            }
         }
         Ok(mem::take(&mut writing.failed))
     }

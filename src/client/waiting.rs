@@ -37,7 +37,7 @@ impl Client {
         let interrupts = self.connection.interrupts();
         let end = u64::try_from(timeout_ms).ok().and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         let ring = self.connection.ring().filter(|ring| !ring.is_crowded());
-        let bell = ring.and_then(|ring| ring.doors.take().map(|number| Bell { client: self, ring, number }));
+        let bell = ring.and_then(|ring| ring.seats.take().map(|number| Bell { client: self, ring, number }));
         let Some(bell) = bell else { return Ok(Waited::Ask(timeout_ms, None)) };
         let doze = bell.ring.bell(bell.number);
         let old = doze.now();
@@ -88,6 +88,6 @@ impl Drop for Bell<'_> {
         // Fails only when the store is gone, and everything it was to ring with it.
         let _ = self.client.connection.submit(self.ring, Whose::Nobodys, |_| unwant, NO_BYTES);
         self.ring.end_waiting(self.number);
-        self.ring.doors.give_back(self.number);
+        self.ring.seats.give_back(self.number);
     }
 }

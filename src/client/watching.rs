@@ -7,11 +7,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard};
-
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
 
 use crate::client::submit::{Ring, Whose};
 use crate::client::{Client, NO_BYTES, lock};
@@ -19,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::shm::ring::record::Record;
 use crate::shm::ring::{ALL_BELLS, BELLS};
+use crate::transport::knock::listen;
 
 /// Objects that a client can watch.
 const MOST: usize = ALL_BELLS - BELLS;
@@ -121,12 +119,11 @@ impl Watches {
 
     /// Makes the descriptor quiet. Returns whether the store may knock again.
     fn listen(&self) -> bool {
-        let mut knocks = [0; 512];
         loop {
-            match recv(self.door.as_raw_fd(), &mut knocks, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return false,
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return errno == Errno::EAGAIN,
+            match listen(&self.door) {
+                None => return false,
+                Some(0) => return true,
+                Some(_) => {}
             }
         }
     }

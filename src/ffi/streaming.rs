@@ -9,7 +9,8 @@ use crate::ffi::status::{plasma_status, status_of_outcome};
 ///
 /// What one client puts and seals without waiting is done in this order. `data` and `metadata` may be changed again when this
 /// returns. Meant for streams of small objects: one of more than 64 KiB, or with a `ttl_ms` or `wait_ms`, is created as by `plasma_create`,
-/// and only its seal is not waited for. What was submitted is done also when the process ends right afterwards.
+/// and only its seal is not waited for. What was submitted is done also when the process ends right afterwards, but for what waits for an
+/// external store then.
 ///
 /// Errors: as for `plasma_create` where the object is created like that.
 ///
@@ -64,6 +65,7 @@ pub unsafe extern "C" fn plasma_seal_async(
 ///
 /// `*failed_count`, if not NULL, is set to how many objects could not be put or sealed since the last call; the first `capacity` of
 /// them are told in `failed_ids` and `failed_statuses`, each of which may be NULL. When there are any, the status of the first is returned.
+/// Of more than 65536 nobody is told.
 ///
 /// # Safety
 /// `client` is NULL or a live handle; `failed_ids` and `failed_statuses` have room for `capacity` entries, if not NULL;

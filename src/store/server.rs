@@ -110,7 +110,6 @@ pub struct Server {
     /// How long it stays awake when there is nothing to do, and since when there is.
     spin: Duration,
     idle_since: Instant,
-    was_woken: bool,
     /// Until when the listening socket is left alone.
     accepting_again: Option<Instant>,
     /// Peers that were sent more descriptors than they have read, and when they are looked at.
@@ -171,7 +170,6 @@ impl Server {
             spare: spare_descriptor(),
             spin: options.spin,
             idle_since: Instant::now(),
-            was_woken: false,
             accepting_again: None,
             stalled: VecDeque::new(),
             sending_again: None,
@@ -185,8 +183,10 @@ impl Server {
     pub fn run(mut self) -> Result<()> {
         let _alive = self.index.file.hold_alive()?;
         let mut events = [EpollEvent::empty(); EVENTS];
+        let mut was_woken = false;
         loop {
-            let timeout = if self.is_idle() { self.timeout() } else { EpollTimeout::ZERO };
+            let was_busy = self.serve_rings();
+            let timeout = if self.may_rest(was_busy, was_woken) { self.timeout() } else { EpollTimeout::ZERO };
             let waited = self.epoll.0.wait(&mut events, timeout);
             self.engine.woke();
             let count = match waited {
@@ -194,7 +194,7 @@ impl Server {
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(Error::io("epoll_wait", errno.into())),
             };
-            self.was_woken = count > 0;
+            was_woken = count > 0;
             for event in events.iter().take(count) {
                 match event.data() {
                     STOP => return Ok(()),
@@ -214,10 +214,9 @@ impl Server {
         }
     }
 
-    /// Serves peers that submit, and tells whether there is nothing more to do: from then on they wake the store.
-    fn is_idle(&mut self) -> bool {
-        let was_busy = self.serve_rings();
-        if was_busy || self.was_woken {
+    /// Whether there is nothing more to do: from then on peers wake the store.
+    fn may_rest(&mut self, was_busy: bool, was_woken: bool) -> bool {
+        if !self.spin.is_zero() && (was_busy || was_woken) {
             self.idle_since = Instant::now();
         }
         !was_busy && !self.stays_awake() && self.engine.may_sleep(now()) && !self.rings.have_more()
@@ -561,16 +560,14 @@ fn process_of(credentials: &UnixCredentials) -> String {
 
 /// Starts the thread of an external store, whose bell wakes the loop.
 fn start_worker(store: Box<dyn ExternalStore>, epoll: &EpollFd) -> Result<Worker> {
-    let worker = Worker::start(store, Arc::new(new_bell()?))?;
+    let bell = Guarded::open(|| {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))
+    })?;
+    let worker = Worker::start(store, Arc::new(bell))?;
     let event = EpollEvent::new(EpollFlags::EPOLLIN, EXTERNAL);
     epoll.0.add(worker.bell(), event).map_err(Error::from_errno("epoll_ctl"))?;
     Ok(worker)
-}
-
-/// What one thread or process wakes another with.
-fn new_bell() -> Result<Guarded<EventFd>> {
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    Guarded::open(|| EventFd::from_flags(flags).map_err(Error::from_errno("eventfd")))
 }
 
 fn spare_descriptor() -> Option<Guarded<OwnedFd>> {

@@ -84,14 +84,10 @@ impl Subscription {
 /// # Errors
 /// [`Error::Io`].
 pub fn socket_pair() -> Result<(Guarded<OwnedFd>, Guarded<OwnedFd>)> {
-    let mut theirs = None;
-    let ours = Guarded::open(|| {
+    let (ours, theirs) = Guarded::open_with(|| {
         let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
-        let (ours, other) = pair.map_err(Error::from_errno("socketpair"))?;
-        theirs = Some(other);
-        Ok(ours)
+        pair.map_err(Error::from_errno("socketpair"))
     })?;
-    let theirs = theirs.ok_or_else(|| Error::Unsupported("a socket that was not made".into()))?;
     Ok((ours, Guarded::open(|| Ok(theirs))?))
 }
 

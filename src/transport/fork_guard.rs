@@ -51,16 +51,24 @@ impl<T: AsFd> Guarded<T> {
     /// Those of `open`; [`Error::Io`] when the handlers cannot be installed or when the descriptor's number is too high
     /// to be guarded: it is closed then.
     pub fn open(open: impl FnOnce() -> Result<T>) -> Result<Self> {
+        Self::open_with(|| Ok((open()?, ()))).map(|(guarded, ())| guarded)
+    }
+
+    /// The same where something else comes with the descriptor.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_with<U>(open: impl FnOnce() -> Result<(T, U)>) -> Result<(Self, U)> {
         let _no_fork = NoFork::begin();
         install_handlers()?;
-        let owner = open()?;
+        let (owner, other) = open()?;
         let fd = owner.as_fd().as_raw_fd();
         let Some((word, bit)) = place(fd) else {
             let text = format!("guarding descriptor {fd}, of which only {LIMIT} can be");
             return Err(Error::io(text, nix::errno::Errno::EMFILE.into()));
         };
         word.fetch_or(bit, Ordering::Relaxed);
-        Ok(Self { owner: ManuallyDrop::new(owner), generation: GENERATION.load(Ordering::Relaxed) })
+        Ok((Self { owner: ManuallyDrop::new(owner), generation: GENERATION.load(Ordering::Relaxed) }, other))
     }
 
     /// Whether this process made it; in a forked child the descriptor is closed.

@@ -14,11 +14,12 @@ pub fn knock(door: impl AsFd) {
     let _ = send(door.as_fd().as_raw_fd(), &[1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
 }
 
-/// Takes the knocks that have come, many at once. `false`: the other end is closed.
-pub fn listen(door: impl AsFd) -> bool {
+/// Takes knocks that have come, up to 1024 at once, and tells how many. `None`: the other end is closed.
+pub fn listen(door: impl AsFd) -> Option<usize> {
     match recv(door.as_fd().as_raw_fd(), &mut [0; 1024], MsgFlags::MSG_DONTWAIT) {
-        Ok(count) => count > 0,
-        Err(errno) => matches!(errno, Errno::EAGAIN | Errno::EINTR),
+        Ok(0) => None,
+        Ok(count) => Some(count),
+        Err(errno) => matches!(errno, Errno::EAGAIN | Errno::EINTR).then_some(0),
     }
 }
 
@@ -32,12 +33,12 @@ mod tests {
     fn neither_side_can_make_the_other_wait() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(false).unwrap();
-        assert!(listen(&ours), "nothing has come, and nobody is gone");
+        assert_eq!(listen(&ours), Some(0), "nothing has come, and nobody is gone");
         (0..100_000).for_each(|_| knock(&ours));
         (0..100_000).for_each(|_| knock(&theirs));
-        assert!(listen(&ours) && listen(&theirs));
+        assert!([listen(&ours), listen(&theirs)].iter().all(|count| count.is_some_and(|count| count > 0)));
         drop(theirs);
         knock(&ours);
-        while listen(&ours) {}
+        while listen(&ours).is_some() {}
     }
 }

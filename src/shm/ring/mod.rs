@@ -1,4 +1,4 @@
-//! A ring: requests of one peer in shared memory, and what became of them, without a system call while both are awake.
+//! A ring: requests of one peer in shared memory, and what became of them, where nobody has to be woken while both are awake.
 //!
 //! There are two files for each peer. One the peer writes: records, how many there are, and the bytes of small objects. One the store
 //! writes: for each record whether it is done and how, and bells. Each side reads the other's file and believes nothing: the store

@@ -40,13 +40,10 @@ pub(super) enum Reader {
 impl Offer {
     /// An index that can name so many objects.
     pub(super) fn new(objects: u32) -> Result<(Self, SharedIndex)> {
-        let mut made = None;
-        let descriptor = Guarded::open(|| {
+        let (descriptor, (file, index)) = Guarded::open_with(|| {
             let (file, index, descriptor) = IndexFile::create(objects)?;
-            made = Some((file, index));
-            Ok(descriptor)
+            Ok((descriptor, (file, index)))
         })?;
-        let (file, index) = made.ok_or_else(|| Error::Unsupported("an index that was not made".into()))?;
         Ok((Self { file, descriptor: Arc::new(descriptor) }, index))
     }
 
@@ -111,7 +108,7 @@ impl Server {
     /// A reader has let go of something that the store waits for, or has submitted something.
     pub(super) fn kicked(&mut self, peer: PeerId) {
         if let Some(bell) = self.bell_of(peer)
-            && !listen(bell)
+            && listen(bell).is_none()
             && let Err(errno) = self.epoll.0.delete(&**bell)
         {
             log::error!("epoll_ctl for a peer's bell: {errno}");

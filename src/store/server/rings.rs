@@ -28,7 +28,7 @@ const RECORDS_PER_TURN: usize = 32;
 /// A ring that was given to a peer, which may not have mapped it.
 #[derive(Debug)]
 pub(super) struct Invited {
-    files: Guarded<NewRing>,
+    files: Arc<Guarded<NewRing>>,
     door: Guarded<OwnedFd>,
 }
 
@@ -110,20 +110,11 @@ impl Server {
         let has_none = self.rings.of(peer).is_none();
         let connection = self.connections.get_mut(&peer).filter(|connection| has_none && connection.ring.is_none());
         let connection = connection.ok_or_else(|| Error::Protocol("it has asked for a ring before".into()))?;
-        let mut outcomes = None;
-        let ring = Guarded::open(|| {
-            let (ring, descriptor) = NewRing::create()?;
-            outcomes = Some(descriptor);
-            Ok(ring)
-        })?;
-        let outcomes = outcomes.ok_or_else(|| Error::Unsupported("a ring that was not made".into()))?;
-        let outcomes = Guarded::open(|| Ok(outcomes))?;
-        let for_peer = Guarded::open(|| {
-            ring.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's ring", error))
-        })?;
+        let (files, outcomes) = Guarded::open_with(NewRing::create)?;
+        let (files, outcomes) = (Arc::new(files), Guarded::open(|| Ok(outcomes))?);
         let (door, theirs) = socket_pair()?;
-        connection.ring = Some(Invited { files: ring, door });
-        Ok([Arc::new(for_peer), Arc::new(outcomes), Arc::new(theirs)])
+        connection.ring = Some(Invited { files: files.clone(), door });
+        Ok([files, Arc::new(outcomes), Arc::new(theirs)])
     }
 
     fn open_ring(&mut self, peer: PeerId) -> Result<()> {
@@ -151,7 +142,9 @@ impl Server {
 
     /// Serves what a peer submitted before it sent what comes by the socket.
     pub(super) fn catch_up(&mut self, peer: PeerId, now: Now) {
-        if let Ok(place) = self.rings.place(peer) {
+        if let Ok(place) = self.rings.place(peer)
+            && self.rings.0.get(place).is_some_and(Ring::has_more)
+        {
             self.serve_ring(place, SLOTS, now);
         }
     }
