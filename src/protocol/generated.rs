@@ -5405,7 +5405,8 @@ impl ::core::fmt::Debug for NativeSubscribeReply<'_> {
 pub enum NativeIndexRequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// Ours: to get objects without asking. First the files are asked for; when they are mapped, that is said.
+/// Ours: to get objects without asking, or to send requests through shared memory (Ring). First the files are asked for; when they
+/// are mapped, that is said.
 pub struct NativeIndexRequest<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -5503,7 +5504,7 @@ pub enum NativeIndexReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
 /// Ours: three descriptors follow when the files were asked for: the index, the peer's pins, and a socket through which each side wakes
-/// the other.
+/// the other; for a ring what the peer writes, what the store writes, and a door to poll.
 pub struct NativeIndexReply<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -6032,217 +6033,6 @@ impl ::core::fmt::Debug for NativeRetiredReply<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("NativeRetiredReply");
       ds.field("segments", &self.segments());
-      ds.finish()
-  }
-}
-pub enum NativeRingRequestOffset {}
-#[derive(Copy, Clone, PartialEq)]
-
-/// Ours: to send requests through shared memory. First the files are asked for; when they are mapped, that is said.
-pub struct NativeRingRequest<'a> {
-  pub _tab: ::flatbuffers::Table<'a>,
-}
-
-impl<'a> ::flatbuffers::Follow<'a> for NativeRingRequest<'a> {
-  type Inner = NativeRingRequest<'a>;
-  #[inline]
-  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
-  }
-}
-
-impl<'a> NativeRingRequest<'a> {
-  pub const VT_MAPPED: ::flatbuffers::VOffsetT = 4;
-
-  #[inline]
-  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-    NativeRingRequest { _tab: table }
-  }
-  #[allow(unused_mut)]
-  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
-    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-    args: &'args NativeRingRequestArgs
-  ) -> ::flatbuffers::WIPOffset<NativeRingRequest<'bldr>> {
-    let mut builder = NativeRingRequestBuilder::new(_fbb);
-    builder.add_mapped(args.mapped);
-    builder.finish()
-  }
-
-
-  #[inline]
-  pub fn mapped(&self) -> bool {
-    // Safety:
-    // Created from valid Table for this object
-    // which contains a valid value in this slot
-    unsafe { self._tab.get::<bool>(NativeRingRequest::VT_MAPPED, Some(false)).unwrap()}
-  }
-}
-
-impl ::flatbuffers::Verifiable for NativeRingRequest<'_> {
-  #[inline]
-  fn run_verifier(
-    v: &mut ::flatbuffers::Verifier, pos: usize
-  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-    v.visit_table(pos)?
-     .visit_field::<bool>("mapped", Self::VT_MAPPED, false)?
-     .finish();
-    Ok(())
-  }
-}
-pub struct NativeRingRequestArgs {
-    pub mapped: bool,
-}
-impl<'a> Default for NativeRingRequestArgs {
-  #[inline]
-  fn default() -> Self {
-    NativeRingRequestArgs {
-      mapped: false,
-    }
-  }
-}
-
-pub struct NativeRingRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-}
-impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeRingRequestBuilder<'a, 'b, A> {
-  #[inline]
-  pub fn add_mapped(&mut self, mapped: bool) {
-    self.fbb_.push_slot::<bool>(NativeRingRequest::VT_MAPPED, mapped, false);
-  }
-  #[inline]
-  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeRingRequestBuilder<'a, 'b, A> {
-    let start = _fbb.start_table();
-    NativeRingRequestBuilder {
-      fbb_: _fbb,
-      start_: start,
-    }
-  }
-  #[inline]
-  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeRingRequest<'a>> {
-    let o = self.fbb_.end_table(self.start_);
-    ::flatbuffers::WIPOffset::new(o.value())
-  }
-}
-
-impl ::core::fmt::Debug for NativeRingRequest<'_> {
-  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-    let mut ds = f.debug_struct("NativeRingRequest");
-      ds.field("mapped", &self.mapped());
-      ds.finish()
-  }
-}
-pub enum NativeRingReplyOffset {}
-#[derive(Copy, Clone, PartialEq)]
-
-/// Ours: two descriptors follow when the files were asked for: what the peer writes, and what the store writes.
-pub struct NativeRingReply<'a> {
-  pub _tab: ::flatbuffers::Table<'a>,
-}
-
-impl<'a> ::flatbuffers::Follow<'a> for NativeRingReply<'a> {
-  type Inner = NativeRingReply<'a>;
-  #[inline]
-  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
-  }
-}
-
-impl<'a> NativeRingReply<'a> {
-  pub const VT_HAS_FILES: ::flatbuffers::VOffsetT = 4;
-  pub const VT_REFUSAL: ::flatbuffers::VOffsetT = 6;
-
-  #[inline]
-  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-    NativeRingReply { _tab: table }
-  }
-  #[allow(unused_mut)]
-  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
-    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-    args: &'args NativeRingReplyArgs<'args>
-  ) -> ::flatbuffers::WIPOffset<NativeRingReply<'bldr>> {
-    let mut builder = NativeRingReplyBuilder::new(_fbb);
-    if let Some(x) = args.refusal { builder.add_refusal(x); }
-    builder.add_has_files(args.has_files);
-    builder.finish()
-  }
-
-
-  #[inline]
-  pub fn has_files(&self) -> bool {
-    // Safety:
-    // Created from valid Table for this object
-    // which contains a valid value in this slot
-    unsafe { self._tab.get::<bool>(NativeRingReply::VT_HAS_FILES, Some(false)).unwrap()}
-  }
-  #[inline]
-  pub fn refusal(&self) -> Option<&'a [u8]> {
-    // Safety:
-    // Created from valid Table for this object
-    // which contains a valid value in this slot
-    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(NativeRingReply::VT_REFUSAL, None)}
-  }
-}
-
-impl ::flatbuffers::Verifiable for NativeRingReply<'_> {
-  #[inline]
-  fn run_verifier(
-    v: &mut ::flatbuffers::Verifier, pos: usize
-  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-    v.visit_table(pos)?
-     .visit_field::<bool>("has_files", Self::VT_HAS_FILES, false)?
-     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("refusal", Self::VT_REFUSAL, false)?
-     .finish();
-    Ok(())
-  }
-}
-pub struct NativeRingReplyArgs<'a> {
-    pub has_files: bool,
-    pub refusal: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
-}
-impl<'a> Default for NativeRingReplyArgs<'a> {
-  #[inline]
-  fn default() -> Self {
-    NativeRingReplyArgs {
-      has_files: false,
-      refusal: None,
-    }
-  }
-}
-
-pub struct NativeRingReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-}
-impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeRingReplyBuilder<'a, 'b, A> {
-  #[inline]
-  pub fn add_has_files(&mut self, has_files: bool) {
-    self.fbb_.push_slot::<bool>(NativeRingReply::VT_HAS_FILES, has_files, false);
-  }
-  #[inline]
-  pub fn add_refusal(&mut self, refusal: ::flatbuffers::WIPOffset<&'b [u8]>) {
-    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeRingReply::VT_REFUSAL, refusal);
-  }
-  #[inline]
-  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeRingReplyBuilder<'a, 'b, A> {
-    let start = _fbb.start_table();
-    NativeRingReplyBuilder {
-      fbb_: _fbb,
-      start_: start,
-    }
-  }
-  #[inline]
-  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeRingReply<'a>> {
-    let o = self.fbb_.end_table(self.start_);
-    ::flatbuffers::WIPOffset::new(o.value())
-  }
-}
-
-impl ::core::fmt::Debug for NativeRingReply<'_> {
-  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-    let mut ds = f.debug_struct("NativeRingReply");
-      ds.field("has_files", &self.has_files());
-      ds.field("refusal", &self.refusal());
       ds.finish()
   }
 }

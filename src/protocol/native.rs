@@ -54,48 +54,27 @@ pub(super) fn encode_subscribed(outcome: &Result<(), String>) -> Vec<u8> {
     writer.finish(|b| fbs::NativeSubscribeReply::create(b, &fbs::NativeSubscribeReplyArgs { refusal }))
 }
 
-pub(super) fn decode_index(body: Body<'_>) -> Result<Request> {
-    Ok(Request::Index { mapped: body.root::<fbs::NativeIndexRequest<'_>>()?.mapped() })
+/// Whether files were mapped, or are asked for: those of the index or of a ring.
+pub(super) fn decode_mapped(body: Body<'_>) -> Result<bool> {
+    Ok(body.root::<fbs::NativeIndexRequest<'_>>()?.mapped())
 }
 
-pub(super) fn encode_index(mapped: bool) -> Vec<u8> {
+pub(super) fn encode_mapped(mapped: bool) -> Vec<u8> {
     Writer::small().finish(|b| fbs::NativeIndexRequest::create(b, &fbs::NativeIndexRequestArgs { mapped }))
 }
 
-/// Whether files follow, or why the peer has to go on asking.
-pub(super) fn decode_index_reply(body: Body<'_>) -> Result<Reply> {
+/// Whether files follow, or why the peer has to do without.
+pub(super) fn decode_files(body: Body<'_>) -> Result<Result<bool, String>> {
     let table = body.root::<fbs::NativeIndexReply<'_>>()?;
     let refusal = table.refusal().map(|refusal| body.text("refusal", Some(refusal))).transpose()?;
-    Ok(Reply::Index { outcome: refusal.map_or(Ok(table.has_files()), Err) })
+    Ok(refusal.map_or(Ok(table.has_files()), Err))
 }
 
-pub(super) fn encode_index_reply(outcome: &Result<bool, String>) -> Vec<u8> {
+pub(super) fn encode_files(outcome: &Result<bool, String>) -> Vec<u8> {
     let mut writer = Writer::with_extra(outcome.as_ref().err().map_or(0, String::len));
     let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
     let has_files = *outcome.as_ref().unwrap_or(&false);
     writer.finish(|b| fbs::NativeIndexReply::create(b, &fbs::NativeIndexReplyArgs { has_files, refusal }))
-}
-
-pub(super) fn decode_ring(body: Body<'_>) -> Result<Request> {
-    Ok(Request::Ring { mapped: body.root::<fbs::NativeRingRequest<'_>>()?.mapped() })
-}
-
-pub(super) fn encode_ring(mapped: bool) -> Vec<u8> {
-    Writer::small().finish(|b| fbs::NativeRingRequest::create(b, &fbs::NativeRingRequestArgs { mapped }))
-}
-
-/// Whether files follow, or why the peer has to go on using the socket.
-pub(super) fn decode_ring_reply(body: Body<'_>) -> Result<Reply> {
-    let table = body.root::<fbs::NativeRingReply<'_>>()?;
-    let refusal = table.refusal().map(|refusal| body.text("refusal", Some(refusal))).transpose()?;
-    Ok(Reply::Ring { outcome: refusal.map_or(Ok(table.has_files()), Err) })
-}
-
-pub(super) fn encode_ring_reply(outcome: &Result<bool, String>) -> Vec<u8> {
-    let mut writer = Writer::with_extra(outcome.as_ref().err().map_or(0, String::len));
-    let refusal = outcome.as_ref().err().map(|refusal| writer.string(refusal.as_bytes()));
-    let has_files = *outcome.as_ref().unwrap_or(&false);
-    writer.finish(|b| fbs::NativeRingReply::create(b, &fbs::NativeRingReplyArgs { has_files, refusal }))
 }
 
 pub(super) fn decode_segment(body: Body<'_>) -> Result<Request> {

@@ -181,8 +181,8 @@ impl Reply {
                 body.root::<fbs::PlasmaRefreshLRUReply<'_>>().map(|_| Self::RefreshLru)
             }
             MessageType::NativePinReply => native::decode_pin_reply(body),
-            MessageType::NativeIndexReply => native::decode_index_reply(body),
-            MessageType::NativeRingReply => native::decode_ring_reply(body),
+            MessageType::NativeIndexReply => Ok(Self::Index { outcome: native::decode_files(body)? }),
+            MessageType::NativeRingReply => Ok(Self::Ring { outcome: native::decode_files(body)? }),
             MessageType::NativeSegmentReply => native::decode_segment_reply(body),
             MessageType::NativeRetiredReply => native::decode_retired_reply(body),
             MessageType::NativeSubscribeReply => {
@@ -221,8 +221,8 @@ impl Reply {
             Self::DebugString(text) => (MessageType::PlasmaGetDebugStringReply, encode_debug_string(text)),
             Self::RefreshLru => (MessageType::PlasmaRefreshLRUReply, encode_refresh_lru()),
             Self::Pin { outcomes } => (MessageType::NativePinReply, native::encode_pin_reply(outcomes)),
-            Self::Index { outcome } => (MessageType::NativeIndexReply, native::encode_index_reply(outcome)),
-            Self::Ring { outcome } => (MessageType::NativeRingReply, native::encode_ring_reply(outcome)),
+            Self::Index { outcome } => (MessageType::NativeIndexReply, native::encode_files(outcome)),
+            Self::Ring { outcome } => (MessageType::NativeRingReply, native::encode_files(outcome)),
             Self::Segment { outcome } => (MessageType::NativeSegmentReply, native::encode_segment_reply(outcome)),
             Self::Retired { segments } => (MessageType::NativeRetiredReply, native::encode_retired_reply(segments)),
             Self::NativeSubscribe { outcome } => {
