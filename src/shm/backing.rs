@@ -43,6 +43,12 @@ impl Backing {
         self.bytes
     }
 
+    /// Whether every page touched by `range` has memory: then nothing is [missing](Self::missing).
+    pub fn has(&self, range: Range<u64>) -> bool {
+        let Range { start, end } = self.outwards(range);
+        start >= end || self.runs.range(..=start).next_back().is_some_and(|(_, &run_end)| run_end >= end)
+    }
+
     /// The whole pages touched by `range` that have no memory, by rising offset: what must be allocated before it is
     /// used.
     pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
@@ -207,6 +213,7 @@ mod tests {
             let touched = if range.is_empty() { 0..0 } else { range.start / PAGE..range.end.div_ceil(PAGE) };
             let inside = range.start.div_ceil(PAGE)..range.end / PAGE;
             assert_eq!(backing.missing(range.clone()), runs(&flags, touched.clone(), false));
+            assert_eq!(backing.has(range.clone()), backing.missing(range.clone()).is_empty());
             assert_eq!(backing.within(range.clone()), runs(&flags, inside.clone(), true));
             if random.below(2) == 0 {
                 backing.add(range);

@@ -1,8 +1,8 @@
-//! Repeatable random numbers for the property tests of this module (SplitMix64).
+//! Repeatable random numbers for the property tests of this crate (SplitMix64).
 #![forbid(unsafe_code)]
 
 /// A generator whose whole future is its seed, so that a failing run can be repeated.
-pub(super) struct Seeded(pub u64);
+pub(crate) struct Seeded(pub u64);
 
 impl Seeded {
     /// The next number, below `bound` (which is not 0); slightly uneven for huge bounds, which no test minds.
