@@ -1,9 +1,10 @@
 //! Requests through shared memory: written into this client's ring, where the store finds them. While the store is awake submitting takes no
 //! system call, else one to wake it.
 //!
-//! One thread writes at a time. Who waits for what became of a record sleeps on that record alone. Records that nobody waits for are
-//! looked through by whoever writes next, in their order, since their places are used again in that order; those that were
-//! refused are kept until somebody asks ([`Connection::flush`]).
+//! One thread writes at a time. Who waits for what became of a record sleeps on that record alone. Records that nobody waits for have
+//! an outcome only if they were refused; that they are done the store says of many at once. They are looked through by whoever needs
+//! room, in their order, since their places are used again in that order; those that were refused are kept until somebody asks
+//! ([`Connection::flush`]).
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -152,18 +153,28 @@ impl Ring {
 
     /// Frees the places of records that are done, in their order.
     fn reap(&self, writing: &mut Writing) {
-        while let Some(first) = writing.under_way.front() {
-            let outcome = self.submitter.outcome(first.number);
-            match (outcome, first.whose) {
-                (None, _) => return,
-                (_, Whose::Waited) if !self.was_taken(first.number) => return,
-                (Some(outcome), Whose::Flushed(id)) if writing.failed.len() < MOST_FAILED => {
-                    writing.failed.extend(judged(&outcome).err().map(|refusal| (id, refused(id, refusal))));
-                }
-                _ => {}
+        let served = self.submitter.served();
+        while let Some(&UnderWay { number, whose, staged }) = writing.under_way.front() {
+            let is_done = match whose {
+                Whose::Waited => self.was_taken(number),
+                Whose::Flushed(_) | Whose::Nobodys => number < served,
+            };
+            if !is_done {
+                return;
             }
-            writing.unstaged = first.staged;
+            if let Whose::Flushed(id) = whose {
+                self.note_failure(writing, number, id);
+            }
+            writing.unstaged = staged;
             writing.under_way.pop_front();
+        }
+    }
+
+    /// Keeps the refusal of a record that is done, if there is one.
+    fn note_failure(&self, writing: &mut Writing, number: u64, id: ObjectId) {
+        let refusal = self.submitter.outcome(number).and_then(|outcome| judged(&outcome).err());
+        if writing.failed.len() < MOST_FAILED {
+            writing.failed.extend(refusal.map(|refusal| (id, refused(id, refusal))));
         }
     }
 }
@@ -194,12 +205,17 @@ impl Connection {
         let at = self.wait_for_room(ring, &mut writing, len)?;
         let [data, metadata] = bytes;
         ring.staging.write(at, data)?;
-        ring.staging.write(at + data.len() as u64, metadata)?;
+        if !metadata.is_empty() {
+            ring.staging.write(at + data.len() as u64, metadata)?;
+        }
         let number = writing.next;
         writing.next += 1;
         let staged = writing.staged;
         writing.under_way.push_back(UnderWay { number, whose, staged });
-        ring.submitter.submit(number, &record(at));
+        match whose {
+            Whose::Waited => ring.submitter.submit(number, &record(at)),
+            Whose::Flushed(_) | Whose::Nobodys => ring.submitter.submit_unawaited(number, &record(at)),
+        }
         drop(writing);
         self.reader().into_iter().for_each(|reader| reader.wake_store());
         Ok(number)
@@ -219,16 +235,28 @@ impl Connection {
                 writing.staged = after.next_multiple_of(STAGED_ALIGNMENT);
                 return Ok(at % STAGING_BYTES);
             }
-            self.wait_for_first(ring, writing)?;
+            // Half of them, so that neither side waits for the other again at once.
+            self.wait_until_done(ring, writing, writing.under_way.len() / 2)?;
         }
     }
 
-    /// Waits until at least the first record's place is free.
-    fn wait_for_first(&self, ring: &Ring, writing: &mut Writing) -> Result<()> {
-        let Some(first) = writing.under_way.front().map(|first| first.number) else { return Ok(()) };
-        self.stay(ring, ring.submitter.until_done(first), || ring.submitter.outcome(first))?;
+    /// Waits until so many records, and the one behind them, are done. Frees the places of those whose outcomes were read.
+    fn wait_until_done(&self, ring: &Ring, writing: &mut Writing, before: usize) -> Result<()> {
+        let Some(&UnderWay { number, whose, .. }) = writing.under_way.get(before) else { return Ok(()) };
+        match whose {
+            Whose::Waited => {
+                self.stay(ring, ring.submitter.until_done(number), || ring.submitter.outcome(number)).map(drop)?;
+            }
+            Whose::Flushed(_) | Whose::Nobodys => {
+                let is_served = || (ring.submitter.served() > number).then_some(());
+                let waited = self.stay(ring, ring.submitter.until_served(number + 1), is_served);
+                ring.submitter.end_awaiting();
+                waited?;
+            }
+        }
+        let first = writing.under_way.front().map(|first| first.number);
         ring.reap(writing);
-        if writing.under_way.front().is_some_and(|still| still.number == first) {
+        if writing.under_way.front().map(|first| first.number) == first {
             // Whoever waits for it has not read it yet.
             thread::yield_now();
         }
@@ -282,7 +310,8 @@ impl Connection {
         let mut writing = ring.lock();
         let end = writing.next;
         while writing.under_way.front().is_some_and(|first| first.number < end) {
-            self.wait_for_first(ring, &mut writing)?;
+            let last = writing.under_way.len() - 1;
+            self.wait_until_done(ring, &mut writing, last)?;
         }
         Ok(mem::take(&mut writing.failed))
     }

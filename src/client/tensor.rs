@@ -155,6 +155,37 @@ impl Client {
         Ok(Tensor { memory: Arc::new(TensorMemory::Writable(buffer)), layout, data_offset })
     }
 
+    /// Stores a tensor as a sealed object. `fill` is given where its elements go, as [`Layout::packed`] of `layout` has them, and writes all of
+    /// them. A small one is put whole then, as [`Client::put`] does. When this fails there is no object.
+    ///
+    /// # Errors
+    /// As for [`Client::create`]; what `fill` says.
+    pub fn tensor_put(
+        &self,
+        id: ObjectId,
+        layout: &Layout,
+        options: TensorOptions<'_>,
+        fill: impl FnOnce(*mut u8) -> Result<()>,
+    ) -> Result<()> {
+        let nbytes = layout.nbytes();
+        if Self::is_put_whole(nbytes, options.create) {
+            let packed = layout.packed();
+            let metadata = describe(&packed)?.append_to(options.metadata);
+            let mut message = arrow_ipc::encode_header(&packed);
+            let header = message.len();
+            let size = header as u64 + nbytes;
+            if Self::is_put_whole(size + metadata.len() as u64, options.create) {
+                message.resize(size as usize, 0);
+                fill(message.as_mut_ptr().wrapping_add(header))?;
+                return self.put_described(id, &message, &metadata, options.create);
+            }
+        }
+        let stored = self.tensor_create(id, layout, options)?;
+        let filled = fill(stored.data());
+        drop(stored);
+        filled.and_then(|()| self.seal(id)).inspect_err(|_| drop(self.abort(id)))
+    }
+
     /// Gets a tensor, waiting for it as [`Client::get`] does.
     ///
     /// # Errors
