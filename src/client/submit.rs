@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::bells::Seats;
 use crate::client::connection::{Connection, Patience};
+use crate::client::granted::{Room, Rooms};
 use crate::client::watching::Watches;
 use crate::client::{lock, refused, unexpected};
 use crate::error::{Error, Result};
@@ -50,6 +51,7 @@ pub struct Ring {
     /// Which bells threads of this process wait by.
     pub(super) seats: Seats,
     pub(super) watches: Watches,
+    pub(super) rooms: Rooms,
 }
 
 /// What whoever writes next has to know.
@@ -65,7 +67,7 @@ struct Writing {
 }
 
 /// A record whose place is not free yet.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct UnderWay {
     number: u64,
     whose: Whose,
@@ -78,8 +80,12 @@ struct UnderWay {
 pub(super) enum Whose {
     /// A thread waits for it.
     Waited,
-    /// Whoever flushes, if the object is refused.
+    /// Whoever flushes, if the object is refused. It comes whole, so there is nothing else to say of it.
+    Put(ObjectId),
+    /// Whoever flushes, if the object is refused; and there may be room for the next.
     Flushed(ObjectId),
+    /// The same, of an object in room that was granted.
+    Published(ObjectId, Room),
     /// Nobody.
     Nobodys,
 }
@@ -92,14 +98,14 @@ impl Ring {
         let Ok([submissions, outcomes, door]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Err(not_given(reply));
         };
-        let (submitter, staging) = open_ring(&submissions, &outcomes)?;
+        let (submitter, grantee, staging) = open_ring(&submissions, &outcomes)?;
         match connection.call(&Request::Ring { mapped: true }, patience)? {
             Reply::Ring { outcome: Ok(false) } => {}
             other => return Err(not_given(other)),
         }
         let taken = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        let watches = Watches::new(door);
-        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, seats: Seats::default(), watches })
+        let (watches, rooms) = (Watches::new(door), Rooms::new(grantee));
+        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, seats: Seats::default(), watches, rooms })
     }
 
     /// To sleep until a bell is rung.
@@ -151,31 +157,43 @@ impl Ring {
         self.taken.get(number as usize % SLOTS).is_some_and(|taken| taken.load(Ordering::Acquire) > number)
     }
 
+    /// What became of an object that somebody flushes for.
+    fn note(&self, writing: &mut Writing, id: ObjectId, outcome: &Outcome) {
+        self.rooms.keep(outcome);
+        if writing.failed.len() < MOST_FAILED {
+            writing.failed.extend(judged(outcome).err().map(|refusal| (id, refused(id, refusal))));
+        }
+    }
+
     /// Frees the places of records that are done, in their order.
     fn reap(&self, writing: &mut Writing) {
         let served = self.submitter.served();
-        while let Some(&UnderWay { number, whose, staged }) = writing.under_way.front() {
-            let is_done = match whose {
-                Whose::Waited => self.was_taken(number),
-                Whose::Flushed(_) | Whose::Nobodys => number < served,
-            };
-            if !is_done {
+        while let Some(UnderWay { number, whose, staged }) = writing.under_way.front().copied() {
+            if whose.is_unawaited() && number >= served {
                 return;
             }
-            if let Whose::Flushed(id) = whose {
-                self.note_failure(writing, number, id);
+            match (self.submitter.outcome(number), whose) {
+                (_, Whose::Waited) if !self.was_taken(number) => return,
+                (None, Whose::Flushed(_) | Whose::Published(..)) => return,
+                (Some(outcome), Whose::Put(id) | Whose::Flushed(id)) => self.note(writing, id, &outcome),
+                (Some(outcome), Whose::Published(id, room)) => {
+                    if outcome.refusal != 0 {
+                        self.rooms.put_back(room);
+                    }
+                    self.note(writing, id, &outcome);
+                }
+                _ => {}
             }
             writing.unstaged = staged;
             writing.under_way.pop_front();
         }
     }
+}
 
-    /// Keeps the refusal of a record that is done, if there is one.
-    fn note_failure(&self, writing: &mut Writing, number: u64, id: ObjectId) {
-        let refusal = self.submitter.outcome(number).and_then(|outcome| judged(&outcome).err());
-        if writing.failed.len() < MOST_FAILED {
-            writing.failed.extend(refusal.map(|refusal| (id, refused(id, refusal))));
-        }
+impl Whose {
+    /// Whether the store says of many such records at once that they are done, and has an outcome only for those that it refuses.
+    fn is_unawaited(self) -> bool {
+        matches!(self, Self::Put(_) | Self::Nobodys)
     }
 }
 
@@ -212,9 +230,9 @@ impl Connection {
         writing.next += 1;
         let staged = writing.staged;
         writing.under_way.push_back(UnderWay { number, whose, staged });
-        match whose {
-            Whose::Waited => ring.submitter.submit(number, &record(at)),
-            Whose::Flushed(_) | Whose::Nobodys => ring.submitter.submit_unawaited(number, &record(at)),
+        match whose.is_unawaited() {
+            true => ring.submitter.submit_unawaited(number, &record(at)),
+            false => ring.submitter.submit(number, &record(at)),
         }
         drop(writing);
         self.reader().into_iter().for_each(|reader| reader.wake_store());
@@ -243,16 +261,13 @@ impl Connection {
     /// Waits until so many records, and the one behind them, are done. Frees the places of those whose outcomes were read.
     fn wait_until_done(&self, ring: &Ring, writing: &mut Writing, before: usize) -> Result<()> {
         let Some(&UnderWay { number, whose, .. }) = writing.under_way.get(before) else { return Ok(()) };
-        match whose {
-            Whose::Waited => {
-                self.stay(ring, ring.submitter.until_done(number), || ring.submitter.outcome(number)).map(drop)?;
-            }
-            Whose::Flushed(_) | Whose::Nobodys => {
-                let is_served = || (ring.submitter.served() > number).then_some(());
-                let waited = self.stay(ring, ring.submitter.until_served(number + 1), is_served);
-                ring.submitter.end_awaiting();
-                waited?;
-            }
+        if whose.is_unawaited() {
+            let is_served = || (ring.submitter.served() > number).then_some(());
+            let waited = self.stay(ring, ring.submitter.until_served(number + 1), is_served);
+            ring.submitter.end_awaiting();
+            waited?;
+        } else {
+            self.stay(ring, ring.submitter.until_done(number), || ring.submitter.outcome(number))?;
         }
         let first = writing.under_way.front().map(|first| first.number);
         ring.reap(writing);

@@ -145,14 +145,9 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`].
     pub fn tensor_create(&self, id: ObjectId, layout: &Layout, options: TensorOptions<'_>) -> Result<Tensor> {
-        let layout = layout.packed();
-        let header = arrow_ipc::encode_header(&layout);
-        let data_offset = header.len() as u64;
-        let size = data_offset.saturating_add(layout.nbytes());
-        let metadata = describe(&layout)?.append_to(options.metadata);
-        let buffer = self.create_described(id, size, &metadata, options.create)?;
-        buffer.write(0, &header)?;
-        Ok(Tensor { memory: Arc::new(TensorMemory::Writable(buffer)), layout, data_offset })
+        let new = NewTensor::of(layout, options.metadata)?;
+        let buffer = self.create_described(id, new.size, &new.metadata, options.create)?;
+        new.begin(buffer)
     }
 
     /// Stores a tensor as a sealed object. `fill` is given where its elements go, as [`Layout::packed`] of `layout` has them, and writes all of
@@ -167,23 +162,19 @@ impl Client {
         options: TensorOptions<'_>,
         fill: impl FnOnce(*mut u8) -> Result<()>,
     ) -> Result<()> {
-        let nbytes = layout.nbytes();
-        if Self::is_put_whole(nbytes, options.create) {
-            let packed = layout.packed();
-            let metadata = describe(&packed)?.append_to(options.metadata);
-            let mut message = arrow_ipc::encode_header(&packed);
-            let header = message.len();
-            let size = header as u64 + nbytes;
-            if Self::is_put_whole(size + metadata.len() as u64, options.create) {
-                message.resize(size as usize, 0);
-                fill(message.as_mut_ptr().wrapping_add(header))?;
-                return self.put_described(id, &message, &metadata, options.create);
-            }
+        let new = NewTensor::of(layout, options.metadata)?;
+        if Self::is_put_whole(new.size.saturating_add(new.metadata.len() as u64), options.create) {
+            let mut message = new.header;
+            let data_offset = message.len();
+            message.resize(new.size as usize, 0);
+            fill(message.as_mut_ptr().wrapping_add(data_offset))?;
+            return self.put_described(id, &message, &new.metadata, options.create);
         }
-        let stored = self.tensor_create(id, layout, options)?;
+        let (buffer, draft) = self.draft(id, new.size, &new.metadata, options.create)?;
+        let stored = new.begin(buffer)?;
         let filled = fill(stored.data());
         drop(stored);
-        filled.and_then(|()| self.seal(id)).inspect_err(|_| drop(self.abort(id)))
+        filled.and_then(|()| draft.seal())
     }
 
     /// Gets a tensor, waiting for it as [`Client::get`] does.
@@ -193,6 +184,33 @@ impl Client {
     pub fn tensor_read(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Tensor> {
         let buffer = self.get_one(id, timeout_ms, options)?.ok_or(Error::Timeout(timeout_ms))?;
         Arc::new(TensorMemory::Sealed(buffer)).tensor()
+    }
+}
+
+/// A tensor that is to be stored.
+struct NewTensor {
+    layout: Layout,
+    header: Vec<u8>,
+    /// Bytes of data in the object.
+    size: u64,
+    /// As they are stored.
+    metadata: Vec<u8>,
+}
+
+impl NewTensor {
+    fn of(layout: &Layout, metadata: &[u8]) -> Result<Self> {
+        let layout = layout.packed();
+        let header = arrow_ipc::encode_header(&layout);
+        let size = (header.len() as u64).saturating_add(layout.nbytes());
+        let metadata = describe(&layout)?.append_to(metadata);
+        Ok(Self { layout, header, size, metadata })
+    }
+
+    /// Writes the header.
+    fn begin(self, buffer: WritableBuffer) -> Result<Tensor> {
+        buffer.write(0, &self.header)?;
+        let memory = Arc::new(TensorMemory::Writable(buffer));
+        Ok(Tensor { memory, layout: self.layout, data_offset: self.header.len() as u64 })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::leases::Producer;
 use crate::store::objects::{Indexed, Object, Residence};
 use crate::store::peers::PeerId;
 use crate::store::queue::NewObject;
-use crate::store::space::{NoRoom, Pages, Place, Populated};
+use crate::store::space::{NoRoom, Pages, Place, Populated, Space};
 
 /// An object whose pages are still being allocated.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub(super) enum Lack {
 
 /// An object whose bytes are at hand.
 #[derive(Clone, Copy, Debug)]
-pub struct Whole<'a> {
+pub struct WholeObject<'a> {
     /// Its name.
     pub id: ObjectId,
     /// Its data.
@@ -71,7 +71,7 @@ pub struct Whole<'a> {
     pub digest: [u8; 8],
 }
 
-impl Whole<'_> {
+impl WholeObject<'_> {
     /// The object that is to be made of it.
     fn new_object(&self, evict: bool) -> NewObject {
         let (data_size, metadata_size) = (self.data.len() as u64, self.metadata.len() as u64);
@@ -89,7 +89,7 @@ impl Whole<'_> {
     }
 }
 
-impl<'a> From<&'a InlineObject> for Whole<'a> {
+impl<'a> From<&'a InlineObject> for WholeObject<'a> {
     fn from(object: &'a InlineObject) -> Self {
         let InlineObject { id, data, metadata, digest } = object;
         Self { id: *id, data, metadata, digest: *digest }
@@ -187,7 +187,7 @@ impl<P: Pages> Engine<P> {
         evict: bool,
         now: Now,
     ) {
-        let whole: Vec<_> = objects.iter().map(Whole::from).collect();
+        let whole: Vec<_> = objects.iter().map(WholeObject::from).collect();
         match self.create_sealed(asker, &whole, evict, now) {
             Err((Stop::Later, _)) => self.put_later(asker, objects, is_batch, evict, now),
             outcome => self.answer_whole(asker, is_batch, outcome),
@@ -196,7 +196,7 @@ impl<P: Pages> Engine<P> {
 
     /// Makes one object of bytes that are at hand. The answer is that of a batch, and where it was made there is none if nobody waits
     /// for one.
-    pub fn put(&mut self, asker: Asker, object: Whole<'_>, evict: bool, is_awaited: bool, now: Now) {
+    pub fn put(&mut self, asker: Asker, object: WholeObject<'_>, evict: bool, is_awaited: bool, now: Now) {
         match self.create_sealed(asker, slice::from_ref(&object), evict, now) {
             Ok(()) if !is_awaited => {}
             Err((Stop::Later, _)) => self.put_later(asker, vec![object.to_inline()], true, evict, now),
@@ -232,7 +232,13 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Makes such objects: all of them, or none. Nobody holds them afterwards.
-    fn create_sealed(&mut self, asker: Asker, objects: &[Whole<'_>], evict: bool, now: Now) -> Result<(), NotMade> {
+    fn create_sealed(
+        &mut self,
+        asker: Asker,
+        objects: &[WholeObject<'_>],
+        evict: bool,
+        now: Now,
+    ) -> Result<(), NotMade> {
         let peer = asker.peer;
         self.check_names(peer, objects, evict, now)?;
         self.check_room(peer, objects, evict, now).map_err(|stop| (stop, None))?;
@@ -246,14 +252,19 @@ impl<P: Pages> Engine<P> {
         for object in objects {
             self.mark_sealed(object.id, object.digest, now);
         }
-        self.counted.creates += objects.len() as u64;
-        self.publish(ids());
-        ids().for_each(|id| self.holder_left(id, true));
+        self.hand_over(ids());
         Ok(())
     }
 
+    /// Objects that were made whole and are sealed now are everybody's.
+    pub(super) fn hand_over(&mut self, made: impl ExactSizeIterator<Item = ObjectId> + Clone) {
+        self.counted.creates += made.len() as u64;
+        self.publish(made.clone());
+        made.for_each(|id| self.holder_left(id, true));
+    }
+
     /// Whether each of them can be made once there is room, and has a name of its own.
-    fn check_names(&mut self, peer: PeerId, objects: &[Whole<'_>], evict: bool, now: Now) -> Result<(), NotMade> {
+    fn check_names(&mut self, peer: PeerId, objects: &[WholeObject<'_>], evict: bool, now: Now) -> Result<(), NotMade> {
         let mut names = HashSet::default();
         for object in objects {
             let outcome = match objects.len() == 1 || names.insert(object.id) {
@@ -267,8 +278,8 @@ impl<P: Pages> Engine<P> {
 
     /// Refuses what cannot succeed as a whole before the first of them evicts others. With an external store, finds room for all:
     /// else each would wait on its own, and those before it would be made again every time.
-    fn check_room(&mut self, peer: PeerId, objects: &[Whole<'_>], evict: bool, now: Now) -> Result<(), Stop> {
-        let bytes = objects.iter().map(Whole::size).sum();
+    fn check_room(&mut self, peer: PeerId, objects: &[WholeObject<'_>], evict: bool, now: Now) -> Result<(), Stop> {
+        let bytes = objects.iter().map(WholeObject::size).sum();
         if self.external.is_there {
             let place = self.reserve(peer, bytes, evict, None).map_err(|lack| self.stop(lack, peer, bytes, now))?;
             self.space.release(place, bytes);
@@ -288,7 +299,7 @@ impl<P: Pages> Engine<P> {
 
     /// Makes one object that was checked, and fills it; it is not sealed yet. A message bounds its size, so this is not done in
     /// slices.
-    fn make(&mut self, asker: Asker, object: &Whole<'_>, evict: bool, now: Now) -> Result<(), Stop> {
+    fn make(&mut self, asker: Asker, object: &WholeObject<'_>, evict: bool, now: Now) -> Result<(), Stop> {
         let (peer, new) = (asker.peer, object.new_object(evict));
         let producer = self.producer(peer).map(|_| Producer::Store);
         self.begin_at_once(asker, new, producer, now).map_err(|lack| self.stop(lack, peer, new.size(), now))?;
@@ -336,12 +347,17 @@ impl<P: Pages> Engine<P> {
         producer: Option<Producer>,
         now: Now,
     ) -> Result<(), Lack> {
-        let NewObject { id, data_size, metadata_size, evict, ttl_ms } = new;
-        let peer = asker.peer;
-        if evict {
-            self.make_room_in_quota(peer, new.size());
+        if new.evict {
+            self.make_room_in_quota(asker.peer, new.size());
         }
-        let place = self.reserve(peer, new.size(), evict, producer)?;
+        let place = self.reserve(asker.peer, new.size(), new.evict, producer)?;
+        self.enter_new(asker, new, place, now);
+        Ok(())
+    }
+
+    /// The same where its room is reserved.
+    pub(super) fn enter_new(&mut self, asker: Asker, new: NewObject, place: Option<Place>, now: Now) {
+        let NewObject { id, data_size, metadata_size, ttl_ms, .. } = new;
         let object = Object {
             place,
             copy: None,
@@ -365,8 +381,7 @@ impl<P: Pages> Engine<P> {
             saved: false,
         };
         self.objects.insert(id, object);
-        self.own(peer, id);
-        Ok(())
+        self.own(asker.peer, id);
     }
 
     /// A new object is held by its creator, who is to fill it.
@@ -385,8 +400,19 @@ impl<P: Pages> Engine<P> {
         evict: bool,
         producer: Option<Producer>,
     ) -> Result<Option<Place>, Lack> {
+        self.reserve_with(peer, evict, |space, kept| space.reserve(size, kept, producer))
+    }
+
+    /// The same for room that is found in another way, of which so many bytes are kept from this one.
+    pub(super) fn reserve_with(
+        &mut self,
+        peer: PeerId,
+        evict: bool,
+        find: impl Fn(&mut Space<P>, u64) -> Result<Option<Place>, NoRoom>,
+    ) -> Result<Option<Place>, Lack> {
         loop {
-            let relief = match self.space.reserve(size, self.kept(), producer) {
+            let kept = self.kept();
+            let relief = match find(&mut self.space, kept) {
                 Ok(place) => return Ok(place),
                 Err(_) if self.some_are_gone() || self.drop_idle_copy() => Relief::Now,
                 Err(_) if !evict => Relief::None,
