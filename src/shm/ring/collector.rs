@@ -65,11 +65,11 @@ impl Collector {
         let number = self.head;
         let mut words = self.copy_of(number);
         self.head += 1;
-        let is_awaited = words[0] & UNAWAITED == 0;
+        let kind = words[0];
         words[0] &= !UNAWAITED;
-        let unknown = || Error::Protocol(format!("record {number} is of no known kind: {:#x}", words[0]));
+        let unknown = || Error::Protocol(format!("record {number} is of no known kind: {kind:#x}"));
         let record = Record::decode(&words).ok_or_else(unknown)?;
-        Ok(Some(Taken { number, record, is_awaited }))
+        Ok(Some(Taken { number, record, is_awaited: kind & UNAWAITED == 0 }))
     }
 
     fn copy_of(&self, number: u64) -> RecordWords {
