@@ -66,6 +66,23 @@ struct Writing {
     failed: Vec<(ObjectId, Error)>,
 }
 
+impl Writing {
+    /// Takes room for so many bytes, and says where they go, if a record has a place and they have room.
+    fn take_room(&mut self, len: u64) -> Option<u64> {
+        let after = match (self.staged % STAGING_BYTES, len) {
+            (_, 0) => self.staged,
+            (at, _) if at + len <= STAGING_BYTES => self.staged + len,
+            // It would not lie in one piece.
+            (at, _) => self.staged + STAGING_BYTES - at + len,
+        };
+        let has_room = self.under_way.len() < SLOTS && after - self.unstaged <= STAGING_BYTES;
+        has_room.then(|| {
+            self.staged = after.next_multiple_of(STAGED_ALIGNMENT);
+            (after - len) % STAGING_BYTES
+        })
+    }
+}
+
 /// A record whose place is not free yet.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
@@ -241,17 +258,14 @@ impl Connection {
 
     /// Waits until a record has a place and its bytes have room. Returns where they go.
     fn wait_for_room(&self, ring: &Ring, writing: &mut Writing, len: u64) -> Result<u64> {
+        if let Some(at) = writing.take_room(len) {
+            return Ok(at);
+        }
         loop {
-            let after = match (writing.staged % STAGING_BYTES, len) {
-                (_, 0) => writing.staged,
-                (at, _) if at + len <= STAGING_BYTES => writing.staged + len,
-                // It would not lie in one piece.
-                (at, _) => writing.staged + STAGING_BYTES - at + len,
-            };
-            if writing.under_way.len() < SLOTS && after - writing.unstaged <= STAGING_BYTES {
-                let at = after - len;
-                writing.staged = after.next_multiple_of(STAGED_ALIGNMENT);
-                return Ok(at % STAGING_BYTES);
+            // What is done may still be in the way.
+            ring.reap(writing);
+            if let Some(at) = writing.take_room(len) {
+                return Ok(at);
             }
             // Half of them, so that neither side waits for the other again at once.
             self.wait_until_done(ring, writing, writing.under_way.len() / 2)?;

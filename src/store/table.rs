@@ -1,7 +1,7 @@
 //! All objects by name.
 //!
 //! What is searched are hashes and numbers; the objects themselves lie in a row by number, and the number that was free last is
-//! taken next. A store of many small objects then works on memory that it has just used, and growing moves no object.
+//! taken next. A store of many small objects then works on memory that it has just used, and growing moves no object far.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;

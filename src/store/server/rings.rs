@@ -18,7 +18,7 @@ use crate::store::engine::{Asker, Now, WholeObject};
 use crate::store::grants::Grant;
 use crate::store::peers::PeerId;
 use crate::store::queue::NewObject;
-use crate::store::server::{Server, now};
+use crate::store::server::{READ_SIZE, Server, now};
 use crate::store::space::Place;
 use crate::store::subscription::socket_pair;
 use crate::transport::fork_guard::{Guarded, without_fork};
@@ -33,6 +33,8 @@ const UNAWAITED: u64 = 1 << 62;
 const RECORDS_PER_TURN: usize = 32;
 /// How long records are served, if there are so many, before sockets and long work have their turn.
 const RINGS_TURN: Duration = Duration::from_micros(100);
+
+const _: () = assert!(MOST_STAGED <= READ_SIZE as u64, "what is read from a socket and what is staged share a buffer");
 
 /// A ring that was given to a peer, which may not have mapped it.
 #[derive(Debug)]
@@ -239,9 +241,6 @@ impl Server {
         let Put { id, data_size, metadata_size, staged, evict } = *put;
         let Some(ring) = self.rings.ring_of(asker.peer) else { return Ok(()) };
         let size = (data_size + metadata_size) as usize;
-        if self.scratch.len() < size {
-            self.scratch.resize(size, 0);
-        }
         let bytes = self.scratch.get_mut(..size).unwrap_or_default();
         ring.staging.read(staged, bytes)?;
         let (data, metadata) = bytes.split_at(data_size as usize);
