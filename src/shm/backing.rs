@@ -43,12 +43,6 @@ impl Backing {
         self.bytes
     }
 
-    /// Whether every page touched by `range` has memory: then nothing is [missing](Self::missing).
-    pub fn has(&self, range: Range<u64>) -> bool {
-        let Range { start, end } = self.outwards(range);
-        start >= end || self.runs.range(..=start).next_back().is_some_and(|(_, &run_end)| run_end >= end)
-    }
-
     /// The whole pages touched by `range` that have no memory, by rising offset: what must be allocated before it is
     /// used.
     pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
@@ -65,6 +59,13 @@ impl Backing {
             missing.push(from..range.end);
         }
         missing
+    }
+
+    /// Whether every page touched by `range` has memory.
+    pub fn has_all(&self, range: Range<u64>) -> bool {
+        let Range { start, end } = self.outwards(range);
+        // Runs are as long as can be, so one has to cover it.
+        start >= end || self.runs.range(..=start).next_back().is_some_and(|(_, &run_end)| run_end >= end)
     }
 
     /// The whole pages inside `range` that have memory, by rising offset: what can be given back when it is free.
@@ -213,7 +214,7 @@ mod tests {
             let touched = if range.is_empty() { 0..0 } else { range.start / PAGE..range.end.div_ceil(PAGE) };
             let inside = range.start.div_ceil(PAGE)..range.end / PAGE;
             assert_eq!(backing.missing(range.clone()), runs(&flags, touched.clone(), false));
-            assert_eq!(backing.has(range.clone()), backing.missing(range.clone()).is_empty());
+            assert_eq!(backing.has_all(range.clone()), backing.missing(range.clone()).is_empty());
             assert_eq!(backing.within(range.clone()), runs(&flags, inside.clone(), true));
             if random.below(2) == 0 {
                 backing.add(range);
