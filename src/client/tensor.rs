@@ -150,8 +150,8 @@ impl Client {
         new.begin(buffer)
     }
 
-    /// Stores a tensor as a sealed object. `fill` is given where its elements go, as [`Layout::packed`] of `layout` has them, and writes all of
-    /// them. A small one is put whole then, as [`Client::put`] does. When this fails there is no object.
+    /// Stores a tensor as a sealed object. `fill` is given where its elements go, as [`Layout::packed`] of `layout` has them,
+    /// and writes all of them. A small one is put whole then, as [`Client::put`] does. When this fails there is no object.
     ///
     /// # Errors
     /// As for [`Client::create`]; what `fill` says.
