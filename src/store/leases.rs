@@ -158,21 +158,20 @@ impl Leases {
         self.grants.entry(peer).or_insert_with(|| Grants::new(grantor));
     }
 
-    /// Room in a peer's own segments for a grant.
-    pub(super) fn allocate_ahead(&mut self, peer: PeerId, size: u64) -> Option<Place> {
-        let can_have = |leases: &Self| leases.grants.get(&peer).is_some_and(|grants| grants.next_number().is_some());
-        if size == 0 || size > MOST_GRANTED || !can_have(self) && !(self.take_back_from(peer) && can_have(self)) {
-            return None;
-        }
-        let recycles = self.recycles(peer);
-        let place = self.allocate(Producer::Peer(peer), size)?;
-        self.producers.get_mut(&Producer::Peer(peer))?.recycles = recycles;
-        Some(place)
+    /// Whether a peer can be granted room of this size now. What it does not use of more than it can have is taken back for that.
+    pub(super) fn can_grant(&mut self, peer: PeerId, size: u64) -> bool {
+        let has_number = |leases: &Self| leases.grants.get(&peer).is_some_and(|grants| grants.next_number().is_some());
+        (1..=MOST_GRANTED).contains(&size) && (has_number(self) || self.take_back_from(peer) && has_number(self))
     }
 
     /// Whether what a peer created last lies where memory was before.
     pub(super) fn recycles(&self, peer: PeerId) -> bool {
         self.producers.get(&Producer::Peer(peer)).is_some_and(|own| own.recycles)
+    }
+
+    /// Undoes what an allocation says of what a peer creates, as it was for a grant.
+    pub(super) fn set_recycles(&mut self, peer: PeerId, recycles: bool) {
+        self.producers.get_mut(&Producer::Peer(peer)).into_iter().for_each(|own| own.recycles = recycles);
     }
 
     /// Grants a peer room that was allocated for it.

@@ -369,10 +369,18 @@ impl<P: Pages> Space<P> {
     /// Grants a peer room for an object of so many bytes in one of its own segments. It has memory already, or gets some where the
     /// peer uses the same memory again and again, so that one object can be filled while the one before is still there.
     pub fn grant(&mut self, peer: PeerId, size: u64) -> Option<Grant> {
-        let place = self.leases.allocate_ahead(peer, size)?;
-        let missing = self.missing_bytes(place);
-        let may_have = || self.leases.recycles(peer) && self.backed() + missing <= self.limit;
-        if missing > 0 && !(may_have() && matches!(self.populate(place), Ok(Populated::Whole))) {
+        if !self.leases.can_grant(peer, size) {
+            return None;
+        }
+        let recycles = self.leases.recycles(peer);
+        let may_have_more = recycles && self.backed() + size <= self.limit;
+        let place = match self.leases.allocate(Producer::Peer(peer), size) {
+            None if may_have_more => self.place_in_lease(size, Producer::Peer(peer))?,
+            place => place?,
+        };
+        self.leases.set_recycles(peer, recycles);
+        let has_memory = self.missing_bytes(place) == 0;
+        if !has_memory && !(may_have_more && matches!(self.populate(place), Ok(Populated::Whole))) {
             self.leases.free_own(place);
             return None;
         }
