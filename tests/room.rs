@@ -88,6 +88,7 @@ fn who_waits_for_room_and_leaves_makes_way() {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: -1,
+        immutable: false,
     });
     until_waiting(&client, 1);
     std::thread::scope(|scope| {

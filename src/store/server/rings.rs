@@ -261,6 +261,7 @@ fn meaning(record: &Record, staging: &Staging) -> Result<Meaning> {
             device_num: 0,
             ttl_ms,
             wait_ms: 0,
+            immutable: false,
         }),
         Record::Seal { id, release: false } => Meaning::Request(Request::Seal { id, digest: [0; 8] }),
         Record::Seal { id, release: true } => Meaning::SealAndRelease(id),
