@@ -230,6 +230,9 @@ fn its_buffer_has_to_go_before_the_seal() {
     let own = client.get_one(id(1), 0, private).unwrap().unwrap();
     own.write(0, b"?").unwrap();
     assert_eq!((bytes_of(&own)[0], bytes_of(&found)[0]), (b'?', b'!'));
+    assert!(found.is_immutable() && own.is_immutable());
+    client.put(id(2), &pattern(2, 100_000), b"", CreateOptions::default()).unwrap();
+    assert!(!got(&client, id(2)).is_immutable(), "its producer can still write there");
 }
 
 #[test]
@@ -246,11 +249,12 @@ fn what_is_put_is_immutable_however_large_it_is() {
             let segment = looker.place(name).segment;
             let (descriptor, length) = lent(&mut looker, segment, false).unwrap();
             assert_immutable(descriptor.as_fd(), length);
-            assert!(bytes_of(&got(&reader, name)) == pattern(n, size));
+            let found = got(&reader, name);
+            assert!(bytes_of(&found) == pattern(n, size) && found.is_immutable());
         }
     }
     client.put(id(9), b"", b"", IMMUTABLE).unwrap();
-    assert_eq!(got(&reader, id(9)).size(), 0);
+    assert!(got(&reader, id(9)).size() == 0 && got(&reader, id(9)).is_immutable());
     let batch = [PutItem { id: id(20), data: b"1", metadata: b"" }];
     assert!(matches!(client.put_batch(&batch, IMMUTABLE), Err(Error::Unsupported(_))));
     assert!(matches!(client.put(id(1), b"again", b"", IMMUTABLE), Err(Error::ObjectExists(_))));

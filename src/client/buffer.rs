@@ -234,6 +234,13 @@ impl Buffer {
         }
     }
 
+    /// Whether the kernel keeps everybody from changing the object, its producer included: as it does with what was created to be
+    /// immutable, and when this process has first seen it after its producer's end, also with other objects.
+    pub fn is_immutable(&self) -> bool {
+        let Memory { data_size, metadata_size, mapping, .. } = &self.memory;
+        (*data_size, *metadata_size) == (0, 0) || mapping.is_immutable()
+    }
+
     /// The digest that an old client would compute of this object: of its data and all its metadata, our trailer included.
     ///
     /// # Errors
