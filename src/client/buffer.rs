@@ -371,19 +371,21 @@ impl Drop for OfBuffer {
 impl WritableBuffer {
     /// Maps a new object; when that fails, the object is given up.
     pub(crate) fn new(pending: Arc<Pending>, location: Location) -> Result<Self> {
+        let told = pending.clone();
+        let buffer = Self::in_room(pending, location);
+        buffer.inspect_err(|_| told.connection.notify(&Request::Abort { id: told.id }))
+    }
+
+    /// Maps room that the store does not know to be an object's.
+    pub(super) fn in_room(pending: Arc<Pending>, location: Location) -> Result<Self> {
         // What has no bytes lies nowhere.
         let is_alone = pending.immutable && location.data_size.saturating_add(location.metadata_size) > 0;
         let mapping = match is_alone {
-            true => pending.connection.segment_for_one(location.segment).map(Arc::new),
-            false => pending.connection.segment(location.segment, Access::Write),
+            true => Arc::new(pending.connection.segment_for_one(location.segment)?),
+            false => pending.connection.segment(location.segment, Access::Write)?,
         };
-        match mapping.and_then(|mapping| Place::shared(mapping, location)) {
-            Ok(place) => Ok(Self { memory: Memory::new(place, location), is_alone, pending: OfBuffer(pending) }),
-            Err(error) => {
-                pending.connection.notify(&Request::Abort { id: pending.id });
-                Err(error)
-            }
-        }
+        let place = Place::shared(mapping, location)?;
+        Ok(Self { memory: Memory::new(place, location), is_alone, pending: OfBuffer(pending) })
     }
 
     /// The object's name.
