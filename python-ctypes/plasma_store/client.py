@@ -359,7 +359,8 @@ class PlasmaClient(Asynchronous):
     def seal(self, object_id: ObjectID) -> None:
         """Seals an object that this client created: it is immutable from now on, and everyone can get it.
 
-        Buffers of it must not be written any more. Raises PlasmaObjectNotFound, PlasmaObjectAlreadySealed (a TypeError).
+        Buffers of it must not be written any more; of one that was created with `immutable` there must be none, else PlasmaBusy. Raises
+        PlasmaObjectNotFound, PlasmaObjectAlreadySealed (a TypeError).
         """
         handle = self._live()
         check(lib.plasma_seal(handle.pointer, c_id(object_id)))
