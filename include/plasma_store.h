@@ -76,12 +76,12 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 
 /**
  * Have the kernel refuse every write to the object once it is sealed, by whomever: also its creator's, who otherwise could go on
- * writing what it has mapped. The object has a memory file of its own (`F_SEAL_WRITE`), which costs some system calls, a descriptor of the store's and
- * new memory each time: it is meant for large objects.
+ * writing what it has mapped. The object has a memory file of its own (`F_SEAL_WRITE`), which costs some system calls, a
+ * descriptor of the store's and new memory each time: it is meant for large objects.
  *
  * Its buffer, and every tensor made of it, must be released before the seal: else that is `PLASMA_BUSY`, and the object stays as it
- * is. So it is while another process has the memory mapped for writing or a device uses it. A forked child does not have the memory of such an
- * object before its seal: pointers into it are not valid there.
+ * is. So it is while another process has the memory mapped for writing or a device uses it. A forked child does not have the
+ * memory of such an object before its seal: pointers into it are not valid there.
  *
  * `PLASMA_UNSUPPORTED` in a store with a directory (`-d`) or huge pages (`-h`), and for batches.
  */
@@ -789,8 +789,8 @@ plasma_status plasma_put(struct plasma_client *client,
  * `plasma_buffer_mutable_data` of its buffer is NULL afterwards; a pointer kept from before must not be written through.
  *
  * Errors: `PLASMA_OBJECT_NOT_FOUND` when there is none that this client may seal, `PLASMA_OBJECT_ALREADY_SEALED`. With
- * `PLASMA_CREATE_IMMUTABLE` also `PLASMA_BUSY`, while its buffer is not released or somebody else could still write it; it may be tried again
- * then, or the object aborted.
+ * `PLASMA_CREATE_IMMUTABLE` also `PLASMA_BUSY`, while its buffer is not released or somebody else could still write it; it may be
+ * tried again then, or the object aborted.
  */
 plasma_status plasma_seal(struct plasma_client *client,
                           const struct plasma_object_id *object_id);
@@ -922,7 +922,8 @@ plasma_status plasma_buffer_write(struct plasma_buffer *buffer,
 /**
  * Whether the kernel keeps everybody from changing the object, its producer included. False for NULL and for what is not sealed.
  *
- * It does with objects that were created with `PLASMA_CREATE_IMMUTABLE`: so a reader that does not trust producers can tell. It may with others, too.
+ * It does with objects that were created with `PLASMA_CREATE_IMMUTABLE`, so a reader that does not trust producers can tell; it
+ * may with others, too.
  */
 bool plasma_buffer_is_immutable(const struct plasma_buffer *buffer);
 

@@ -135,7 +135,8 @@ pub unsafe extern "C" fn plasma_buffer_write(
 
 /// Whether the kernel keeps everybody from changing the object, its producer included. False for NULL and for what is not sealed.
 ///
-/// It does with objects that were created with `PLASMA_CREATE_IMMUTABLE`: so a reader that does not trust producers can tell. It may with others, too.
+/// It does with objects that were created with `PLASMA_CREATE_IMMUTABLE`, so a reader that does not trust producers can tell; it
+/// may with others, too.
 ///
 /// # Safety
 /// `buffer` is NULL or a live handle.

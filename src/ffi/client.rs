@@ -30,12 +30,12 @@ pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
 /// Do not evict other objects to make room: fail with `PLASMA_STORE_FULL` instead.
 pub const PLASMA_CREATE_NO_EVICT: u32 = 1;
 /// Have the kernel refuse every write to the object once it is sealed, by whomever: also its creator's, who otherwise could go on
-/// writing what it has mapped. The object has a memory file of its own (`F_SEAL_WRITE`), which costs some system calls, a descriptor of the store's and
-/// new memory each time: it is meant for large objects.
+/// writing what it has mapped. The object has a memory file of its own (`F_SEAL_WRITE`), which costs some system calls, a
+/// descriptor of the store's and new memory each time: it is meant for large objects.
 ///
 /// Its buffer, and every tensor made of it, must be released before the seal: else that is `PLASMA_BUSY`, and the object stays as it
-/// is. So it is while another process has the memory mapped for writing or a device uses it. A forked child does not have the memory of such an
-/// object before its seal: pointers into it are not valid there.
+/// is. So it is while another process has the memory mapped for writing or a device uses it. A forked child does not have the
+/// memory of such an object before its seal: pointers into it are not valid there.
 ///
 /// `PLASMA_UNSUPPORTED` in a store with a directory (`-d`) or huge pages (`-h`), and for batches.
 pub const PLASMA_CREATE_IMMUTABLE: u32 = 2;
@@ -323,8 +323,8 @@ pub unsafe extern "C" fn plasma_put(
 /// `plasma_buffer_mutable_data` of its buffer is NULL afterwards; a pointer kept from before must not be written through.
 ///
 /// Errors: `PLASMA_OBJECT_NOT_FOUND` when there is none that this client may seal, `PLASMA_OBJECT_ALREADY_SEALED`. With
-/// `PLASMA_CREATE_IMMUTABLE` also `PLASMA_BUSY`, while its buffer is not released or somebody else could still write it; it may be tried again
-/// then, or the object aborted.
+/// `PLASMA_CREATE_IMMUTABLE` also `PLASMA_BUSY`, while its buffer is not released or somebody else could still write it; it may be
+/// tried again then, or the object aborted.
 ///
 /// # Safety
 /// `client` is NULL or a live handle, `object_id` NULL or an id.
