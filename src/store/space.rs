@@ -422,8 +422,9 @@ impl<P: Pages> Space<P> {
             place => place?,
         };
         self.leases.set_recycles(peer, recycles);
-        let has_memory = self.missing_bytes(place) == 0;
-        if !has_memory && !(may_have_more && matches!(self.populate(place), Ok(Populated::Whole))) {
+        let has_memory =
+            self.missing_bytes(place) == 0 || may_have_more && matches!(self.populate(place), Ok(Populated::Whole));
+        if !has_memory {
             self.leases.free_own(place);
             return None;
         }
