@@ -7,6 +7,7 @@ use crate::client::buffer::{Pending, WritableBuffer};
 use crate::client::connection::Patience;
 use crate::client::submit::{Ring, Whose, judged};
 use crate::client::{Client, CreateOptions, NO_BYTES, PutItem, lock, refused, unexpected};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
 use crate::object::{Location, ObjectId};
@@ -101,6 +102,7 @@ impl Client {
 
     /// Maps a new object and fills in its metadata; aborts it when that fails.
     fn adopt(&self, id: ObjectId, location: Location, data_size: u64, metadata: &[u8]) -> Result<WritableBuffer> {
+        crash::at(Point::ObjectCreated);
         let pending = Arc::new(Pending::new(id, self.connection.clone()));
         let buffer = WritableBuffer::new(pending.clone(), location)?;
         let sizes = (location.data_size, location.metadata_size);
@@ -156,6 +158,7 @@ impl Client {
     fn fill(&self, buffer: WritableBuffer, data: &[u8], seal: fn(&Self, ObjectId) -> Result<()>) -> Result<()> {
         let (id, written) = (buffer.id(), buffer.write(0, data));
         drop(buffer);
+        crash::at(Point::ObjectFilled);
         written.and_then(|()| seal(self, id)).inspect_err(|_| drop(self.abort(id)))
     }
 
@@ -241,6 +244,7 @@ impl Client {
             Some(ring) => self.have_done(ring, id, Record::Seal { id, release }).map(|()| release)?,
             None => self.seal_by_asking(id).map(|()| false)?,
         };
+        crash::at(Point::SealAnswered);
         if let Some(pending) = pending {
             self.settle(id, &pending);
             if is_released { pending.sealed_and_released() } else { pending.sealed() }

@@ -19,6 +19,7 @@ use crate::client::bells::Seats;
 use crate::client::connection::{Connection, Patience};
 use crate::client::watching::Watches;
 use crate::client::{lock, refused, unexpected};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::protocol::{Refusal, Reply, Request};
@@ -91,7 +92,9 @@ impl Ring {
         let Ok([submissions, outcomes, door]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Err(not_given(reply));
         };
+        crash::at(Point::RingGiven);
         let (submitter, staging) = open_ring(&submissions, &outcomes)?;
+        crash::at(Point::RingMapped);
         match connection.call(&Request::Ring { mapped: true }, patience)? {
             Reply::Ring { outcome: Ok(false) } => {}
             other => return Err(not_given(other)),
@@ -135,6 +138,7 @@ impl Ring {
     /// What became of a record that somebody waits for; its place is free then.
     fn take(&self, number: u64) -> Option<Outcome> {
         let outcome = self.submitter.outcome(number)?;
+        crash::at(Point::OutcomeRead);
         self.leave(number);
         Some(outcome)
     }
@@ -195,6 +199,7 @@ impl Connection {
         let [data, metadata] = bytes;
         ring.staging.write(at, data)?;
         ring.staging.write(at + data.len() as u64, metadata)?;
+        crash::at(Point::BytesStaged);
         let number = writing.next;
         writing.next += 1;
         let staged = writing.staged;

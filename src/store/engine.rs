@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
 
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS};
@@ -236,6 +237,7 @@ impl<P: Pages> Engine<P> {
         self.subscribers.retain(|_, subscriber| *subscriber != peer);
         self.end_quota(peer);
         let Some(left) = self.peers.remove(&peer) else { return };
+        crash::at(Point::PeerForgotten);
         for id in left.unsealed {
             self.drop_object(id);
         }
@@ -447,6 +449,7 @@ impl<P: Pages> Engine<P> {
         object.digest = digest;
         object.construct_duration = now.unix_seconds.saturating_sub(object.create_time).max(0);
         self.start_time(id, now.instant);
+        crash::at(Point::ObjectSealed);
     }
 
     /// Tells subscribers of objects that were just sealed, and then those who wait for them.
@@ -625,6 +628,7 @@ impl<P: Pages> Engine<P> {
         self.drop_copy(id);
         self.compaction_has_failed = false;
         let Some(object) = self.objects.remove(&id) else { return };
+        crash::at(Point::ObjectRemoved);
         match object.residence {
             Residence::Leaving(job) => self.orphan(job, object.place),
             _ => self.space.release(object.place, object.size_here()),

@@ -7,6 +7,7 @@ use super::{
     AT_ASLEEP, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SLEEPERS, AT_TAIL, LAST_RUNG, LINE, OUTCOME_WORDS,
     PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
 };
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::shm::sync::{AtomicU64, Ordering, Step, order_of, total_order};
 use crate::shm::words::Words;
@@ -34,9 +35,12 @@ impl Submitter {
         for (word, value) in self.own.all()[at..].iter().zip(record.encode()) {
             word.store(value, Ordering::Relaxed);
         }
+        crash::at(Point::RecordBegun);
         self.own.all()[at + AT_ASLEEP].store(0, Ordering::Relaxed);
+        crash::at(Point::RecordWritten);
         self.own.all()[AT_TAIL].swap(number + 1, order_of(Step::SubmitOrder, Ordering::SeqCst));
         total_order(Step::SubmitBarrier);
+        crash::at(Point::RecordSubmitted);
     }
 
     /// What became of record `number`, if it is done.

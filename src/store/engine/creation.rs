@@ -2,6 +2,7 @@
 
 use foldhash::HashSet;
 
+use crate::crash::{self, Point};
 use crate::error::Error;
 use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::{InlineObject, Refusal, Refused, Reply};
@@ -241,6 +242,7 @@ impl<P: Pages> Engine<P> {
             let Some(place) = place else { return Ok(()) };
             let write = |engine: &mut Self| {
                 engine.space.write(place, 0, &object.data)?;
+                crash::at(Point::BytesCopied);
                 engine.space.write(place, object.data.len() as u64, &object.metadata)
             };
             write(self).map_err(|error: Error| out_of_memory(error.to_string()).into())
@@ -287,6 +289,7 @@ impl<P: Pages> Engine<P> {
             self.make_room_in_quota(peer, new.size());
         }
         let place = self.reserve(peer, new.size(), evict, producer)?;
+        crash::at(Point::RoomReserved);
         let object = Object {
             place,
             copy: None,

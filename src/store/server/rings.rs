@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
 use crate::protocol::{InlineObject, Refusal, Reply, Request};
@@ -113,6 +114,7 @@ impl Server {
         let (files, outcomes) = Guarded::open_with(NewRing::create)?;
         let (files, outcomes) = (Arc::new(files), Guarded::open(|| Ok(outcomes))?);
         let (door, theirs) = socket_pair()?;
+        crash::at(Point::RingMade);
         connection.ring = Some(Invited { files: files.clone(), door });
         Ok([files, Arc::new(outcomes), Arc::new(theirs)])
     }
@@ -123,6 +125,7 @@ impl Server {
             return Err(Error::Protocol("it was not given a ring, or has opened it".into()));
         };
         let (collector, staging) = without_fork(|| files.collect())?;
+        crash::at(Point::RingOpened);
         self.rings.add(Ring { peer, collector, staging, unfinished: None, door });
         Ok(())
     }
@@ -156,9 +159,11 @@ impl Server {
             let peer = ring.peer;
             match ring.next() {
                 Ok(Some((number, meaning))) => {
+                    crash::at(Point::RecordTaken);
                     let may_wait = self.external.is_some() && meaning.is_put();
                     ring.unfinished = may_wait.then_some(number);
                     self.serve_record(Asker { peer, number: number | BY_RING }, meaning, now);
+                    crash::at(Point::RecordServed);
                     if may_wait {
                         self.apply_effects();
                     }
@@ -215,6 +220,7 @@ impl Ring {
     /// Tells a peer that waits by no thread.
     fn list(&self, bell: u64) {
         self.collector.list(bell);
+        crash::at(Point::WatchListed);
         knock(&self.door);
     }
 
