@@ -1,6 +1,5 @@
 //! A client dies at each of its points, beside others who go on: nothing of it is left but what it sealed, and that is whole.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -11,7 +10,7 @@ use plasma_store::crash::Side;
 use plasma_store::object::{ObjectInfo, ObjectState};
 
 use crate::play::{Player, check};
-use crate::support::{Daemon, RawPeer, Watchdog, connect, eventually, id, progress, put, report, times};
+use crate::support::{Daemon, RawPeer, Watchdog, connect, eventually, id, process, progress, put, report, times};
 use crate::{CAPACITY, Death, ENDS, deaths, pattern};
 
 /// What the survivor has, and how much of it.
@@ -77,7 +76,7 @@ impl Survivors {
         drop(room);
         self.client.abort(id(9)).unwrap();
         eventually(|| self.client.stats().unwrap().retired_bytes == 0);
-        if let Some(bytes) = segment_bytes(pid) {
+        if let Some(bytes) = process::segment_bytes(pid) {
             assert_eq!(bytes, self.client.stats().unwrap().allocated_bytes, "as the kernel says, and the store");
         }
         self.go_on();
@@ -104,27 +103,12 @@ fn name_of(info: &ObjectInfo) -> u64 {
     u64::from_le_bytes(info.id.as_bytes()[..8].try_into().unwrap())
 }
 
-/// Bytes of memory behind all segments that a process has open, where one may know: of a daemon only root may.
-fn segment_bytes(pid: u32) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let mut files = std::collections::BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
-        let Ok(name) = fs::read_link(entry.path()) else { continue };
-        let name = name.display().to_string();
-        if name.starts_with("/memfd:plasma_lease") || name.starts_with("/memfd:plasma_store (") {
-            let file = fs::metadata(entry.path()).ok()?;
-            files.insert(file.ino(), file.blocks() * 512);
-        }
-    }
-    (!files.is_empty()).then(|| files.values().sum())
-}
-
 #[cfg_attr(crash_points, test)]
 fn a_client_that_dies_at_any_point_leaves_nothing() {
     let _watchdog = Watchdog::new("a_client_that_dies_at_any_point_leaves_nothing");
-    let mut daemon = Daemon::start_with(CAPACITY, |command| drop(command.args(["--max-objects", "64"])));
+    let mut daemon = Daemon::start_with(CAPACITY, |command| _ = command.args(["--max-objects", "64"]));
     let mut survivors = Survivors::new(&daemon.socket());
-    let descriptors = crate::support::process::descriptors(daemon.pid());
+    let descriptors = process::descriptors(daemon.pid());
     let (mut played, mut left) = (0, 0);
     let all: Vec<_> = deaths(Side::Peer).collect();
     for death in &all {
@@ -137,7 +121,7 @@ fn a_client_that_dies_at_any_point_leaves_nothing() {
         progress(played, all.len() as u64, "deaths of clients");
     }
     daemon.check_healthy();
-    eventually(|| crate::support::process::descriptors(daemon.pid()) <= descriptors + 8);
+    eventually(|| process::descriptors(daemon.pid()) <= descriptors + 8);
     assert!(left > 0, "nobody left anything: they died too early");
     let rounds = times(2, 100);
     report(&format!("{played} clients died, {rounds} at each point by each of {ENDS:?}: nothing left"));
