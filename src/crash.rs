@@ -59,6 +59,10 @@ points! {
         SegmentGiven,
         /// It is mapped.
         SegmentMapped,
+        /// Room that was granted is in use, and nobody has looked whether it stands.
+        GrantBegun,
+        /// What was put there is sealed, and the next room that was granted with that is not noted.
+        PublishAnswered,
         /// An object was created, and nothing of it is written.
         ObjectCreated,
         /// All of it is written, and it is not sealed.
@@ -117,6 +121,14 @@ points! {
         PagesAllocated,
         /// A segment goes to a peer, which was noted, and nothing was sent.
         SegmentLent,
+        /// Room was found for a grant, and has no number.
+        GrantMade,
+        /// A grant stands, and its peer does not know.
+        GrantStands,
+        /// Its room is an object's that is not there yet.
+        GrantUsed,
+        /// It does not stand any more, and its room is not free.
+        GrantRevoked,
         /// Bytes that were staged are being copied to their object.
         BytesCopied,
         /// Others can no longer map a segment for writing, and nothing in it is sealed.

@@ -120,6 +120,7 @@ struct Player {
     /// Objects of anybody's, some of which have gone since.
     seen: VecDeque<Name>,
     most: u64,
+    /// A slot has this much at most: all together then have some four fifths of the store, as room is made before it is needed.
     budget: u64,
 }
 
@@ -133,7 +134,7 @@ impl Player {
         let counters = File::options().read(true).write(true).open(counters).unwrap();
         let counted = [counter(&counters, slot, 0), counter(&counters, slot, 1)];
         let random = Random(u64::from(std::process::id()) << 8 | u64::from(slot));
-        let (most, budget) = (capacity / 16, capacity / 5 * 4 / KINDS.len() as u64);
+        let (most, budget) = (capacity / 16, capacity / 50 * 49 / KINDS.len() as u64);
         let mut player = Self {
             slot,
             kind,

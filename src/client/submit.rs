@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::bells::Seats;
 use crate::client::connection::{Connection, Patience};
+use crate::client::granted::{Room, Rooms};
 use crate::client::watching::Watches;
 use crate::client::{lock, refused, unexpected};
 use crate::crash::{self, Point};
@@ -50,6 +51,7 @@ pub struct Ring {
     /// Which bells threads of this process wait by.
     pub(super) seats: Seats,
     pub(super) watches: Watches,
+    pub(super) rooms: Rooms,
 }
 
 /// What whoever writes next has to know.
@@ -65,7 +67,7 @@ struct Writing {
 }
 
 /// A record whose place is not free yet.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct UnderWay {
     number: u64,
     whose: Whose,
@@ -80,6 +82,8 @@ pub(super) enum Whose {
     Waited,
     /// Whoever flushes, if the object is refused.
     Flushed(ObjectId),
+    /// The same, of an object in room that was granted.
+    Published(ObjectId, Room),
     /// Nobody.
     Nobodys,
 }
@@ -93,15 +97,15 @@ impl Ring {
             return Err(not_given(reply));
         };
         crash::at(Point::RingGiven);
-        let (submitter, staging) = open_ring(&submissions, &outcomes)?;
+        let (submitter, grantee, staging) = open_ring(&submissions, &outcomes)?;
         crash::at(Point::RingMapped);
         match connection.call(&Request::Ring { mapped: true }, patience)? {
             Reply::Ring { outcome: Ok(false) } => {}
             other => return Err(not_given(other)),
         }
         let taken = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        let watches = Watches::new(door);
-        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, seats: Seats::default(), watches })
+        let (watches, rooms) = (Watches::new(door), Rooms::new(grantee));
+        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, seats: Seats::default(), watches, rooms })
     }
 
     /// To sleep until a bell is rung.
@@ -154,15 +158,27 @@ impl Ring {
         self.taken.get(number as usize % SLOTS).is_some_and(|taken| taken.load(Ordering::Acquire) > number)
     }
 
+    /// What became of an object that somebody flushes for.
+    fn note(&self, writing: &mut Writing, id: ObjectId, outcome: &Outcome) {
+        self.rooms.keep(outcome);
+        if writing.failed.len() < MOST_FAILED {
+            writing.failed.extend(judged(outcome).err().map(|refusal| (id, refused(id, refusal))));
+        }
+    }
+
     /// Frees the places of records that are done, in their order.
     fn reap(&self, writing: &mut Writing) {
-        while let Some(first) = writing.under_way.front() {
+        while let Some(first) = writing.under_way.front().copied() {
             let outcome = self.submitter.outcome(first.number);
             match (outcome, first.whose) {
                 (None, _) => return,
                 (_, Whose::Waited) if !self.was_taken(first.number) => return,
-                (Some(outcome), Whose::Flushed(id)) if writing.failed.len() < MOST_FAILED => {
-                    writing.failed.extend(judged(&outcome).err().map(|refusal| (id, refused(id, refusal))));
+                (Some(outcome), Whose::Flushed(id)) => self.note(writing, id, &outcome),
+                (Some(outcome), Whose::Published(id, room)) => {
+                    if outcome.refusal != 0 {
+                        self.rooms.put_back(room);
+                    }
+                    self.note(writing, id, &outcome);
                 }
                 _ => {}
             }
