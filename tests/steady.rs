@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -304,6 +305,8 @@ struct Game {
     directory: tempfile::TempDir,
     counters: File,
     kills: u64,
+    /// The longest that a question for the figures took.
+    slowest: Cell<Duration>,
     /// One of ours who only looks at the figures.
     watcher: Client,
 }
@@ -316,7 +319,16 @@ impl Game {
         counters.set_len(place_of(KINDS.len() as u8, 0)).unwrap();
         let daemon = Daemon::start(capacity);
         let watcher = connect(&daemon.socket());
-        let mut game = Self { daemon, capacity, players: Vec::new(), directory, counters, kills: 0, watcher };
+        let mut game = Self {
+            daemon,
+            capacity,
+            players: Vec::new(),
+            directory,
+            counters,
+            kills: 0,
+            slowest: Cell::default(),
+            watcher,
+        };
         game.players = (0..KINDS.len() as u8).map(|slot| game.start(slot)).collect();
         game
     }
@@ -353,7 +365,9 @@ impl Game {
     }
 
     fn stats(&self) -> Stats {
+        let begin = Instant::now();
         let stats = self.watcher.stats().unwrap();
+        self.slowest.set(self.slowest.get().max(begin.elapsed()));
         // Two segments of the longest kind: what moves is there twice.
         let most = self.capacity + self.capacity / 8 + MEBIBYTE + 2 * (self.capacity / 16 + 2 * MEBIBYTE);
         assert!(stats.allocated_bytes <= most, "{stats:?}");
@@ -417,13 +431,14 @@ fn minute(game: &mut Game, random: &mut Random, number: u64) -> Minute {
     let descriptors = process::descriptors(game.daemon.pid());
     report(&format!(
         "minute {number}: {} objects, {} MiB made, {:.0}% used, at most {} MiB allocated and {} MiB retired, the daemon's own \
-         memory {} KiB, {descriptors} descriptors",
+         memory {} KiB, {descriptors} descriptors, the slowest answer after {} ms",
         minute.objects,
         minute.bytes >> 20,
         100.0 * minute.used,
         most_allocated >> 20,
         most_retired >> 20,
         memory >> 10,
+        game.slowest.take().as_millis(),
     ));
     minute
 }

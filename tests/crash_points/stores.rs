@@ -37,15 +37,23 @@ fn says_that_it_is_gone(error: &Error) -> bool {
 }
 
 /// Waits for what nobody puts.
-fn sleep(socket: &Path) -> Option<Error> {
-    let client = Client::connect(Some(socket), ConnectOptions::default());
-    client.and_then(|client| client.get_one(id(77), -1, GetOptions::default())).err()
+fn sleep(client: &Result<Client, Error>) -> Option<Error> {
+    client
+        .as_ref()
+        .map_err(|error| {
+            assert!(says_that_it_is_gone(error), "{error}");
+            Error::Disconnected(error.to_string())
+        })
+        .and_then(|client| client.get_one(id(77), -1, GetOptions::default()))
+        .err()
 }
 
 /// Plays until the store dies. What is held is still held when this returns.
 fn play(socket: &Path, kept: &Kept, store: Pid) {
+    // Connected before the others, who look at how many there are.
+    let client = Client::connect(Some(socket), ConnectOptions::default());
     let [played, slept] = thread::scope(|scope| {
-        let sleeper = scope.spawn(|| sleep(socket));
+        let sleeper = scope.spawn(|| sleep(&client));
         let player = || Player::new(socket, 1 << 20, Side::Store, kept).and_then(|player| player.play()).err();
         let played = catch_unwind(AssertUnwindSafe(player));
         if !matches!(&played, Ok(Some(error)) if says_that_it_is_gone(error)) {
