@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use nix::sys::resource::{Resource, setrlimit};
 use plasma_store::client::{Buffer, Client, GetOptions};
-use plasma_store::crash::Side;
+use plasma_store::crash::{Point, Side};
 use plasma_store::object::{ObjectInfo, ObjectState};
 
 use crate::play::{Player, check};
@@ -122,7 +122,7 @@ fn a_client_that_dies_at_any_point_leaves_nothing() {
     }
     daemon.check_healthy();
     eventually(|| process::descriptors(daemon.pid()) <= descriptors + 8);
-    assert!(left > 0, "nobody left anything: they died too early");
+    assert!(left > 0 || all.len() < Point::ALL.len(), "nobody left anything: they died too early");
     let rounds = times(2, 100);
     report(&format!("{played} clients died, {rounds} at each point by each of {ENDS:?}: nothing left"));
 }

@@ -227,10 +227,13 @@ impl<'a> Player<'a> {
     fn compact(&self, base: u64) -> Step {
         self.kept.lock().unwrap().clear();
         self.clear(base)?;
+        let clients = self.a.stats()?.clients;
         for n in 0..SEGMENTS {
-            self.put(&self.a, base + 300 + n)?;
-            self.put(&self.a, base + 400 + n)?;
+            let producer = connect(self.socket)?;
+            self.put(&producer, base + 300 + n)?;
+            self.put(&producer, base + 400 + n)?;
         }
+        self.until(|| Ok(self.a.stats()?.clients == clients))?;
         (0..SEGMENTS).try_for_each(|n| self.delete(&[base + 300 + n]))?;
         self.put(&self.b, base + 500)?;
         (0..SEGMENTS).try_for_each(|n| self.get(&self.b, base + 400 + n).map(drop))

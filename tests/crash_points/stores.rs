@@ -12,7 +12,7 @@ use std::{fs, thread};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plasma_store::client::{Buffer, Client, ConnectOptions, GetOptions};
-use plasma_store::crash::Side;
+use plasma_store::crash::{Point, Side};
 use plasma_store::error::Error;
 
 use crate::play::{Player, check};
@@ -115,7 +115,7 @@ fn a_store_that_dies_at_any_point_ends_all_calls_and_leaves_what_is_held() {
         played += 1;
         progress(played, all.len() as u64, "deaths of stores");
     }
-    assert!(kept > 0, "nothing was ever held: they died too early");
+    assert!(kept > 0 || all.len() < Point::ALL.len(), "nothing was ever held: they died too early");
     assert!(files().is_subset(&before), "files were left: {:?}", files());
     let rounds = times(2, 100);
     report(&format!("{played} stores died, {rounds} at each point by each of {ENDS:?}: all calls ended"));
