@@ -121,14 +121,6 @@ points! {
         PagesAllocated,
         /// A segment goes to a peer, which was noted, and nothing was sent.
         SegmentLent,
-        /// Room was found for a grant, and has no number.
-        GrantMade,
-        /// A grant stands, and its peer does not know.
-        GrantStands,
-        /// Its room is an object's that is not there yet.
-        GrantUsed,
-        /// It does not stand any more, and its room is not free.
-        GrantRevoked,
         /// Bytes that were staged are being copied to their object.
         BytesCopied,
         /// Others can no longer map a segment for writing, and nothing in it is sealed.

@@ -11,7 +11,6 @@ use std::ops::Range;
 
 use foldhash::HashMap;
 
-use crate::crash::{self, Point};
 use crate::error::Error;
 use crate::shm::ring::MOST_GRANTED;
 use crate::shm::ring::grants::Grantor;
@@ -170,9 +169,7 @@ impl Leases {
             return None;
         }
         let grant = Grant { number, place };
-        crash::at(Point::GrantMade);
         self.grants.get_mut(&peer)?.add(grant);
-        crash::at(Point::GrantStands);
         Some(grant)
     }
 
@@ -188,7 +185,6 @@ impl Leases {
         let lease = self.leases.get_mut(&segment)?;
         let extent = lease.region.arena.shrink(extent, size).ok()?;
         grants.remove(number);
-        crash::at(Point::GrantUsed);
         self.note_room(segment);
         Some(Place { segment, extent })
     }
