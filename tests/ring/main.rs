@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod crowd;
+mod granted;
 #[allow(dead_code, reason = "who is served while others attack, and the daemon at rest")]
 #[path = "../hostile_crowd/healthy.rs"]
 mod healthy;
@@ -25,7 +26,7 @@ const MEBIBYTE: u64 = 1 << 20;
 /// Descriptors of segments that a store keeps for what comes whole.
 const SEGMENTS_MORE: usize = 8;
 
-const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0 };
+const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: false };
 const GET: GetOptions = GetOptions { private: false, no_ask: false };
 
 fn bytes_of(buffer: &Buffer) -> Vec<u8> {
