@@ -55,8 +55,9 @@ test-torch: ## run the tests with torch: downloads about 3 GB
 fuzz: ## run each fuzz target with libFuzzer for SECONDS (60); needs a nightly compiler and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS)
 
-soak: setup ## play in full what `make test` plays a little of: an hour or more
-	@$(VENV_PYTHON) scripts/soak.py
+MINUTES ?= 10
+soak: setup ## play in full what `make test` plays a little of: an hour or more; a store at 80% for MINUTES (10)
+	@$(VENV_PYTHON) scripts/soak.py --minutes $(MINUTES)
 
 COUNT ?= 100
 conformance: setup ## play COUNT scripts to Plasma 11's daemon and to ours, and compare every reply

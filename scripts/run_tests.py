@@ -119,6 +119,12 @@ def pytest(name: str, *arguments: str) -> Part:
     return Part(name, command, count_pytest(report))
 
 
+def crash_points(*arguments: str) -> Part:
+    """Processes that die at named points, which a build of its own has. `arguments` are for cargo, and for the tests."""
+    command = ["cargo", "test", "--locked", "--target-dir", str(BUILT.parent / "crash"), "--test", "crash_points"]
+    return Part("crash points", [*command, *arguments], count_cargo, variables={"RUSTFLAGS": "--cfg crash_points"})
+
+
 def parts() -> list[Part]:
     """Everything `make test` runs, cheap checks first."""
     cargo_test = ["cargo", "test", "--locked", "--no-fail-fast", "--", "--show-output"]
@@ -131,6 +137,7 @@ def parts() -> list[Part]:
         Part("build", ["cargo", "build", "--locked"]),
         Part("cargo test", cargo_test, count_cargo),
         Part("models", loom, count_cargo, variables={"RUSTFLAGS": "--cfg loom"}),
+        crash_points("--", "--show-output"),
         Part("mypy", [sys.executable, "-m", "mypy"], directory=ROOT / "python-ctypes"),  # strict, says pyproject.toml
         pytest("python package", "-m", "not torch", "python-ctypes/tests"),  # torch: make test-torch
         pytest("readme and scripts", "tests/python"),

@@ -1,7 +1,7 @@
 """Plays in full what `make test` plays a little of: `make soak`. No two parts run at once. It was not timed as a whole:
 beside much other work its scripts took an hour, all else some minutes and the compiling.
 
-Usage: soak.py [PART...]     all parts when none is named; --list names them
+Usage: soak.py [--minutes N] [PART...]     all parts when none is named; --list names them
 
 Everything it makes lies in one temporary directory, which goes with it, also on Ctrl-C. What was counted is told again at
 the end; the status is 1 when something failed.
@@ -23,6 +23,7 @@ BUILT = run_tests.BUILT.parent / "soak"  # the profile of that name in Cargo.tom
 CONFORMANCE_SCRIPTS = 10_000
 MODEL_GAMES = 10  # of a hundred thousand requests each
 FUZZ_ROUNDS = 200_000  # inputs for each target
+STEADY_MINUTES = 10
 
 
 def cargo_test(*arguments: str) -> List[str]:
@@ -54,6 +55,8 @@ def parts() -> List[Part]:
     return [
         Part("build", ["cargo", "build", "--locked", "--profile", "soak"]),
         Part("hostile crowds and kills", crowds, run_tests.count_cargo),
+        Part("steady", cargo_test("--test", "steady"), run_tests.count_cargo),
+        run_tests.crash_points("--profile", "soak", "--", "--nocapture", "--test-threads=1"),
         Part("model", cargo_test("--lib", "model"), run_tests.count_cargo),
         Part("fuzz targets", cargo_test("--test", "fuzz_targets"), run_tests.count_cargo),
         conformance(),
@@ -84,14 +87,17 @@ def soak(chosen: List[Part]) -> int:
 
 def main() -> int:
     known = {part.name: part for part in parts()}
-    named = run_tests.chosen(argparse.ArgumentParser(), known).part
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--minutes", type=int, default=STEADY_MINUTES, help="how long the part `steady` plays")
+    parsed = run_tests.chosen(arguments, known)
     run_tests.LOGS.mkdir(parents=True, exist_ok=True)
-    os.environ.update(PLASMA_SOAK="1", PLASMA_MODEL_GAMES=str(MODEL_GAMES), PLASMA_FUZZ_ROUNDS=str(FUZZ_ROUNDS))
+    os.environ.update(PLASMA_SOAK="1", PLASMA_MODEL_GAMES=str(MODEL_GAMES), PLASMA_FUZZ_ROUNDS=str(FUZZ_ROUNDS),
+                      PLASMA_SOAK_MINUTES=str(parsed.minutes))
     with tempfile.TemporaryDirectory(prefix="plasma-soak-") as directory:
         os.environ.update(TMPDIR=directory, XDG_RUNTIME_DIR=directory)
         os.chmod(directory, 0o711)  # clients of other users reach the sockets in it
         try:
-            return soak([known[name] for name in named])
+            return soak([known[name] for name in parsed.part])
         except KeyboardInterrupt:
             print("\ninterrupted; nothing is left running")
             return 130

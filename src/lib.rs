@@ -3,6 +3,7 @@
 //! - [`object`]: the words everyone shares: [`object::ObjectId`], [`object::ObjectInfo`].
 //! - [`error`]: one [`error::Error`], mapped to wire codes and C statuses at the edges.
 //! - [`metadata`]: the user's metadata bytes and the trailer that we append to them.
+//! - [`crash`]: points at which tests have a process die; nothing in ordinary builds.
 //! - [`protocol`]: bytes to messages and back. No socket, no descriptor, no clock.
 //! - [`transport`]: Unix sockets: whole frames, descriptors that travel with them, the listening socket.
 //! - [`shm`]: shared memory: segments, mappings, checked copies, the allocator. The only place that maps anything.
@@ -17,6 +18,7 @@
 compile_error!("plasma_store needs 64-bit little-endian Linux: it hands out memfds and maps whole segments");
 
 pub mod client;
+pub mod crash;
 pub mod error;
 pub mod ffi;
 pub mod metadata;

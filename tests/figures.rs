@@ -3,11 +3,15 @@
 
 mod support;
 
-use plasma_store::client::{CreateOptions, GetOptions, PutItem};
+use std::os::fd::OwnedFd;
+
+use nix::sys::stat::fstat;
+use plasma_store::client::{Client, CreateOptions, GetOptions, PutItem, Stats};
 use plasma_store::error::Error;
 use plasma_store::metadata::Trailer;
+use plasma_store::protocol::{Reply, Request};
 use plasma_store::store::{Store, StoreOptions};
-use support::{Watchdog, connect, eventually, id, put, store};
+use support::{Daemon, RawPeer, Watchdog, connect, eventually, id, process, put, store};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -130,4 +134,65 @@ fn objects_beyond_the_index_are_asked_for() {
     assert!(client.delete(&[id(1)]).unwrap()[0].is_ok());
     put(&client, id(5), b"indexed again");
     assert!(get(5) && !get(1) && asked() == 2);
+}
+
+/// Bytes of memory behind a descriptor.
+fn memory_of(descriptor: &OwnedFd) -> u64 {
+    u64::try_from(fstat(descriptor).unwrap().st_blocks).unwrap() * 512
+}
+
+/// Figures of a store, when they are those of the kernel for what it has open: the pool may be at work.
+fn figures_of(daemon: &Daemon, client: &Client) -> Stats {
+    let mut stats = client.stats().unwrap();
+    eventually(|| {
+        let open = process::segment_bytes(daemon.pid());
+        stats = client.stats().unwrap();
+        open.is_none_or(|bytes| bytes == stats.allocated_bytes)
+    });
+    stats
+}
+
+#[test]
+fn all_memory_is_in_the_figures_as_the_kernel_counts_it() {
+    let _watchdog = Watchdog::new("all_memory_is_in_the_figures_as_the_kernel_counts_it");
+    let daemon = Daemon::start(64 * MEBIBYTE);
+    if process::segment_bytes(daemon.pid()).is_none() {
+        println!("SKIPPED: only root sees which files a daemon has open");
+        return;
+    }
+    let client = connect(&daemon.socket());
+    let empty = figures_of(&daemon, &client);
+    assert_eq!((empty.used_bytes, empty.retired_bytes, empty.allocated_bytes), (0, 0, empty.pool_bytes));
+
+    // Of a live object, in a segment of one who is there.
+    let producer = connect(&daemon.socket());
+    put(&producer, id(1), &vec![1; 3 << 20]);
+    put(&client, id(2), b"small");
+    RawPeer::old(&daemon.socket()).put(id(3), 700_000);
+    assert!(figures_of(&daemon, &client).allocated_bytes >= 3 << 20);
+
+    // Of one who died with an object that it had not sealed.
+    let mut dying = RawPeer::pulling(&daemon.socket());
+    let place = dying.create(id(4), 5 << 20).unwrap();
+    assert!(figures_of(&daemon, &client).used_bytes > 8 << 20);
+    dying.send(&Request::Segment { segment: place.segment, writable: true });
+    drop(dying);
+    eventually(|| client.stats().unwrap().clients == 2);
+    let stats = figures_of(&daemon, &client);
+    assert!(stats.used_bytes < 4 << 20 && stats.retired_bytes == 0, "{stats:?}");
+
+    // Of a segment where nothing lies any more, and that somebody has who does not give it back.
+    let mut keeper = RawPeer::pulling(&daemon.socket());
+    let segment = keeper.place(id(1)).segment;
+    keeper.release(id(1));
+    assert!(matches!(keeper.ask(&Request::Segment { segment, writable: false }), Reply::Segment { outcome: Ok(_) }));
+    let kept = keeper.descriptors.pop_front().unwrap();
+    assert!(producer.delete(&[id(1)]).unwrap()[0].is_ok());
+    drop(producer);
+    eventually(|| client.stats().unwrap().retired_bytes > 0);
+    let stats = figures_of(&daemon, &client);
+    assert_eq!(stats.retired_bytes, memory_of(&kept), "{stats:?}");
+    assert!(stats.retired_bytes >= 3 << 20);
+    drop(keeper);
+    eventually(|| client.stats().unwrap().retired_bytes == 0);
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// For each module: the modules it may use. Everyone may use `object`, `error` and `metadata`.
-const MAY_USE: [(&str, &[&str]); 10] = [
+/// For each module: the modules it may use. Everyone may use `object`, `error`, `metadata` and `crash`.
+const MAY_USE: [(&str, &[&str]); 11] = [
+    ("crash", &[]),
     ("object", &[]),
     ("error", &[]),
     ("metadata", &[]),
@@ -18,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("client", &["protocol", "transport", "shm", "tensor"]),
     ("ffi", &["client", "store", "tensor", "transport::wait"]),
 ];
-const FOR_EVERYONE: [&str; 3] = ["object", "error", "metadata"];
+const FOR_EVERYONE: [&str; 4] = ["object", "error", "metadata", "crash"];
 
 /// Files that may use unsafe code, by the beginning of their path below `src`.
 const MAY_BE_UNSAFE: [&str; 6] = ["shm/", "transport/", "ffi/", "tensor/dlpack.rs", "tensor/mod.rs", "protocol/mod.rs"];

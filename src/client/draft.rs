@@ -9,6 +9,7 @@ use crate::client::granted::Room;
 use crate::client::mappings::Access;
 use crate::client::submit::{Ring, Whose, judged};
 use crate::client::{Client, CreateOptions, NO_BYTES, refused};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
 use crate::protocol::Refusal;
@@ -88,6 +89,7 @@ impl Draft<'_> {
             Origin::Granted(ring, room) => {
                 let record = self.publish_record(ring, room);
                 let outcome = self.client.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
+                crash::at(Point::PublishAnswered);
                 match judged(&outcome) {
                     Ok(()) => {
                         ring.rooms.keep(&outcome);

@@ -8,6 +8,7 @@ use crate::client::connection::Patience;
 use crate::client::draft::Draft;
 use crate::client::submit::{Ring, Whose, judged};
 use crate::client::{Client, CreateOptions, NO_BYTES, PutItem, lock, refused, unexpected};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
 use crate::object::{Location, ObjectId};
@@ -110,6 +111,7 @@ impl Client {
         metadata: &[u8],
         immutable: bool,
     ) -> Result<WritableBuffer> {
+        crash::at(Point::ObjectCreated);
         let pending = Arc::new(Pending::new(id, self.connection.clone(), immutable));
         let buffer = WritableBuffer::new(pending.clone(), location)?;
         let sizes = (location.data_size, location.metadata_size);
@@ -176,6 +178,7 @@ impl Client {
         let (buffer, draft) = self.draft(id, data.len() as u64, metadata, options)?;
         let written = buffer.write(0, data);
         drop(buffer);
+        crash::at(Point::ObjectFilled);
         written.map(|()| draft)
     }
 
@@ -286,6 +289,7 @@ impl Client {
             }
             None => self.seal_by_asking(id).map(|()| false)?,
         };
+        crash::at(Point::SealAnswered);
         if let Some(pending) = pending {
             self.settle(id, &pending);
             if is_released { pending.sealed_and_released() } else { pending.sealed() }

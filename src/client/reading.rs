@@ -8,6 +8,7 @@ use crate::client::buffer::{Buffer, Place};
 use crate::client::connection::Patience;
 use crate::client::mappings::Access;
 use crate::client::{Client, unexpected};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Reply, Request};
@@ -68,9 +69,11 @@ impl Client {
         let patience = Patience::of_get(0);
         let (reply, descriptors) = self.connection.call_with_descriptors(&files, patience)?;
         let Ok([index, pins, bell]) = <[OwnedFd; 3]>::try_from(descriptors) else { return refused(reply) };
+        crash::at(Point::IndexGiven);
         let bell = Arc::new(bell);
         let theirs = bell.clone();
         let reader = open_peer(&index, &pins, move || knock(&theirs))?;
+        crash::at(Point::IndexMapped);
         match self.connection.call(&Request::Index { mapped: true }, patience)? {
             Reply::Index { outcome: Ok(false) } => {
                 self.connection.set_reader(reader);

@@ -16,6 +16,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use crate::client::connection::{Connection, Patience};
 use crate::client::mappings::Access;
 use crate::client::{lock, unexpected};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::protocol::{Reply, Request};
 use crate::shm::mapping::Mapping;
@@ -49,12 +50,14 @@ impl Connection {
 
     fn map(&self, key: i32, access: Access) -> Result<()> {
         let (descriptor, len) = self.pull(key, access)?;
+        crash::at(Point::SegmentGiven);
         if access == Access::Write {
             let mapping = Mapping::read_write(&descriptor, len)?;
             mapping.enter_what_is_clear(&descriptor);
             self.mappings().keep(key, Access::Write, mapping);
         }
         self.mappings().keep(key, Access::Read, Mapping::read_only(&descriptor, len)?);
+        crash::at(Point::SegmentMapped);
         Ok(())
     }
 
@@ -117,7 +120,9 @@ impl Connection {
             match self.call(&Request::Retired { returned }, Patience::Unlimited)? {
                 Reply::Retired { segments } if segments.is_empty() => return Ok(()),
                 Reply::Retired { segments } => {
+                    crash::at(Point::RetiredTold);
                     segments.iter().for_each(|segment| self.mappings().forget(*segment));
+                    crash::at(Point::RetiredUnmapped);
                     returned = segments;
                 }
                 other => return Err(unexpected(&other)),

@@ -21,6 +21,7 @@ use crate::client::connection::{Connection, Patience};
 use crate::client::granted::{Room, Rooms};
 use crate::client::watching::Watches;
 use crate::client::{lock, refused, unexpected};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::protocol::{Refusal, Reply, Request};
@@ -115,7 +116,9 @@ impl Ring {
         let Ok([submissions, outcomes, door]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Err(not_given(reply));
         };
+        crash::at(Point::RingGiven);
         let (submitter, grantee, staging) = open_ring(&submissions, &outcomes)?;
+        crash::at(Point::RingMapped);
         match connection.call(&Request::Ring { mapped: true }, patience)? {
             Reply::Ring { outcome: Ok(false) } => {}
             other => return Err(not_given(other)),
@@ -159,6 +162,7 @@ impl Ring {
     /// What became of a record that somebody waits for; its place is free then.
     fn take(&self, number: u64) -> Option<Outcome> {
         let outcome = self.submitter.outcome(number)?;
+        crash::at(Point::OutcomeRead);
         self.leave(number);
         Some(outcome)
     }
@@ -243,6 +247,7 @@ impl Connection {
         if !metadata.is_empty() {
             ring.staging.write(at + data.len() as u64, metadata)?;
         }
+        crash::at(Point::BytesStaged);
         let number = writing.next;
         writing.next += 1;
         let staged = writing.staged;

@@ -8,6 +8,7 @@ use crate::client::buffer::Buffer;
 use crate::client::reading::Read;
 use crate::client::submit::{Ring, SLICE, Whose};
 use crate::client::{Client, GetOptions, NO_BYTES};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::shm::ring::record::Record;
@@ -43,6 +44,7 @@ impl Client {
         let old = doze.now();
         let want = Record::Want { id, bell: bell.number as u64 };
         self.connection.submit(bell.ring, Whose::Nobodys, |_| want, NO_BYTES)?;
+        crash::at(Point::WantSubmitted);
         let is_rung = || (doze.now() != old).then_some(());
         if bell.ring.spin_until(is_rung).is_none() {
             while doze.now() == old {
@@ -58,9 +60,13 @@ impl Client {
                 }
             }
         }
+        crash::at(Point::BellHeard);
         // The store holds it until the bell is given back.
         match self.read_held(id, options.private)? {
-            Read::Buffer(buffer) => Ok(Waited::Ended(Some(buffer))),
+            Read::Buffer(buffer) => {
+                crash::at(Point::BellKept);
+                Ok(Waited::Ended(Some(buffer)))
+            }
             // Somewhere else than in the index.
             _ => Ok(Waited::Ask(remaining(timeout_ms, end), Some(bell))),
         }

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::client::submit::{Ring, Whose};
 use crate::client::{Client, NO_BYTES, lock};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::shm::ring::record::Record;
@@ -87,6 +88,7 @@ impl Client {
         // Listened first: a knock that comes now is heard the next time.
         watched.has_ended |= !ring.watches.listen();
         let rung = ring.rung_since(watched.heard);
+        crash::at(Point::WatchHeard);
         for bell in watched.note(rung) {
             self.connection.submit(ring, Whose::Nobodys, |_| Record::Unwant { bell }, NO_BYTES)?;
         }

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
 
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS};
@@ -243,6 +244,7 @@ impl<P: Pages> Engine<P> {
         self.subscribers.retain(|_, subscriber| *subscriber != peer);
         self.end_quota(peer);
         let Some(left) = self.peers.remove(&peer) else { return };
+        crash::at(Point::PeerForgotten);
         for id in left.unsealed {
             self.drop_object(id);
         }
@@ -475,6 +477,7 @@ impl<P: Pages> Engine<P> {
         object.digest = digest;
         object.construct_duration = now.unix_seconds.saturating_sub(object.create_time).max(0);
         self.start_time(id, now.instant);
+        crash::at(Point::ObjectSealed);
     }
 
     /// Tells subscribers of objects that were just sealed, and then those who wait for them.
@@ -653,6 +656,7 @@ impl<P: Pages> Engine<P> {
         self.drop_copy(id);
         self.compaction_has_failed = false;
         let Some(object) = self.objects.remove(&id) else { return };
+        crash::at(Point::ObjectRemoved);
         match object.residence {
             Residence::Leaving(job) => self.orphan(job, object.place),
             _ => self.space.release(object.place, object.size_here()),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::one_writer::OneWriter;
@@ -149,6 +150,7 @@ impl Desk {
         let mut filler = Filler::default();
         while let Some(job) = self.next() {
             let (number, outcome) = (job.number, job.run(&mut filler));
+            crash::at(Point::PoolFileReady);
             self.put_down(number, outcome);
         }
     }
@@ -161,6 +163,7 @@ impl Desk {
             state = match state.choose(now) {
                 Ok(job) => {
                     state.in_hand = Some(job.number);
+                    crash::at(Point::PoolFileBegun);
                     return Some(job);
                 }
                 Err(Some(time)) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::Location;
 use crate::shm::mapping::{HUGE_PAGE, Mapping};
@@ -154,6 +155,7 @@ impl Segments {
 
     /// Makes a file the segment of a producer.
     fn enter(&mut self, segment: i32, file: LeaseFile, producer: Producer) -> Result<()> {
+        crash::at(Point::LeaseMade);
         let for_readers = Arc::new(Guarded::open(|| file.for_readers())?);
         let own = match producer {
             Producer::Peer(_) | Producer::Once(_) => None,
@@ -164,6 +166,7 @@ impl Segments {
             }
         };
         self.leases.insert(segment, Lease { file: Some(file), for_readers, own });
+        crash::at(Point::LeaseEntered);
         Ok(())
     }
 }
@@ -228,6 +231,7 @@ impl Pages for Segments {
 
     fn lease_prepared(&mut self, segment: i32, kind: Kind, producer: Producer) -> Result<bool> {
         let Some(file) = self.pool.as_ref().and_then(|pool| pool.take(kind)) else { return Ok(false) };
+        crash::at(Point::PoolFileTaken);
         self.enter(segment, file, producer).map(|()| true)
     }
 
@@ -236,7 +240,9 @@ impl Pages for Segments {
     }
 
     fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()> {
-        self.file(segment)?.end_chances(backed)
+        self.file(segment)?.end_chances(backed)?;
+        crash::at(Point::LeaseSealed);
+        Ok(())
     }
 
     fn most_for_one(&self) -> u64 {
@@ -252,6 +258,7 @@ impl Pages for Segments {
 
     fn end_lease(&mut self, segment: i32) {
         if let Some(file) = self.leases.get_mut(&segment).and_then(|lease| lease.file.take()) {
+            crash::at(Point::LeaseEnded);
             match &self.collapser {
                 Some(collapser) => collapser.keep_off(segment, || file.end_writing()),
                 None => file.end_writing(),

@@ -21,6 +21,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::UnixCredentials;
 use nix::unistd::read;
 
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::protocol::frame::{Dialect, encode};
 use crate::protocol::native::ABILITY_SEGMENTS;
@@ -508,6 +509,7 @@ impl Server {
         }
         self.forget_bell(connection.reader.as_ref());
         self.rings.remove(peer);
+        crash::at(Point::PeerGone);
         self.engine.disconnect(peer);
         self.subscriptions.retain(|_, subscription| subscription.peer != peer);
     }

@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::arena::{Arena, Extent};
 use crate::shm::backing::Backing;
@@ -583,6 +584,7 @@ impl<P: Pages> Space<P> {
             let again = self.pages.allocate(segment, range.clone());
             again.map_err(|error| Error::StoreFull(format!("{length} bytes: {error}")))?;
         }
+        crash::at(Point::PagesAllocated);
         self.region(segment).into_iter().for_each(|region| region.backing.add(range.clone()));
         self.allocate_ahead(segment, range.end);
         Ok(())
@@ -633,7 +635,9 @@ impl<P: Pages> Space<P> {
     /// Nothing will lie in this segment any more; its memory is free when all who mapped it have let go.
     fn retire(&mut self, segment: i32) {
         self.leases.retire(segment);
+        crash::at(Point::SegmentRetired);
         self.pages.drop_lease(segment);
+        crash::at(Point::SegmentDropped);
         self.stock.look_again();
     }
 

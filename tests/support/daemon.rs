@@ -133,6 +133,9 @@ impl Drop for Daemon {
 
 /// What the kernel says about a process.
 pub mod process {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt;
+
     use super::fs;
 
     /// How many descriptors it has open. Of a daemon only root may know which; how many, the kernel tells everybody since
@@ -154,5 +157,19 @@ pub mod process {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Bytes of memory behind all segments that a process has open, where one may know: of a daemon only root may.
+    pub fn segment_bytes(pid: u32) -> Option<u64> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
+            let Ok(name) = fs::read_link(entry.path()) else { continue };
+            let name = name.display().to_string();
+            if name.starts_with("/memfd:plasma_lease") || name.starts_with("/memfd:plasma_store (") {
+                let file = fs::metadata(entry.path()).ok()?;
+                files.insert(file.ino(), file.blocks() * 512);
+            }
+        }
+        (!files.is_empty()).then(|| files.values().sum())
     }
 }

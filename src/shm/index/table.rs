@@ -6,6 +6,7 @@
 
 use super::encoding::{EMPTY, TOMBSTONE, chain, entry};
 use super::layout::{AT_TABLE_NUMBER, Parts};
+use crate::crash::{self, Point};
 use crate::shm::sync::{AtomicU64, Ordering, Step, fence, order_of, taken};
 
 /// What the store knows of the table, in memory of its own.
@@ -97,6 +98,7 @@ impl Table {
                 }
             }
         }
+        crash::at(Point::TableFilled);
         parts.header(AT_TABLE_NUMBER).store(self.number, order_of(Step::FlipOrder, Ordering::Release));
     }
 }

@@ -6,6 +6,7 @@ use super::layout::{
     AT_UNINDEXED, AT_VERSION, DESCRIPTOR_WORDS, Geometry, MAGIC, Parts, SLEEP_BITS, VERSION,
 };
 use super::table::Table;
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::object::{Location, ObjectId};
 use crate::shm::sync::{AtomicU64, Ordering, Step, order_of, total_order};
@@ -150,6 +151,7 @@ impl IndexWriter {
         if !self.table.remove(&self.parts, index) {
             self.count_unindexed(-1);
         }
+        crash::at(Point::EntryUnlisted);
         let next = State::new(self.state(&descriptor).generation() + 1, Stage::Free);
         self.parts.descriptor(index, AT_STATE).store(next.0, Ordering::Release);
         self.free.push(descriptor.0);
@@ -170,7 +172,9 @@ impl IndexWriter {
         let words = IdWords::new(id);
         let slot = self.table.free_slot(&self.parts, words.hash(self.key))?;
         self.publish(index as usize, words, location);
+        crash::at(Point::EntryPublished);
         self.table.enter(&self.parts, slot, words.hash(self.key), index as usize);
+        crash::at(Point::EntryListed);
         self.free.pop();
         Some(Descriptor(index))
     }
@@ -188,6 +192,7 @@ impl IndexWriter {
         for (at, value) in fields {
             self.parts.descriptor(index, at).store(value, Ordering::Relaxed);
         }
+        crash::at(Point::EntryBegun);
         let word = self.parts.descriptor(index, AT_STATE);
         let state = State(word.load(Ordering::Relaxed)).with(Stage::Sealed);
         word.store(state.0, order_of(Step::PublishOrder, Ordering::Release));

@@ -5,6 +5,7 @@ use std::hint;
 use std::num::NonZeroU32;
 
 use super::{COUNT, MOST_HOLDS, ONE_GET};
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::object::{Location, ObjectId};
 use crate::shm::index::encoding::{Sleep, Stage, State};
@@ -254,6 +255,7 @@ impl Peer {
         let too_early = (!taken(Step::PinFirst)).then(|| self.index.state(index));
         let old = add_one_get(&self.pins.all()[index]);
         total_order(Step::PinBarrier);
+        crash::at(Point::Pinned);
         let state = too_early.unwrap_or_else(|| self.index.state(index));
         let attempt = self.judge(index, state, wanted, old & COUNT);
         if !matches!(attempt, Attempt::Pinned(_)) {
@@ -280,6 +282,7 @@ impl Peer {
     fn unpin(&self, index: usize) {
         let old = self.pins.all()[index].fetch_sub(1, order_of(Step::ReleaseOrder, Ordering::SeqCst));
         total_order(Step::KickBarrier);
+        crash::at(Point::Unpinned);
         if old & COUNT == 1 && self.is_awaited(index) {
             (self.kick)();
         }

@@ -1,6 +1,7 @@
 //! The store's side of the pins: nothing is reused that a peer may be reading.
 
 use super::COUNT;
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::object::ObjectId;
 use crate::shm::index::encoding::{Sleep, Stage};
@@ -82,12 +83,14 @@ impl SharedIndex {
     /// When it is gone, its memory may be reused at once.
     pub fn evict(&mut self, descriptor: Descriptor) -> Result<(), Descriptor> {
         let before = self.index.condemn(&descriptor);
+        crash::at(Point::EntryCondemned);
         self.free_or(descriptor, before)
     }
 
     /// As [`evict`](Self::evict), but an object that is held goes when it is not held any more. `false`: not yet.
     pub fn delete(&mut self, descriptor: Descriptor) -> bool {
         self.index.condemn(&descriptor);
+        crash::at(Point::EntryCondemned);
         match self.free_or(descriptor, Stage::Doomed) {
             Ok(()) => true,
             Err(held) => {
@@ -130,6 +133,7 @@ impl SharedIndex {
     pub fn may_sleep(&mut self, waits_for_room: bool) -> bool {
         self.sleeps = true;
         self.index.set_sleep(if waits_for_room { Sleep::UntilRoom } else { Sleep::UntilDoomed });
+        crash::at(Point::SleepSaid);
         !taken(Step::SleepCheck) || self.doomed.iter().all(|descriptor| self.is_held(descriptor))
     }
 

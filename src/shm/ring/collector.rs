@@ -6,6 +6,7 @@ use super::{
     AT_ASLEEP, AT_AWAITED, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SERVED, AT_SLEEPERS, AT_TAIL, BELLS,
     LAST_RUNG, LINE, OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
 };
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::sync::{AtomicU64, Ordering, Step, taken};
 use crate::shm::words::Words;
@@ -86,8 +87,10 @@ impl Collector {
         for (word, value) in words[1..].iter().zip(outcome.encode()) {
             word.store(value, Ordering::Relaxed);
         }
+        crash::at(Point::OutcomeBegun);
         let asleep = &self.peers.all()[AT_RECORDS + slot * RECORD_WORDS + AT_ASLEEP];
         if change(&words[0], number + 1, asleep) != 0 {
+            crash::at(Point::OutcomeWritten);
             wake(&words[0]);
         }
     }
@@ -114,6 +117,7 @@ impl Collector {
         let word = &self.own.all()[AT_BELLS + bell * LINE];
         let next = word.load(Ordering::Relaxed).wrapping_add(1);
         if change(word, next, &self.peers.all()[AT_SLEEPERS + bell]) != 0 {
+            crash::at(Point::BellRung);
             wake(word);
         }
     }

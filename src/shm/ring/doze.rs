@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::crash::{self, Point};
 use crate::shm::sync::{AtomicU64, Ordering, Step, taken, total_order};
 
 /// The waiting side's view: the word that changes, and its own.
@@ -28,6 +29,7 @@ impl Doze<'_> {
         if taken(Step::DozeFirst) {
             self.asleep.swap(self.mark, Ordering::SeqCst);
             total_order(Step::DozeBarrier);
+            crash::at(Point::DozeBegun);
         }
         self.now() == old
     }

@@ -7,6 +7,7 @@
 //! everything that it is in use keeps what it was granted, which is bounded.
 
 use super::{AT_GRANTED, AT_IN_USE, GRANTS, PEER_WORDS, STORE_WORDS};
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::shm::sync::{AtomicU64, Ordering, Step, order_of, taken, total_order};
 use crate::shm::words::Words;
@@ -35,6 +36,7 @@ impl Grantee {
             in_use.swap(number, Ordering::SeqCst);
             total_order(Step::UseBarrier);
         }
+        crash::at(Point::GrantBegun);
         let stands = granted.load(Ordering::SeqCst) == number;
         if !stands {
             self.end(number);

@@ -7,6 +7,7 @@ use super::{
     AT_ASLEEP, AT_AWAITED, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SERVED, AT_SLEEPERS, AT_TAIL, LAST_RUNG,
     LINE, OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
 };
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::shm::sync::{AtomicU64, Ordering, Step, order_of, total_order};
 use crate::shm::words::Words;
@@ -49,8 +50,10 @@ impl Submitter {
         for (word, value) in self.own.all()[Self::place(number)..].iter().zip(words) {
             word.store(value, Ordering::Relaxed);
         }
+        crash::at(Point::RecordWritten);
         self.own.all()[AT_TAIL].swap(number + 1, order_of(Step::SubmitOrder, Ordering::SeqCst));
         total_order(Step::SubmitBarrier);
+        crash::at(Point::RecordSubmitted);
     }
 
     /// So many records were served. Of those that nobody awaits an outcome is there from here on, if they were refused.

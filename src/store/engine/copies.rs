@@ -5,6 +5,7 @@
 //! there is no room for a copy, the object moves, as soon as nobody reads it; where that cannot be either, others are evicted, or
 //! whoever asked waits. While it is being copied an object is held.
 
+use crate::crash::{self, Point};
 use crate::object::ObjectId;
 use crate::store::engine::creation::{Growing, Purpose};
 use crate::store::engine::external::Relief;
@@ -144,9 +145,11 @@ impl<P: Pages> Engine<P> {
         if !self.is_in_the_way_of_nobody(id) {
             return self.cannot_move_now(id);
         }
+        crash::at(Point::MoveCopied);
         // Until the index has the new place, nobody may conclude that there is no such object.
         self.index.iter_mut().for_each(|index| index.index().is_never_complete());
         if self.withdraw(id) {
+            crash::at(Point::MoveWithdrawn);
             if let Some(object) = self.objects.get_mut(&id) {
                 let moved = object.copy.take();
                 let before = std::mem::replace(&mut object.place, moved.and_then(|copy| copy.place));

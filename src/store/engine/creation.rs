@@ -4,6 +4,7 @@ use std::slice;
 
 use foldhash::HashSet;
 
+use crate::crash::{self, Point};
 use crate::error::Error;
 use crate::object::{Location, ObjectId, ObjectState};
 use crate::protocol::{InlineObject, Refusal, Refused, Reply};
@@ -333,6 +334,7 @@ impl<P: Pages> Engine<P> {
             let Some(place) = place else { return Ok(()) };
             let write = |engine: &mut Self| {
                 engine.space.write(place, 0, object.data)?;
+                crash::at(Point::BytesCopied);
                 engine.space.write(place, object.data.len() as u64, object.metadata)
             };
             write(self).map_err(|error: Error| out_of_memory(error.to_string()).into())
@@ -377,6 +379,7 @@ impl<P: Pages> Engine<P> {
             self.make_room_in_quota(asker.peer, new.size());
         }
         let place = self.reserve(asker.peer, new.size(), new.evict, producer)?;
+        crash::at(Point::RoomReserved);
         self.enter_new(asker, new, place, now);
         Ok(())
     }

@@ -18,6 +18,7 @@ mod quotas;
 mod readers;
 mod subscribers;
 mod waiting;
+mod wants;
 
 use std::cell::RefCell;
 use std::ops::Range;

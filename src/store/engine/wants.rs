@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
 
+use crate::crash::{self, Point};
 use crate::object::ObjectId;
 use crate::shm::ring::BELLS;
 use crate::store::engine::{Effect, Engine};
@@ -81,7 +82,10 @@ impl<P: Pages> Engine<P> {
         self.unwant(peer, bell);
         match is_there {
             true => self.ring_bell((peer, bell), id),
-            false => self.wants.add((peer, bell), id),
+            false => {
+                self.wants.add((peer, bell), id);
+                crash::at(Point::WantAdded);
+            }
         }
     }
 
@@ -105,6 +109,7 @@ impl<P: Pages> Engine<P> {
         if bell < BELLS as u64 && self.objects.get(&id).is_some_and(Object::is_at_hand) {
             self.hold(peer, id);
             self.wants.held.insert((peer, bell), id);
+            crash::at(Point::WantHeld);
         }
         self.effects.push(Effect::Wake { peer, bell });
     }

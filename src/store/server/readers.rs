@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::protocol::Reply;
 use crate::shm::mapping::HUGE_PAGE;
@@ -74,6 +75,7 @@ impl Server {
             pins.as_fd().try_clone_to_owned().map_err(|error| Error::io("dup of a peer's pins", error))
         })?;
         let (bell, theirs) = socket_pair()?;
+        crash::at(Point::PinsMade);
         connection.reader = Some(Reader::Invited { pins, bell });
         Ok([self.index.descriptor.clone(), Arc::new(for_peer), Arc::new(theirs)])
     }
@@ -86,6 +88,7 @@ impl Server {
         let len = pins.len();
         let file = Arc::new(Guarded::open(|| pins.written_by_peer())?);
         let pins = self.index.file.pins_of_peer(&*file)?;
+        crash::at(Point::PinsMapped);
         let event = EpollEvent::new(EpollFlags::EPOLLIN, peer | KICK);
         self.epoll.0.add(&*bell, event).map_err(Error::from_errno("epoll_ctl"))?;
         self.engine.add_reader(peer, &pins)?;
@@ -131,6 +134,7 @@ impl Server {
     /// Sends the descriptor of a segment.
     pub(super) fn lend(&mut self, asker: Asker, segment: i32, writable: bool) {
         let lent = self.engine.pages().descriptor(segment, writable);
+        crash::at(Point::SegmentLent);
         let outcome = lent.as_ref().map(|(len, _)| *len).map_err(ToString::to_string);
         self.send_with(asker, Reply::Segment { outcome }, lent.ok().map(|(_, descriptor)| descriptor));
     }

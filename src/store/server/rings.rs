@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Refusal, Reply, Request};
@@ -124,6 +125,7 @@ impl Server {
         let (files, outcomes) = Guarded::open_with(NewRing::create)?;
         let (files, outcomes) = (Arc::new(files), Guarded::open(|| Ok(outcomes))?);
         let (door, theirs) = socket_pair()?;
+        crash::at(Point::RingMade);
         connection.ring = Some(Invited { files: files.clone(), door });
         Ok([files, Arc::new(outcomes), Arc::new(theirs)])
     }
@@ -134,6 +136,7 @@ impl Server {
             return Err(Error::Protocol("it was not given a ring, or has opened it".into()));
         };
         let (collector, grantor, staging) = without_fork(|| files.collect())?;
+        crash::at(Point::RingOpened);
         self.engine.add_grantee(peer, grantor);
         self.rings.add(Ring { peer, collector, staging, unfinished: None, door });
         Ok(())
@@ -176,7 +179,11 @@ impl Server {
             let mut batch = mem::take(&mut self.batch);
             let outcome = self.take_records(peer, left.min(RECORDS_PER_TURN), &mut batch);
             left = if batch.is_empty() { 0 } else { left - batch.len() };
-            let served = batch.drain(..).try_for_each(|taken| self.serve_record(peer, &taken, now));
+            let served = batch.drain(..).try_for_each(|taken| {
+                let served = self.serve_record(peer, &taken, now);
+                crash::at(Point::RecordServed);
+                served
+            });
             self.batch = batch;
             self.apply_effects();
             self.rings.of_mut(peer).into_iter().for_each(Ring::tell_served);
@@ -193,6 +200,7 @@ impl Server {
         while batch.len() < most && ring.unfinished.is_none() {
             match ring.collector.take() {
                 Ok(Some(taken)) => {
+                    crash::at(Point::RecordTaken);
                     let may_wait = self.external.is_some() && matches!(taken.record, Record::Put { .. });
                     ring.unfinished = may_wait.then_some(taken.number);
                     batch.push(taken);
@@ -303,6 +311,7 @@ impl Ring {
     /// Tells a peer that waits by no thread.
     fn list(&self, bell: u64) {
         self.collector.list(bell);
+        crash::at(Point::WatchListed);
         knock(&self.door);
     }
 }
