@@ -269,7 +269,7 @@ fn packed_dtypes() -> impl Iterator<Item = DType> {
 
 #[test]
 fn elements_below_a_byte_are_copied_as_they_lie_or_refused() {
-    let memory: Vec<u8> = (0..64).map(|at| at * 37 + 11).collect();
+    let memory: Vec<u8> = (0..64_u32).map(|at| (at * 37 + 11) as u8).collect();
     for dtype in packed_dtypes() {
         let bytes = (15 * dtype.item_bits()).div_ceil(8) as usize;
         let wire = dlpack::element_type(dtype);

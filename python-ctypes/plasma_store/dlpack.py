@@ -180,7 +180,9 @@ def _capsule_of(value: Any, copy: bool) -> object:
         return _copied_to_host(value, (int(device_type), int(device_id)), copy)
     try:
         return value.__dlpack__(max_version=_VERSION)
-    except TypeError:
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
         # From before DLPack 1.0, which had no such argument.
         return value.__dlpack__()
 
