@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import struct
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from . import _abi
 from ._lib import bare, lib
@@ -171,6 +171,10 @@ class Tensor:
         if sorted(order) != [*range(len(parts))]:
             raise ValueError(f"axes {axes} are not those of a tensor of {len(parts)} dimensions")
         return self._view(0, [parts[axis] for axis in order])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The rows."""
+        return (self[row] for row in range(len(self)))
 
     def __len__(self) -> int:
         if not self.shape:
@@ -365,8 +369,4 @@ def _unpacked(tensor: Tensor, dtype: Any) -> Any:
     element, count = DTYPES[tensor.dtype], math.prod(tensor.shape)
     bits = numpy.unpackbits(tensor.bits(), bitorder="little")[: count * element.bits].reshape(count, element.bits)
     values = numpy.packbits(bits, axis=1, bitorder="little").reshape(count)
-    if element.code == _abi.kDLInt:
-        # ml_dtypes keeps the sign in the bits above.
-        sign = numpy.uint8(1 << (element.bits - 1))
-        values = (values ^ sign) - sign
     return values.view(dtype).reshape(tensor.shape)

@@ -110,7 +110,7 @@ def test_where_it_lies_no_copy_is_needed(tensor: Tensor, copy: Any) -> None:
 
 def test_the_protocol_takes_keywords_only(tensor: Tensor) -> None:
     with pytest.raises(TypeError):
-        tensor.__dlpack__(None)  # type: ignore[misc]
+        tensor.__dlpack__(None)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="stream"):
         tensor.__dlpack__(stream=-1)
     assert tensor.__dlpack_device__() == (1, 0)
@@ -224,6 +224,6 @@ tensor = client.get_tensor(plasma_store.ObjectID(bytes.fromhex(sys.argv[2])))
 print("done")
 """
     process = child(script, client.store_socket_name, object_id.hex())
-    out, _ = process.communicate()
-    assert (out, process.returncode) == ("done\n", 0)
+    assert process.stdout is not None
+    assert (process.stdout.read(), process.wait()) == ("done\n", 0)
     until(lambda: references(client, object_id) == 0)

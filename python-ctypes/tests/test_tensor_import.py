@@ -39,7 +39,9 @@ class WithCpu(OnDevice):
 class BeforeDevices(WithCpu):
     """One from before DLPack 1.0."""
 
-    def __dlpack__(self, stream: Any = None) -> Any:
+    def __dlpack__(self, **arguments: Any) -> Any:
+        if arguments:
+            raise TypeError(f"unexpected arguments {arguments}")
         raise BufferError("this would be memory of a GPU")
 
 
