@@ -6,6 +6,7 @@ mod fixtures;
 
 use fixtures::{Case, cases};
 use plasma_store::error::Error;
+use plasma_store::metadata;
 use plasma_store::tensor::arrow_ipc::{self, MAX_HEADER_SIZE, PREFIX_SIZE, TensorHeader};
 use plasma_store::tensor::description;
 use plasma_store::tensor::dtype::{DType, Form};
@@ -123,6 +124,27 @@ fn names_of_dimensions_are_written_as_pyarrow_does_and_come_back() {
         assert_eq!(header.names, ["x", "y"]);
         let written = arrow_ipc::encode_header(&header.layout, &["x", "y"]).unwrap();
         assert_eq!(written[..], message[..written.len()]);
+    }
+}
+
+#[test]
+fn types_that_arrow_does_not_have_are_read_and_written_as_the_vectors_say() {
+    let carried = cases("carried_tensors.json");
+    assert!(carried.len() > 20);
+    for case in carried {
+        let (name, message, metadata) = (case.text("case"), case.bytes("message"), case.bytes("metadata"));
+        let numbers_of: Vec<u16> = case.text("dlpack").split(' ').map(|number| number.parse().unwrap()).collect();
+        let dtype = DType::from_dlpack(numbers_of[0] as u8, numbers_of[1] as u8, numbers_of[2]).unwrap();
+        let header = read(&message).unwrap();
+        let trailer = metadata::split(&metadata).1.unwrap();
+        let layout = description::described(header.layout.clone(), &trailer).unwrap();
+        assert_eq!((layout.dtype(), layout.shape()), (dtype, &numbers(case.text("shape"))[..]), "{name}");
+        assert_eq!(message[header.data_offset as usize..], case.bytes("elements"), "{name}");
+        assert_eq!(layout.nbytes(), header.data_len, "{name}");
+
+        let written = arrow_ipc::encode_header(&layout, &[]).unwrap();
+        assert_eq!(written, message[..header.data_offset as usize], "{name}");
+        assert_eq!(description::describe(&layout).unwrap().append_to(b""), metadata, "{name}");
     }
 }
 

@@ -148,23 +148,24 @@ def test_a_deleter_may_run_in_any_thread(client: PlasmaClient, version: Any) -> 
 
 def test_many_threads_export_and_drop_at_once(client: PlasmaClient) -> None:
     object_id = client.put_tensor(np.arange(4))
-    wrong = []
+    wrong, finished = [], []
 
     def work(number: int) -> None:
         tensor = client.get_tensor(object_id)
         for turn in range(50):
             capsule = tensor.__dlpack__(max_version=(1, 0) if turn % 2 else None, copy=turn % 3 == 0)
-            if turn % 5 == number % 5:
+            if turn % 5 == number % 5 and (NUMPY >= (2, 1) or turn % 2 == 0):
                 array = np.from_dlpack(Given(capsule))
                 if array.tolist() != [0, 1, 2, 3]:
                     wrong.append(array)
+        finished.append(number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert (wrong, len(finished)) == ([], 8)
     client.get_tensor(client.put_tensor(np.arange(1)))
     assert references(client, object_id) == 0
 
