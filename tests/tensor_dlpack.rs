@@ -276,7 +276,10 @@ fn elements_below_a_byte_are_copied_as_they_lie_or_refused() {
         for strides in [None, Some(&[5, 1][..])] {
             let view =
                 Tensor::new(memory.as_ptr(), wire, &[3, 5], strides).view_with(|raw| raw.byte_offset = 3).unwrap();
-            assert_eq!(pack(&view), memory[3..3 + bytes], "{dtype}");
+            let mut expected = memory[3..3 + bytes].to_vec();
+            // What is left of the last byte is nobody's.
+            expected[bytes - 1] &= 0xff >> ((8 - 15 * dtype.item_bits() % 8) % 8);
+            assert_eq!(pack(&view), expected, "{dtype}");
         }
         for strides in [[1, 3], [10, 2], [-5, 1], [0, 0]] {
             let error = Tensor::new(memory.as_ptr(), wire, &[3, 5], Some(&strides)).view().unwrap_err();
@@ -374,7 +377,7 @@ fn copies_say_so_and_lie_apart() {
         let (old, new) = (old.unwrap(), new.unwrap());
         // SAFETY: both were just made, and are deleted only below.
         unsafe {
-            assert_eq!((*new).flags, u64::from(dlpack_rs::ffi::DLPACK_FLAG_BITMASK_IS_COPIED));
+            assert_eq!((*new).flags, dlpack_rs::ffi::DLPACK_FLAG_BITMASK_IS_COPIED);
             for copied in [&(*old).dl_tensor, &(*new).dl_tensor] {
                 assert_eq!(copied.data.addr() % 64, 0);
                 let again = dlpack::view(copied).unwrap();

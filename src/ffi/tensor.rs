@@ -170,15 +170,17 @@ impl<'a> NewTensor<'a> {
     /// Stores a copy of the tensor.
     ///
     /// # Safety
-    /// The view is valid, nobody writes to it, and else as for [`NewTensor::create`].
+    /// The view is valid, nobody writes to it, and else as for `create`.
     unsafe fn write(&self, view: &TensorView) -> Result<()> {
         let layout = view.stored()?;
         // SAFETY: as the caller promised.
-        let stored = unsafe { self.create(&layout) }?;
+        let names = unsafe { dimension_names(self.names, layout.shape().len()) }?;
+        let options = TensorOptions { names: &names, ..self.options };
+        let (stored, draft) = self.client.tensor_draft(self.id, &layout, options)?;
         // SAFETY: the view is valid as the caller promised; the new object has room for just these bytes, and is nobody else's.
         let copied = unsafe { dlpack::copy_packed(view, stored.data(), layout.nbytes(), self.client.copier()) };
         drop(stored);
-        copied.and_then(|()| self.client.seal(self.id)).inspect_err(|_| drop(self.client.abort(self.id)))
+        copied.and_then(|()| draft.seal())
     }
 }
 

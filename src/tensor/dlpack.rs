@@ -141,7 +141,21 @@ pub unsafe fn copy_packed(view: &TensorView, dst: *mut u8, dst_len: u64, copier:
         unsafe { packing.copy(runs.start as u64..runs.end as u64, within_run) };
         finish_streams();
     });
+    // SAFETY: as the caller promised, and all bytes were just written.
+    unsafe { clear_what_is_left(&view.layout, dst) };
     Ok(())
+}
+
+/// Clears the bits behind the last element, so that equal tensors have equal bytes.
+///
+/// # Safety
+/// `dst` may be read and written for [`Layout::nbytes`] bytes.
+unsafe fn clear_what_is_left(layout: &Layout, dst: *mut u8) {
+    let used = layout.elements().wrapping_mul(layout.dtype().item_bits().into()) % 8;
+    if used > 0 {
+        // SAFETY: there is a last byte, since some bits of it are used.
+        unsafe { *dst.add(layout.nbytes() as usize - 1) &= (1 << used) - 1 };
+    }
 }
 
 /// Moves the low bits of every byte of the view together, the first element to the low bits of the first byte.

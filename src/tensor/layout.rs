@@ -173,17 +173,21 @@ impl Layout {
     /// # Errors
     /// [`Error::Corrupt`] when that Arrow tensor cannot hold it, with both types and shapes.
     pub fn carried(&self, dtype: DType, shape: Vec<i64>) -> Result<Self> {
-        let (own, sizes) = (self.dtype, &self.shape);
-        let wrong = format!("{own} tensor of shape {sizes:?} cannot hold a {dtype} one of shape {shape:?}");
+        let new = |strides| Self::new(dtype, shape.clone(), strides).ok();
         let layout = match dtype.form() {
             _ if dtype.carrier() != self.dtype => None,
-            Form::Native | Form::Same if shape == self.shape => Self::new(dtype, shape, self.strides.clone()).ok(),
+            Form::Native | Form::Same if shape == self.shape => new(self.strides.clone()),
             Form::Native | Form::Same => None,
-            Form::Pair => self.strides_of_pairs(&shape).and_then(|strides| Self::new(dtype, shape, strides).ok()),
+            Form::Pair => self.strides_of_pairs(&shape).and_then(new),
             Form::Packed if self.shape.len() != 1 || !self.is_row_major() => None,
-            Form::Packed => Self::row_major(dtype, shape).ok().filter(|layout| layout.nbytes() == self.nbytes()),
+            Form::Packed => {
+                Self::row_major(dtype, shape.clone()).ok().filter(|layout| layout.nbytes() == self.nbytes())
+            }
         };
-        layout.ok_or_else(|| Error::Corrupt(wrong))
+        layout.ok_or_else(|| {
+            let (own, sizes) = (self.dtype, &self.shape);
+            Error::Corrupt(format!("{own} tensor of shape {sizes:?} cannot hold a {dtype} one of shape {shape:?}"))
+        })
     }
 
     /// The strides of a tensor of this shape whose elements are pairs of this one's.

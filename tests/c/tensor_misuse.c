@@ -331,7 +331,7 @@ static void every_type(plasma_client *client) {
     DLTensor *got = &out->dl_tensor;
     CHECK(memcmp(&got->dtype, &types[i], sizeof *types) == 0 && got->ndim == 3);
     CHECK(memcmp(got->shape, shape, sizeof shape) == 0 && memcmp(got->strides, strides, sizeof strides) == 0);
-    CHECK(memcmp(got->data, bytes, used) == 0);
+    CHECK(memcmp(got->data, bytes, used) == 0 && used * 8 == 24u * types[i].bits * types[i].lanes);
     out->deleter(out);
     OK(plasma_delete(client, &id, 1, NULL));
     OK(tensor_create(client, &id, types[i], 3, shape, NULL, &created));
