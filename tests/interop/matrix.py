@@ -276,7 +276,9 @@ How many tensors of those that one wrote the other read as what they were.
 
 def versions(text: str) -> dict[str, str]:
     """What a page was made with."""
-    return dict(re.findall(r"^\| ([\w ]+) \| (this tree|[\w.+]+) \|$", text, flags=re.MULTILINE))
+    found = dict(re.findall(r"^\| ([\w ]+) \| (this tree|[\w.+]+) \|$", text, flags=re.MULTILINE))
+    found.pop("framework", None)
+    return found
 
 
 def cells(text: str) -> dict[tuple[str, str, str], str]:
