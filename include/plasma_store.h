@@ -1214,7 +1214,8 @@ plasma_status tensor_create_buffer(struct plasma_client *client,
  * The caller calls `(*out)->deleter(*out)` when done, in any thread, also after the client was freed. The memory is
  * read-only, which this struct cannot say: writing it is a fault. Use `tensor_read_versioned` where the consumer looks at flags.
  *
- * Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_CORRUPT` when the object is no tensor.
+ * Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_CORRUPT` when the object is no tensor, `PLASMA_UNSUPPORTED` when its
+ * metadata say that its elements are of a type that is not known here.
  */
 plasma_status tensor_read(struct plasma_client *client,
                           const struct plasma_object_id *object_id,
@@ -1238,9 +1239,10 @@ plasma_status tensor_read_versioned(struct plasma_client *client,
  * The tensor in a buffer that the caller has: from `plasma_get`, where several can be got at once, or
  * `tensor_create_buffer`. Shares the buffer's hold; both are released on their own.
  *
- * Errors: `PLASMA_CORRUPT` when the buffer holds no tensor.
+ * Errors: `PLASMA_CORRUPT` when the buffer holds no tensor, `PLASMA_UNSUPPORTED` for an element type that is not known here.
  */
-plasma_status tensor_from_buffer(const struct plasma_buffer *buffer, DLManagedTensor **out);
+plasma_status tensor_from_buffer(const struct plasma_buffer *buffer,
+                                 DLManagedTensor **out);
 
 /**
  * The same with the struct of DLPack 1.x, whose flags say whether the memory is read-only.

@@ -372,7 +372,8 @@ pub unsafe extern "C" fn tensor_create_buffer(
 /// The caller calls `(*out)->deleter(*out)` when done, in any thread, also after the client was freed. The memory is
 /// read-only, which this struct cannot say: writing it is a fault. Use `tensor_read_versioned` where the consumer looks at flags.
 ///
-/// Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_CORRUPT` when the object is no tensor.
+/// Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_CORRUPT` when the object is no tensor, `PLASMA_UNSUPPORTED` when its
+/// metadata say that its elements are of a type that is not known here.
 ///
 /// # Safety
 /// `client` is NULL or a live handle, `object_id` NULL or an id; `out` may be written.
@@ -418,7 +419,7 @@ pub unsafe extern "C" fn tensor_read_versioned(
 /// The tensor in a buffer that the caller has: from `plasma_get`, where several can be got at once, or
 /// `tensor_create_buffer`. Shares the buffer's hold; both are released on their own.
 ///
-/// Errors: `PLASMA_CORRUPT` when the buffer holds no tensor.
+/// Errors: `PLASMA_CORRUPT` when the buffer holds no tensor, `PLASMA_UNSUPPORTED` for an element type that is not known here.
 ///
 /// # Safety
 /// `buffer` is NULL or a live handle; `out` may be written.
