@@ -52,6 +52,10 @@ test-torch: ## run the tests with torch: downloads about 3 GB
 		PLASMA_STORE_SERVER=$(abspath $(TARGET_DIR)/debug)/plasma-store-server \
 		build/venv-torch/bin/python -m pytest -m torch python-ctypes/tests
 
+test-frameworks: test-torch ## also let all frameworks read what all wrote, torch too, and write docs/interop.md
+	PYTHONPATH=python-ctypes PLASMA_STORE_LIBRARY=$(abspath $(TARGET_DIR)/debug)/libplasma_store.so \
+		$(VENV_PYTHON) tests/interop/matrix.py docs/interop.md
+
 fuzz: ## run each fuzz target with libFuzzer for SECONDS (60); needs a nightly compiler and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS)
 
@@ -90,5 +94,5 @@ clean: ## remove everything that was made
 	cargo clean
 	rm -rf build
 
-.PHONY: help setup build demo test test-torch soak fuzz bench bench-quick install fmt lint clean conformance
+.PHONY: help setup build demo test test-torch test-frameworks soak fuzz bench bench-quick install fmt lint clean conformance
 .DEFAULT_GOAL := help

@@ -124,6 +124,11 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 #define PLASMA_EVENT_DELETED 2
 
 /**
+ * Give a copy: writable, in memory of its own that nothing else lies in. DLPack 1.x flags it as one.
+ */
+#define PLASMA_VIEW_COPY 1
+
+/**
  * An object's memory in this process. It keeps what it needs alive: it stays readable after the client was freed, the
  * object deleted, the store ended, until it is released. May be used and released in any thread, but not released while
  * another thread uses it.
@@ -480,6 +485,10 @@ typedef struct tensor_write_options {
      * As in `plasma_create_options`.
      */
     int64_t wait_ms;
+    /**
+     * Names of the dimensions: as many texts in UTF-8 as there are dimensions, where NULL is no name. NULL: none has a name.
+     */
+    const char *const *dimension_names;
 } tensor_write_options;
 
 /**
@@ -511,10 +520,41 @@ typedef struct tensor_description {
      */
     int64_t shape[32];
     /**
-     * Bytes from one element to the next along each dimension, which is not what DLPack counts; 0 in the places that are left.
+     * Bytes from one element to the next along each dimension, which is not what DLPack counts; 0 in the places that are left,
+     * and where elements share bytes: such tensors are row-major without gaps.
      */
     int64_t byte_strides[32];
 } tensor_description;
+
+/**
+ * Which view of a tensor. Set `struct_size` to the size of the struct.
+ */
+typedef struct tensor_view_options {
+    /**
+     * `sizeof(tensor_view_options)`.
+     */
+    size_t struct_size;
+    /**
+     * `PLASMA_VIEW_*`, or-ed.
+     */
+    uint32_t flags;
+    /**
+     * How many dimensions the view has, at most 32.
+     */
+    int32_t ndim;
+    /**
+     * Elements along each dimension. NULL: the whole tensor as it lies, whatever the fields beside this say.
+     */
+    const int64_t *shape;
+    /**
+     * From one element to the next along each dimension, in elements. NULL: row-major without gaps.
+     */
+    const int64_t *strides;
+    /**
+     * From the first element of the tensor to that of the view, in elements.
+     */
+    int64_t offset;
+} tensor_view_options;
 
 /**
  * What a store is to be. Set `struct_size` to the size of the struct; zero is the default of everything else.
@@ -1138,6 +1178,9 @@ plasma_status tensor_size(const DLTensor *tensor,
 /**
  * Stores a copy of a CPU tensor as a sealed object. Any strides; a column-major tensor stays one, others become row-major.
  *
+ * All element types of DLPack 1.x with one lane, and two 4-bit floats in a byte. Elements of less than a byte lie row-major,
+ * as many in a byte as fit (but see `tensor_write_versioned`). Complex numbers have at most 31 dimensions.
+ *
  * `options` may be NULL. The tensor stays the caller's. When this fails there is no object.
  *
  * Errors: `PLASMA_UNSUPPORTED` for a dtype or device that cannot be stored, `PLASMA_INVALID_ARGUMENT` for shapes and strides
@@ -1147,6 +1190,19 @@ plasma_status tensor_write(struct plasma_client *client,
                            const struct plasma_object_id *object_id,
                            const DLTensor *tensor,
                            const struct tensor_write_options *options);
+
+/**
+ * The same with the struct of DLPack 1.x, whose flags may say that elements of less than a byte have a byte each
+ * (`DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED`): their low bits are stored, as many elements in a byte as fit.
+ *
+ * The tensor stays the caller's: its deleter is not called.
+ *
+ * Errors: as for `tensor_write`; `PLASMA_UNSUPPORTED` also for another major version.
+ */
+plasma_status tensor_write_versioned(struct plasma_client *client,
+                                     const struct plasma_object_id *object_id,
+                                     const DLManagedTensorVersioned *tensor,
+                                     const struct tensor_write_options *options);
 
 /**
  * Creates an object for a row-major tensor, to be filled in place: fill `(*out)->dl_tensor.data`, then `plasma_seal`, and
@@ -1181,7 +1237,8 @@ plasma_status tensor_create_buffer(struct plasma_client *client,
  * The caller calls `(*out)->deleter(*out)` when done, in any thread, also after the client was freed. The memory is
  * read-only, which this struct cannot say: writing it is a fault. Use `tensor_read_versioned` where the consumer looks at flags.
  *
- * Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_CORRUPT` when the object is no tensor.
+ * Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_CORRUPT` when the object is no tensor, `PLASMA_UNSUPPORTED` when its
+ * metadata say that its elements are of a type that is not known here.
  */
 plasma_status tensor_read(struct plasma_client *client,
                           const struct plasma_object_id *object_id,
@@ -1205,9 +1262,10 @@ plasma_status tensor_read_versioned(struct plasma_client *client,
  * The tensor in a buffer that the caller has: from `plasma_get`, where several can be got at once, or
  * `tensor_create_buffer`. Shares the buffer's hold; both are released on their own.
  *
- * Errors: `PLASMA_CORRUPT` when the buffer holds no tensor.
+ * Errors: `PLASMA_CORRUPT` when the buffer holds no tensor, `PLASMA_UNSUPPORTED` for an element type that is not known here.
  */
-plasma_status tensor_from_buffer(const struct plasma_buffer *buffer, DLManagedTensor **out);
+plasma_status tensor_from_buffer(const struct plasma_buffer *buffer,
+                                 DLManagedTensor **out);
 
 /**
  * The same with the struct of DLPack 1.x, whose flags say whether the memory is read-only.
@@ -1220,6 +1278,62 @@ plasma_status tensor_from_buffer_versioned(const struct plasma_buffer *buffer, D
  * Errors: `PLASMA_CORRUPT` when the buffer holds no tensor.
  */
 plasma_status tensor_describe(const struct plasma_buffer *buffer, struct tensor_description *out);
+
+/**
+ * Some rows of the tensor in a buffer: `count` indices of its first dimension, from `first` on. The others are not read, so
+ * this costs the same for the rows of a tensor of any size.
+ *
+ * Shares the buffer's hold; both are released on their own.
+ *
+ * Errors: as for `tensor_from_buffer`; `PLASMA_INVALID_ARGUMENT` when the tensor has not so many rows; `PLASMA_UNSUPPORTED` where
+ * elements share bytes and these rows begin within one.
+ */
+plasma_status tensor_rows(const struct plasma_buffer *buffer,
+                          uint64_t first,
+                          uint64_t count,
+                          DLManagedTensor **out);
+
+/**
+ * The same with the struct of DLPack 1.x, whose flags say whether the memory is read-only.
+ */
+plasma_status tensor_rows_versioned(const struct plasma_buffer *buffer,
+                                    uint64_t first,
+                                    uint64_t count,
+                                    DLManagedTensorVersioned **out);
+
+/**
+ * Another view of the tensor in a buffer: transposed, with gaps, reversed, of another shape; or a copy of it. No element is
+ * read, except for a copy.
+ *
+ * NULL options: the whole tensor, as `tensor_from_buffer` gives it. Shares the buffer's hold, except for a copy, which is in
+ * memory of its own.
+ *
+ * Errors: as for `tensor_from_buffer`; `PLASMA_INVALID_ARGUMENT` when the view reaches beyond the tensor; `PLASMA_UNSUPPORTED`
+ * where elements share bytes and the view is not row-major or begins within a byte; `PLASMA_OUT_OF_MEMORY` for a copy.
+ */
+plasma_status tensor_view(const struct plasma_buffer *buffer,
+                          const struct tensor_view_options *options,
+                          DLManagedTensor **out);
+
+/**
+ * The same with the struct of DLPack 1.x, whose flags say whether the memory is read-only and whether this is a copy.
+ */
+plasma_status tensor_view_versioned(const struct plasma_buffer *buffer,
+                                    const struct tensor_view_options *options,
+                                    DLManagedTensorVersioned **out);
+
+/**
+ * Writes the name of a dimension of the tensor in a buffer to `out`, cut to `size` bytes with a NUL at the end; "" for none.
+ *
+ * `*length` gets the length of the whole name without its NUL. `out` may be NULL when `size` is 0.
+ *
+ * Errors: as for `tensor_from_buffer`; `PLASMA_INVALID_ARGUMENT` when there is no such dimension.
+ */
+plasma_status tensor_dimension_name(const struct plasma_buffer *buffer,
+                                    int32_t dimension,
+                                    char *out,
+                                    size_t size,
+                                    size_t *length);
 
 /**
  * Starts a store in this process. When it returns, clients can connect.

@@ -108,8 +108,8 @@ fn any_view_is_compacted_like_a_plain_loop() {
         (&[3, 2, 2, 3], &[-1, 40, -20, 6]),
     ];
     let memory: Vec<u8> = (0..4096).map(|at| (at % 251) as u8).collect();
-    for dtype in DType::all() {
-        let wire = DLDataType { code: dtype.code(), bits: dtype.bits(), lanes: 1 };
+    for dtype in DType::all().filter(|dtype| !dtype.is_packed()) {
+        let wire = dlpack::element_type(dtype);
         for (shape, strides) in views {
             let mut tensor = Tensor::new(memory.as_ptr(), wire, shape, Some(strides));
             let view = tensor.view_with(|raw| raw.byte_offset = 2048).unwrap();
@@ -122,11 +122,11 @@ fn any_view_is_compacted_like_a_plain_loop() {
 #[test]
 fn random_views_are_compacted_like_a_plain_loop() {
     let memory: Vec<u8> = (0..1 << 16).map(|at| (at % 251) as u8).collect();
-    let (dtypes, mut numbers) = (DType::all().collect::<Vec<_>>(), Random(7));
+    let (dtypes, mut numbers) = (DType::all().filter(|dtype| !dtype.is_packed()).collect::<Vec<_>>(), Random(7));
     let mut played = 0;
     for round in 0..3000 {
         let dtype = dtypes[numbers.below(dtypes.len() as u64) as usize];
-        let wire = DLDataType { code: dtype.code(), bits: dtype.bits(), lanes: 1 };
+        let wire = dlpack::element_type(dtype);
         let ndim = numbers.below(6) as usize;
         let shape: Vec<i64> = (0..ndim).map(|_| numbers.below(7) as i64).collect();
         // Half of the strides continue the dimension before, so that some are merged.
@@ -137,7 +137,7 @@ fn random_views_are_compacted_like_a_plain_loop() {
         }
         let middle = memory.len() / 2;
         let reach: i64 = shape.iter().zip(&strides).map(|(size, stride)| size * stride.abs()).sum();
-        if reach * 8 >= middle as i64 {
+        if (reach + 1) * 16 >= middle as i64 {
             continue; // It would not lie in the memory.
         }
         played += 1;
@@ -225,7 +225,7 @@ fn nonsense_is_refused_in_order_and_by_number() {
     type Change = fn(&mut DLTensor);
     let changes: [(Change, &str); 5] = [
         (|raw| raw.device = DLDevice { device_type: 2, device_id: 7 }, "device type 2 id 7"),
-        (|raw| raw.dtype = DLDataType { code: 4, bits: 16, lanes: 1 }, "bfloat16 (DLPack code 4, bits 16, lanes 1)"),
+        (|raw| raw.dtype = DLDataType { code: 4, bits: 24, lanes: 1 }, "bfloat24 (DLPack code 4, bits 24, lanes 1)"),
         (|raw| raw.ndim = -3, "ndim -3"),
         (|raw| (raw.shape, raw.ndim) = (null_mut(), 2), "shape is NULL in a tensor of 2 dimensions"),
         (|raw| raw.data = null_mut(), "data is NULL in a tensor of 24 bytes"),
@@ -261,6 +261,139 @@ fn overflows_are_refused_by_number() {
     }
     let error = Tensor::new(data, FLOAT32, &[1], None).view_with(|raw| raw.ndim = 33).unwrap_err();
     assert!(error.to_string().contains("33"), "{error}");
+}
+
+fn packed_dtypes() -> impl Iterator<Item = DType> {
+    DType::all().filter(|dtype| dtype.is_packed())
+}
+
+#[test]
+fn elements_below_a_byte_are_copied_as_they_lie_or_refused() {
+    let memory: Vec<u8> = (0..64_u32).map(|at| (at * 37 + 11) as u8).collect();
+    for dtype in packed_dtypes() {
+        let bytes = (15 * dtype.item_bits()).div_ceil(8) as usize;
+        let wire = dlpack::element_type(dtype);
+        for strides in [None, Some(&[5, 1][..])] {
+            let view =
+                Tensor::new(memory.as_ptr(), wire, &[3, 5], strides).view_with(|raw| raw.byte_offset = 3).unwrap();
+            let mut expected = memory[3..3 + bytes].to_vec();
+            // What is left of the last byte is nobody's.
+            expected[bytes - 1] &= 0xff >> ((8 - 15 * dtype.item_bits() % 8) % 8);
+            assert_eq!(pack(&view), expected, "{dtype}");
+        }
+        for strides in [[1, 3], [10, 2], [-5, 1], [0, 0]] {
+            let error = Tensor::new(memory.as_ptr(), wire, &[3, 5], Some(&strides)).view().unwrap_err();
+            assert!(matches!(error, Error::Unsupported(_)) && error.to_string().contains(dtype.name()), "{error}");
+        }
+        let none = Tensor::new(null(), wire, &[0, 5], None).view().unwrap();
+        assert!(pack(&none).is_empty());
+    }
+}
+
+/// What lies in a managed tensor of DLPack 1.x.
+fn versioned(mut tensor: Tensor, flags: u64, major: u32) -> Result<(Layout, Vec<u8>), Error> {
+    tensor.view_with(|raw| raw.byte_offset = 32)?;
+    let managed = DLManagedTensorVersioned {
+        version: dlpack_rs::ffi::DLPackVersion { major, minor: 0 },
+        manager_ctx: null_mut(),
+        deleter: None,
+        flags,
+        dl_tensor: tensor.raw,
+    };
+    // SAFETY: its arrays live until the end of this function.
+    let view = unsafe { dlpack::view_versioned(&managed) }?;
+    let layout = view.stored()?;
+    let mut space = vec![0xaa; layout.nbytes() as usize];
+    // SAFETY: the views of these tests lie inside buffers that live through the call.
+    unsafe { dlpack::copy_packed(&view, space.as_mut_ptr(), layout.nbytes(), Copier::ALONE) }?;
+    Ok((layout, space))
+}
+
+/// Bit `number` of some bytes, the lowest of the first one being number 0.
+fn bit(bytes: &[u8], number: usize) -> u8 {
+    bytes[number / 8] >> (number % 8) & 1
+}
+
+#[test]
+fn elements_with_a_byte_each_are_moved_together_wherever_they_lie() {
+    let memory: Vec<u8> = (0..96_u32).map(|at| (at * 37 + 11) as u8).collect();
+    let padded = u64::from(dlpack_rs::ffi::DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED);
+    for dtype in packed_dtypes() {
+        let (wire, bits) = (dlpack::element_type(dtype), dtype.item_bits() as usize);
+        // Also checks the tensor as if it were packed, which only row-major ones can be.
+        for strides in [[5, 1], [1, 3], [-10, 2], [0, 1], [7, 1]] {
+            let mut tensor = Tensor::new(memory.as_ptr(), wire, &[3, 5], Some(&strides));
+            tensor.raw.byte_offset = 32;
+            tensor.raw.shape = tensor.shape.as_mut_ptr();
+            tensor.raw.strides = tensor.strides.as_mut().unwrap().as_mut_ptr();
+            let managed = DLManagedTensorVersioned {
+                version: dlpack_rs::ffi::DLPackVersion { major: 1, minor: 3 },
+                manager_ctx: null_mut(),
+                deleter: None,
+                flags: padded,
+                dl_tensor: tensor.raw,
+            };
+            // SAFETY: the arrays live beside it.
+            let view = unsafe { dlpack::view_versioned(&managed) }.unwrap();
+            let layout = view.stored().unwrap();
+            assert_eq!((layout.dtype(), layout.strides()), (dtype, &[5, 1][..]));
+            let mut space = vec![0xaa; layout.nbytes() as usize];
+            // SAFETY: the view lies inside the memory, and the space has this length.
+            unsafe { dlpack::copy_packed(&view, space.as_mut_ptr(), layout.nbytes(), Copier::ALONE) }.unwrap();
+            for element in 0..15 {
+                let at = 32 + (element as i64 / 5 * strides[0] + element as i64 % 5 * strides[1]);
+                for place in 0..bits {
+                    let expected = memory[at as usize] >> place & 1;
+                    assert_eq!(bit(&space, element * bits + place), expected, "{dtype} {strides:?} {element}");
+                }
+            }
+            let left = 15 * bits..space.len() * 8;
+            assert!(left.map(|number| bit(&space, number)).all(|bit| bit == 0));
+        }
+    }
+    // Of types that fill their bytes the flag says nothing.
+    let floats = Tensor::new(memory.as_ptr(), FLOAT32, &[3], None);
+    assert_eq!(versioned(floats, padded, 1).unwrap().1, memory[32..44]);
+}
+
+#[test]
+fn another_major_version_is_refused_by_number() {
+    let memory = [0_u8; 64];
+    let tensor = Tensor::new(memory.as_ptr(), FLOAT32, &[3], None);
+    let error = versioned(tensor, 0, 2).unwrap_err();
+    assert!(matches!(error, Error::Unsupported(_)) && error.to_string().contains("DLPack 2.0"), "{error}");
+    // SAFETY: NULL is what the call must take.
+    assert!(unsafe { dlpack::view_versioned(null()) }.unwrap_err().to_string().contains("tensor is NULL"));
+}
+
+#[test]
+fn copies_say_so_and_lie_apart() {
+    let values: Vec<f32> = (0..24).map(|value| value as f32).collect();
+    for strides in [[12, 4, 1], [12, -1, 4]] {
+        let mut tensor = Tensor::new(values.as_ptr().cast(), FLOAT32, &[2, 3, 3], Some(&strides));
+        let view = tensor.view_with(|raw| raw.byte_offset = 8).unwrap();
+        // SAFETY: the view lies in `values`.
+        let (old, new) = unsafe { (dlpack::export_copy(&view), dlpack::export_copy_versioned(&view)) };
+        let (old, new) = (old.unwrap(), new.unwrap());
+        // SAFETY: both were just made, and are deleted only below.
+        unsafe {
+            assert_eq!((*new).flags, dlpack_rs::ffi::DLPACK_FLAG_BITMASK_IS_COPIED);
+            for copied in [&(*old).dl_tensor, &(*new).dl_tensor] {
+                assert_eq!(copied.data.addr() % 64, 0);
+                let again = dlpack::view(copied).unwrap();
+                assert_eq!(pack(&again), pack(&view));
+                copied.data.cast::<f32>().write(-1.0);
+            }
+        }
+        delete(old);
+        delete_versioned(new);
+    }
+    assert_eq!(values[2], 2.0);
+    let huge = Layout::row_major(DType::from_dlpack(1, 8, 1).unwrap(), vec![i64::MAX]).unwrap();
+    let view = dlpack::TensorView { layout: huge, data: null(), padded: None };
+    // SAFETY: there is no memory to copy it to, so it is not read.
+    let error = unsafe { dlpack::export_copy(&view) }.unwrap_err().to_string();
+    assert!(error.contains("9223372036854775807 bytes"), "{error}");
 }
 
 /// Counts its drops.

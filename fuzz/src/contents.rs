@@ -2,9 +2,14 @@
 
 use plasma_store::metadata::{self, TAIL_SIZE, Trailer};
 use plasma_store::tensor::arrow_ipc::{self, PREFIX_SIZE, TensorHeader};
+use plasma_store::tensor::description;
+use plasma_store::tensor::layout::Layout;
 
-/// A tensor message. What is accepted lies inside it, and comes back when it is written again.
+/// A tensor message, and behind it the trailer of its metadata, if there is one. What is accepted lies inside the message, and
+/// comes back when it is written again.
 pub fn tensor(data: &[u8]) -> bool {
+    let (message, trailer) = metadata::split(data);
+    let data = &data[..message];
     let Some(Ok(size)) = data.first_chunk::<PREFIX_SIZE>().map(arrow_ipc::peek) else { return false };
     let Some(header) = data.get(..size) else { return false };
     let Ok(verified) = arrow_ipc::verify(header) else { return false };
@@ -17,21 +22,46 @@ pub fn tensor(data: &[u8]) -> bool {
     if end > size as u64 {
         assert!(verified.decode(end - 1).is_err(), "a message without the last byte of {tensor:?} was accepted");
     }
-    let _ = tensor.layout.copy_plan();
-    comes_back_packed(&tensor);
+    let Ok(layout) = description::described(tensor.layout.clone(), &trailer.unwrap_or_default()) else { return false };
+    let described = layout.span();
+    assert!(span.start <= described.start && described.end <= span.end, "{layout:?} reaches over {described:?}");
+    assert!(layout == tensor.layout || tensor.layout.may_carry(), "{layout:?} in {tensor:?}");
+    let _ = layout.copy_plan();
+    views_lie_inside(&layout);
+    comes_back_packed(&TensorHeader { layout, ..tensor });
     true
 }
 
+/// Its last row, and all of it turned around, lie where it does.
+fn views_lie_inside(layout: &Layout) {
+    let span = layout.span();
+    let Some(&rows) = layout.shape().first() else { return };
+    if let Ok((row, begin)) = layout.rows(rows.unsigned_abs().saturating_sub(1), rows.min(1).unsigned_abs()) {
+        assert!(row.span().is_empty() || span.start <= begin + row.span().start && begin + row.span().end <= span.end);
+    }
+    let turned = |sizes: &[i64]| sizes.iter().rev().copied().collect::<Vec<_>>();
+    if let Ok((turned, begin)) = layout.view(turned(layout.shape()), turned(layout.strides()), 0) {
+        assert_eq!((turned.span(), begin), (span, 0));
+    }
+}
+
 fn comes_back_packed(tensor: &TensorHeader) {
-    let header = arrow_ipc::encode_header(&tensor.layout);
+    let names: Vec<&str> = tensor.names.iter().map(String::as_str).collect();
+    let names =
+        if names.len() == tensor.layout.shape().len() && !tensor.layout.dtype().is_packed() { names } else { vec![] };
+    let Ok(header) = arrow_ipc::encode_header(&tensor.layout, &names) else {
+        assert!(names.concat().len() > arrow_ipc::MAX_NAMES_SIZE, "{tensor:?}");
+        return;
+    };
     let size = header.len() as u64;
     assert_eq!(arrow_ipc::peek(header.first_chunk().unwrap()).unwrap() as u64, size);
-    let message_size = arrow_ipc::message_size(&tensor.layout);
-    let again = arrow_ipc::decode(&header, message_size).expect("we wrote it");
     let packed = tensor.layout.packed();
     let nbytes = packed.nbytes();
-    assert_eq!(size + nbytes, message_size);
-    assert_eq!(again, TensorHeader { layout: packed.clone(), data_offset: size, data_len: nbytes });
+    let again = arrow_ipc::decode(&header, size + nbytes).expect("we wrote it");
+    assert!(names.iter().zip(&again.names).all(|(name, again)| name == again), "{names:?} became {:?}", again.names);
+    assert_eq!((again.data_offset, again.data_len), (size, nbytes));
+    let trailer = description::describe(&packed).expect("it is short");
+    assert_eq!(description::described(again.layout, &trailer).expect("we wrote it"), packed);
     assert_eq!(packed.packed(), packed, "what is packed stays as it is");
 }
 

@@ -55,6 +55,7 @@ PLASMA_CREATE_NO_EVICT = 1
 PLASMA_CREATE_IMMUTABLE = 2
 PLASMA_GET_PRIVATE = 1
 PLASMA_GET_NO_ASK = 2
+PLASMA_VIEW_COPY = 1
 PLASMA_STATE_CREATED = 1
 PLASMA_STATE_SEALED = 2
 PLASMA_SUBSCRIBE_SKIP_EXISTING = 1
@@ -124,6 +125,20 @@ class tensor_write_options(Structure):
         ("metadata_size", c_uint64),
         ("ttl_ms", c_int64),
         ("wait_ms", c_int64),
+        ("dimension_names", POINTER(c_char_p)),
+    ]
+
+
+class tensor_view_options(Structure):
+    """Which view of a tensor."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("flags", c_uint32),
+        ("ndim", c_int32),
+        ("shape", POINTER(c_int64)),
+        ("strides", POINTER(c_int64)),
+        ("offset", c_int64),
     ]
 
 
@@ -215,10 +230,27 @@ class plasma_event(Structure):
 DLPACK_MAJOR_VERSION = 1
 DLPACK_MINOR_VERSION = 3
 DLPACK_FLAG_BITMASK_READ_ONLY = 1
+DLPACK_FLAG_BITMASK_IS_COPIED = 2
+DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED = 4
 kDLCPU = 1
 kDLInt = 0
 kDLUInt = 1
 kDLFloat = 2
+kDLBfloat = 4
+kDLComplex = 5
+kDLBool = 6
+kDLFloat8_e3m4 = 7
+kDLFloat8_e4m3 = 8
+kDLFloat8_e4m3b11fnuz = 9
+kDLFloat8_e4m3fn = 10
+kDLFloat8_e4m3fnuz = 11
+kDLFloat8_e5m2 = 12
+kDLFloat8_e5m2fnuz = 13
+kDLFloat8_e8m0fnu = 14
+kDLFloat6_e2m3fn = 15
+kDLFloat6_e3m2fn = 16
+kDLFloat4_e2m1fn = 17
+kDLBcomplex = 18
 
 
 class DLPackVersion(Structure):
@@ -379,6 +411,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "plasma_object_list_free": (None, [_list]),
     "tensor_size": (plasma_status, [POINTER(DLTensor), POINTER(c_uint64)]),
     "tensor_write": (plasma_status, [_client, _id, POINTER(DLTensor), _write_options]),
+    "tensor_write_versioned": (plasma_status, [_client, _id, POINTER(DLManagedTensorVersioned), _write_options]),
     "tensor_create": (
         plasma_status,
         [_client, _id, DLDataType, c_int32, POINTER(c_int64), _write_options, _managed],
@@ -392,6 +425,11 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_from_buffer": (plasma_status, [_buffer, _managed]),
     "tensor_from_buffer_versioned": (plasma_status, [_buffer, _managed_versioned]),
     "tensor_describe": (plasma_status, [_buffer, POINTER(tensor_description)]),
+    "tensor_rows": (plasma_status, [_buffer, c_uint64, c_uint64, _managed]),
+    "tensor_rows_versioned": (plasma_status, [_buffer, c_uint64, c_uint64, _managed_versioned]),
+    "tensor_view": (plasma_status, [_buffer, POINTER(tensor_view_options), _managed]),
+    "tensor_view_versioned": (plasma_status, [_buffer, POINTER(tensor_view_options), _managed_versioned]),
+    "tensor_dimension_name": (plasma_status, [_buffer, c_int32, c_char_p, c_size_t, POINTER(c_size_t)]),
     "plasma_store_start": (plasma_status, [POINTER(plasma_store_options), POINTER(_store)]),
     "plasma_store_socket": (c_char_p, [_store]),
     "plasma_store_stop": (plasma_status, [_store]),

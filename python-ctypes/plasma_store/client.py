@@ -26,8 +26,8 @@ from . import _abi, values
 from ._lib import lib
 from .asynchronous import Asynchronous
 from .buffer import Buffer, Hold, Source, wrap
-from .dlpack import DTYPES, dtype_name
 from .dlpack import Source as TensorSource
+from .dtypes import dtype_of
 from .errors import (
     BY_STATUS,
     PlasmaError,
@@ -513,22 +513,37 @@ class PlasmaClient(Asynchronous):
         object_id: Optional[ObjectID] = None,
         metadata: bytes = b"",
         *,
+        copy: Optional[bool] = None,
+        dim_names: Optional[Sequence[Optional[str]]] = None,
         ttl_ms: int = 0,
         wait_ms: int = 0,
         immutable: bool = False,
     ) -> ObjectID:
         """Stores a copy of an array of the CPU, of any library that has `__dlpack__` or `__array_interface__`.
 
-        Any strides; one that is column-major stays so, others become row-major. Returns the id, a random one if none is given.
-        Raises PlasmaUnsupported, a TypeError, for what cannot be stored.
+        Any strides; one that is column-major stays so, others become row-major. All element types of DLPack, those of ml_dtypes
+        among them. Returns the id, a random one if none is given.
+
+        An array of another device is refused, unless `copy` is true: then the library that it is of copies it to the host. The
+        dimensions get `dim_names`; without, those that a `pyarrow.Tensor` or a tensor of ours has.
+
+        Raises PlasmaUnsupported, a TypeError, for what cannot be stored; PlasmaInvalidArgument for an array of Arrow with nulls.
+
+            >>> import numpy as np, plasma_store
+            >>> with plasma_store.start_store(1 << 20) as store, plasma_store.connect(store.socket_path) as client:
+            ...     client.get_tensor(client.put_tensor(np.ones((2, 3), dtype="complex64")))
+            Tensor(shape=(2, 3), dtype='complex64', readonly=True)
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
-        wanted, source = c_id(object_id), TensorSource(value)
+        names = getattr(value, "dim_names", None) if dim_names is None else dim_names
+        wanted, source = c_id(object_id), TensorSource(value, bool(copy))
 
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
+            if source.padded:
+                return lib.tensor_write_versioned(handle.pointer, wanted, source.managed(), options)
             return lib.tensor_write(handle.pointer, wanted, source.tensor, options)
 
-        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms, immutable)
+        self._call_create(call, _write_options(metadata, names, source.tensor.ndim), ttl_ms, wait_ms, immutable)
         return object_id
 
     def create_tensor(
@@ -538,26 +553,27 @@ class PlasmaClient(Asynchronous):
         dtype: Any,
         metadata: bytes = b"",
         *,
+        dim_names: Optional[Sequence[Optional[str]]] = None,
         ttl_ms: int = 0,
         wait_ms: int = 0,
         immutable: bool = False,
     ) -> Tensor:
         """Creates an object for a row-major tensor, to be filled in place and then sealed with `seal`.
 
-        `dtype` is a name such as "float32", or a type of numpy, torch or the like.
+        `dtype` is a name such as "float32" or "bfloat16", or a type of numpy, ml_dtypes, torch or the like.
         """
         sizes = [operator.index(size) for size in shape]
-        code, bits = DTYPES[dtype_name(dtype)]
+        code, bits, lanes = dtype_of(dtype)[1:4]
         if any(size < 0 or size >= 1 << 63 for size in sizes):
             raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
         wanted, hold = c_id(object_id), Hold()
         array = (ctypes.c_int64 * len(sizes))(*sizes)
-        element = _abi.DLDataType(code, bits, 1)
+        element = _abi.DLDataType(code, bits, lanes)
 
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
             return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold)
 
-        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms, immutable)
+        self._call_create(call, _write_options(metadata, dim_names, len(sizes)), ttl_ms, wait_ms, immutable)
         return Tensor(hold)
 
     def get_tensor(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
@@ -635,9 +651,14 @@ def _batched(object_id: ObjectID, data: Any, metadata: Any = b"") -> Tuple[_abi.
     return c_id(object_id), Source(data), Source(metadata)
 
 
-def _write_options(metadata: bytes) -> _abi.tensor_write_options:
+def _write_options(metadata: bytes, names: Optional[Sequence[Optional[str]]], ndim: int) -> _abi.tensor_write_options:
     meta = _bytes(metadata)
-    return _abi.tensor_write_options(metadata=meta, metadata_size=len(meta))
+    options = _abi.tensor_write_options(metadata=meta, metadata_size=len(meta))
+    if names is not None and any(names):
+        if len(names) != ndim:
+            raise PlasmaInvalidArgument(f"dim_names are {len(names)}, and the tensor has {ndim} dimensions")
+        options.dimension_names = (ctypes.c_char_p * ndim)(*(c_text(name or "", "dim_names") for name in names))
+    return options
 
 
 def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple, Optional, Tuple
 
 from . import _abi
 from ._lib import capsule_is_valid, capsule_new, capsule_pointer, lib
 from .buffer import Hold
-from .errors import PlasmaUnsupported, check
+from .dtypes import dtype_of_interface
+from .errors import PlasmaInvalidArgument, PlasmaUnsupported, check
 
 if TYPE_CHECKING:
     from typing_extensions import CapsuleType
 
+CPU = (_abi.kDLCPU, 0)
 LEGACY = b"dltensor"
 VERSIONED = b"dltensor_versioned"
 # A capsule keeps a pointer to its name and not the name, so the names must outlive every capsule, also at the end of the
@@ -22,36 +24,17 @@ VERSIONED = b"dltensor_versioned"
 for _name in (LEGACY, VERSIONED):
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_name))
 
-_DTYPE_CODES = {"int": _abi.kDLInt, "uint": _abi.kDLUInt, "float": _abi.kDLFloat}
-_DTYPE_BITS = {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)}
-# Name -> (code, bits): what an Arrow tensor, and so this store, can hold.
-DTYPES = {f"{kind}{bits}": (code, bits) for kind, code in _DTYPE_CODES.items() for bits in _DTYPE_BITS[kind]}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
-
-def dtype_name(dtype: Any) -> str:
-    """The name of an element type that may be given as text, or as a type of numpy, torch or the like.
-
-    Raises PlasmaUnsupported, a TypeError, naming what can be stored.
-    """
-    text = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", str(dtype))
-    name = str(text).rpartition(".")[2]
-    if name not in DTYPES:
-        raise PlasmaUnsupported(f"dtype {dtype!r} cannot be stored; these can: {', '.join(DTYPES)}")
-    return name
-
-
-def managed_versioned(hold: Hold) -> Any:
+def managed_versioned(hold: Hold, view: Optional[_abi.tensor_view_options] = None) -> Any:
     """A new `DLManagedTensorVersioned *` over the memory of a hold, with a hold of its own. Its deleter must be called."""
     out = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
-    check(lib.tensor_from_buffer_versioned(hold, out))
+    check(lib.tensor_view_versioned(hold, view, out) if view else lib.tensor_from_buffer_versioned(hold, out))
     return out
 
 
-def managed_legacy(hold: Hold) -> Any:
+def managed_legacy(hold: Hold, view: Optional[_abi.tensor_view_options] = None) -> Any:
     """The same as a `DLManagedTensor *`, which cannot say that the memory is read-only."""
     out = ctypes.POINTER(_abi.DLManagedTensor)()
-    check(lib.tensor_from_buffer(hold, out))
+    check(lib.tensor_view(hold, view, out) if view else lib.tensor_from_buffer(hold, out))
     return out
 
 
@@ -109,23 +92,37 @@ _OURS = _references(_Export(object(), LEGACY, None))
 class Source:
     """Another library's array, as a DLTensor to be read from. What lends it stays borrowed while this lives.
 
-    A capsule is not consumed: it dies with this, and its own destructor gives the tensor back to whom it belongs.
+    A capsule is not consumed: it dies with this, and its own destructor gives the tensor back to whom it belongs. With `copy` an
+    array of another device is copied to the host by the library that it is of.
     """
 
-    def __init__(self, value: Any) -> None:
+    tensor: _abi.DLTensor
+    padded: bool
+    """Whether elements that are smaller than a byte have one each."""
+
+    def __init__(self, value: Any, copy: bool = False) -> None:
         self._kept: List[Any] = []
-        if hasattr(value, "__dlpack__"):
-            _refuse_devices(value)
-            try:
-                self.tensor = self._from_capsule(_capsule_of(value))
-                return
-            except BufferError:
-                # numpy before 2.1 lends no read-only array this way, but any array the other way.
-                if not hasattr(value, "__array_interface__"):
-                    raise
-        if not hasattr(value, "__array_interface__"):
-            raise TypeError(f"a {type(value).__name__} has neither __dlpack__ nor __array_interface__")
-        self.tensor = self._from_interface(value)
+        self.padded = False
+        _refuse_nulls(value)
+        value = _pyarrows(value)
+        if not hasattr(value, "__dlpack__"):
+            self.tensor = self._from_interface(value)
+            return
+        try:
+            capsule = _capsule_of(value, copy)
+        except (BufferError, RuntimeError):
+            # numpy lends no array this way whose type DLPack or numpy does not have, and before 2.1 no read-only one.
+            if not hasattr(value, "__array_interface__") and not hasattr(value, "__array__"):
+                raise
+            self.tensor = self._from_interface(value)
+        else:
+            self.tensor = self._from_capsule(capsule)
+
+    def managed(self) -> _abi.DLManagedTensorVersioned:
+        """The same with flags, to be read from only: it has no deleter."""
+        flags = _abi.DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED if self.padded else 0
+        version = _abi.DLPackVersion(_abi.DLPACK_MAJOR_VERSION, _abi.DLPACK_MINOR_VERSION)
+        return _abi.DLManagedTensorVersioned(version=version, flags=flags, dl_tensor=self.tensor)
 
     def _from_capsule(self, capsule: object) -> _abi.DLTensor:
         self._kept.append(capsule)
@@ -135,6 +132,7 @@ class Source:
             managed = ctypes.cast(capsule_pointer(capsule, VERSIONED), versioned).contents
             if managed.version.major != _abi.DLPACK_MAJOR_VERSION:
                 raise BufferError(f"a DLPack tensor of version {managed.version.major} cannot be read")
+            self.padded = managed.flags & _abi.DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED != 0
         else:
             # Raises ValueError for a capsule that was consumed, or is none of DLPack's.
             managed = ctypes.cast(capsule_pointer(capsule, LEGACY), ctypes.POINTER(_abi.DLManagedTensor)).contents
@@ -142,18 +140,25 @@ class Source:
         return tensor
 
     def _from_interface(self, value: Any) -> _abi.DLTensor:
+        if not hasattr(value, "__array_interface__") and hasattr(value, "__array__"):
+            import numpy
+
+            value = numpy.asarray(value)
+        if not hasattr(value, "__array_interface__"):
+            raise TypeError(f"a {type(value).__name__} has neither __dlpack__ nor __array_interface__")
         interface = value.__array_interface__
-        dtype = _dtype_of(interface["typestr"])
+        dtype = dtype_of_interface(interface["typestr"], getattr(getattr(value, "dtype", None), "name", None))
+        self.padded, itemsize = dtype.packed, dtype.itemsize or 1
         shape = tuple(interface["shape"])
         address, _ = interface["data"]
-        strides = interface.get("strides") or row_major(shape, dtype.bits // 8)
-        if any(stride % (dtype.bits // 8) for stride in strides):
-            raise BufferError(f"strides of {strides} bytes are not whole elements of {dtype.bits // 8} bytes")
+        strides = interface.get("strides") or row_major(shape, itemsize)
+        if any(stride % itemsize for stride in strides):
+            raise BufferError(f"strides of {strides} bytes are not whole elements of {itemsize} bytes")
         entries = ctypes.c_int64 * len(shape)
-        tensor = _abi.DLTensor(data=address, ndim=len(shape), dtype=dtype)
+        tensor = _abi.DLTensor(data=address, ndim=len(shape), dtype=_abi.DLDataType(dtype.code, dtype.bits, dtype.lanes))
         tensor.device.device_type = _abi.kDLCPU
         tensor.shape = entries(*shape)
-        tensor.strides = entries(*(stride // (dtype.bits // 8) for stride in strides))
+        tensor.strides = entries(*(stride // itemsize for stride in strides))
         self._kept += [value, interface]
         return tensor
 
@@ -166,27 +171,45 @@ def row_major(shape: Tuple[int, ...], itemsize: int) -> Tuple[int, ...]:
     return tuple(strides)
 
 
-def _capsule_of(value: Any) -> object:
+_VERSION = (_abi.DLPACK_MAJOR_VERSION, _abi.DLPACK_MINOR_VERSION)
+
+
+def _capsule_of(value: Any, copy: bool) -> object:
+    device_type, device_id = value.__dlpack_device__()
+    if device_type != _abi.kDLCPU:
+        return _copied_to_host(value, (int(device_type), int(device_id)), copy)
     try:
-        return value.__dlpack__(max_version=(_abi.DLPACK_MAJOR_VERSION, _abi.DLPACK_MINOR_VERSION))
-    except TypeError:
+        return value.__dlpack__(max_version=_VERSION)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
         # From before DLPack 1.0, which had no such argument.
         return value.__dlpack__()
 
 
-def _refuse_devices(value: Any) -> None:
-    """Refuses memory of other devices before its owner takes the trouble to export it."""
-    device_type, device_id = value.__dlpack_device__()
-    if device_type != _abi.kDLCPU:
-        given = f"device ({int(device_type)}, {int(device_id)})"
-        raise PlasmaUnsupported(f"only tensors of the CPU, device ({_abi.kDLCPU}, 0), can be stored, not of {given}")
+def _copied_to_host(value: Any, device: Tuple[int, int], copy: bool) -> object:
+    """A capsule over a copy that the owner of a tensor makes of it, on the host."""
+    only = f"only tensors of the CPU, device {CPU}, can be stored, not of device {device}"
+    if not copy:
+        raise PlasmaUnsupported(f"{only}; copy=True has its owner copy it to the host")
+    try:
+        return value.__dlpack__(max_version=_VERSION, dl_device=CPU, copy=True)
+    except (TypeError, BufferError, ValueError, RuntimeError) as error:
+        # It is from before these arguments, or does not copy between devices by them.
+        if not callable(getattr(value, "cpu", None)):
+            raise PlasmaUnsupported(f"{only}, and its owner does not copy it to the host: {error}") from error
+    return _capsule_of(value.cpu(), False)
 
 
-def _dtype_of(typestr: str) -> _abi.DLDataType:
-    """The element type that `__array_interface__` writes as "<f4"."""
-    order, kind, size = typestr[0], typestr[1], typestr[2:]
-    name = {"i": "int", "u": "uint", "f": "float"}.get(kind, kind)
-    dtype = DTYPES.get(f"{name}{8 * int(size)}") if size.isdigit() else None
-    if dtype is None or order == ">":
-        raise PlasmaUnsupported(f"dtype {typestr!r} cannot be stored; these can, little-endian: {', '.join(DTYPES)}")
-    return _abi.DLDataType(dtype[0], dtype[1], 1)
+def _refuse_nulls(value: Any) -> None:
+    """Arrays of Arrow may have them, and tensors may not."""
+    nulls = getattr(value, "null_count", 0)
+    if isinstance(nulls, int) and nulls > 0:
+        raise PlasmaInvalidArgument(f"the array has {nulls} null{'s' if nulls > 1 else ''}, which a tensor cannot hold")
+
+
+def _pyarrows(value: Any) -> Any:
+    """An array of pyarrow as one of numpy, where it has no DLPack yet."""
+    if hasattr(value, "__dlpack__") or not type(value).__module__.startswith("pyarrow.") or not hasattr(value, "to_numpy"):
+        return value
+    return value.to_numpy()

@@ -5,38 +5,37 @@ from __future__ import annotations
 import ctypes
 import math
 import struct
-from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from . import _abi
 from ._lib import bare, lib
 from .buffer import Hold
 from .dlpack import (
+    CPU,
     LEGACY,
-    NAMES,
     VERSIONED,
     _exports,
     collect_unconsumed,
     export,
     managed_legacy,
     managed_versioned,
+    row_major,
 )
+from .dtypes import BY_ELEMENT, DTYPES
 from .errors import PlasmaUnsupported, check
 
 if TYPE_CHECKING:
     from typing_extensions import CapsuleType
 
-CPU = (_abi.kDLCPU, 0)
-_KINDS = {_abi.kDLInt: "i", _abi.kDLUInt: "u", _abi.kDLFloat: "f"}
 _READ_ONLY = _abi.DLPACK_FLAG_BITMASK_READ_ONLY
 # DLPack's code, bits and lanes as they lie in memory -> name, bytes, and what `__array_interface__` writes.
-_ELEMENTS = {
-    code | bits << 8 | 1 << 16: (name, bits // 8, f"{'|' if bits == 8 else '<'}{_KINDS[code]}{bits // 8}")
-    for (code, bits), name in NAMES.items()
-}
+_ELEMENTS = {element: (dtype.name, dtype.itemsize, dtype.typestr) for element, dtype in BY_ELEMENT.items()}
 # `tensor_description` with so many dimensions, all at once: its fields one by one take longer than all the rest of a get.
 _describe = bare("tensor_describe")
 _SIZE = ctypes.sizeof(_abi.tensor_description)
 _LAYOUTS = [struct.Struct(f"<QQIIi4x{count}q{256 - 8 * count}x{count}q") for count in range(33)]
+
+_Index = Union[int, slice, "ellipsis", None]  # noqa: F821
 
 
 class _Exported:
@@ -49,23 +48,58 @@ class _Exported:
         self.__array_interface__ = interface
 
 
+class _Part(NamedTuple):
+    """A dimension of a view: its size, its stride in elements, and which of the stored tensor's it is."""
+
+    size: int
+    stride: int
+    axis: Optional[int]
+
+
 class Tensor:
     """An array that lies in a store's shared memory. Made by `PlasmaClient.get_tensor` and `create_tensor`.
 
     `np.asarray(tensor)`, `np.from_dlpack(tensor)`, `torch.from_dlpack(tensor)` do not copy. The memory is kept for as long as
     this, or any array made of it, lives: after the client was disconnected, the object deleted, the store ended.
+
+    Indices and slices give views, as in numpy; nothing is read for them, so a few rows of a large tensor cost nothing else:
+
+        >>> import numpy as np, plasma_store
+        >>> with plasma_store.start_store(1 << 20) as store, plasma_store.connect(store.socket_path) as client:
+        ...     tensor = client.get_tensor(client.put_tensor(np.arange(12).reshape(4, 3), dim_names=["row", "column"]))
+        >>> tensor[1:3]
+        Tensor(shape=(2, 3), dtype='int64', readonly=True)
+        >>> tensor[1:3].numpy().tolist()
+        [[3, 4, 5], [6, 7, 8]]
+        >>> tensor.T[0, ::2].numpy().tolist()
+        [0, 6]
+        >>> tensor.T.dim_names
+        ('column', 'row')
     """
 
-    __slots__ = ("__weakref__", "_address", "_hold", "_sealed", "_typestr", "dtype", "itemsize", "shape", "strides")
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_axes",
+        "_hold",
+        "_origin",
+        "_sealed",
+        "_typestr",
+        "dtype",
+        "itemsize",
+        "shape",
+        "strides",
+    )
 
     dtype: str
-    """Name of the element type, such as "float32"."""
+    """Name of the element type, such as "float32", as numpy and ml_dtypes write it."""
     itemsize: int
-    """Bytes of one element."""
+    """Bytes of one element; 0 where elements share bytes, as those of "float4_e2m1fn" do."""
     shape: Tuple[int, ...]
     """Elements along each dimension; () is a single number."""
     strides: Tuple[int, ...]
-    """Bytes from one element to the next along each dimension, as numpy counts them."""
+    """Bytes from one element to the next along each dimension, as numpy counts them; 0 where elements share bytes: such tensors
+    are row-major."""
 
     def __init__(self, hold: Hold) -> None:
         """Reads what the object says of itself. Raises PlasmaCorrupt when it is not a tensor."""
@@ -81,7 +115,10 @@ class Tensor:
             raise PlasmaUnsupported(f"elements of DLPack type {code} with {bits} bits in {lanes} lanes have no name here")
         self.dtype, self.itemsize, self._typestr = _ELEMENTS[element]
         self.shape, self.strides = fields[5 : 5 + ndim], fields[5 + ndim :]
-        self._address = fields[1]
+        # Where the stored tensor begins, and where this view of it does.
+        self._origin = self._address = fields[1]
+        # Of a view, which dimensions of the stored tensor it has; None for all of them in their order.
+        self._axes: Optional[Tuple[Optional[int], ...]] = None
         # Whatever is read-only now stays so.
         self._sealed = fields[2] & _READ_ONLY != 0
         self._hold = hold
@@ -92,9 +129,14 @@ class Tensor:
             collect()
 
     @property
+    def ndim(self) -> int:
+        """How many dimensions there are."""
+        return len(self.shape)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all elements."""
-        return math.prod(self.shape) * self.itemsize
+        return DTYPES[self.dtype].nbytes(math.prod(self.shape))
 
     @property
     def readonly(self) -> bool:
@@ -103,24 +145,103 @@ class Tensor:
 
     @property
     def data(self) -> memoryview:
-        """All bytes in the order in which they lie in memory, without a copy; read-only if the tensor is."""
+        """All bytes in the order in which they lie in memory, without a copy; read-only if the tensor is.
+
+        Raises BufferError for a view whose elements do not lie together.
+        """
+        if self._axes is not None and not self._is_dense():
+            raise BufferError(f"elements of shape {self.shape} with strides {self.strides} do not lie together")
         return self._hold.view(self._address, self.nbytes, self.readonly)
 
+    @property
+    def dim_names(self) -> Tuple[str, ...]:
+        """The names of the dimensions, as Arrow tensors have them; "" for none."""
+        axes = range(len(self.shape)) if self._axes is None else self._axes
+        return tuple("" if axis is None else self._name(axis) for axis in axes)
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its dimensions in reversed order, without a copy."""
+        return self.transpose()
+
+    def transpose(self, *axes: int) -> Tensor:
+        """The tensor with its dimensions in another order, without a copy; in the reversed one where none is given."""
+        parts = self._parts()
+        order = [range(len(parts))[axis] for axis in axes] if axes else [*reversed(range(len(parts)))]
+        if sorted(order) != [*range(len(parts))]:
+            raise ValueError(f"axes {axes} are not those of a tensor of {len(parts)} dimensions")
+        return self._view(0, [parts[axis] for axis in order])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The rows."""
+        return (self[row] for row in range(len(self)))
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a tensor without dimensions has no length")
+        return self.shape[0]
+
+    def __getitem__(self, key: Union[_Index, Tuple[_Index, ...]]) -> Tensor:
+        """A view of some elements: indices, slices, `...` and None, as for a numpy array. Nothing is read or copied."""
+        offset, parts = _indexed(self._parts(), key if isinstance(key, tuple) else (key,))
+        return self._view(offset, parts)
+
     def numpy(self) -> Any:
-        """A `numpy.ndarray` over the same memory; read-only if the tensor is."""
+        """A `numpy.ndarray` over the same memory; read-only if the tensor is.
+
+        Types that numpy does not have are those of the package ml_dtypes. It keeps elements that are smaller than a byte in a
+        byte each, so they are copied.
+        """
         import numpy
 
-        return numpy.asarray(_Exported(self._hold, self.__array_interface__))
+        if self._typestr:
+            return numpy.asarray(_Exported(self._hold, self.__array_interface__))
+        dtype = DTYPES[self.dtype].numpy()
+        return _unpacked(self, dtype) if not self.itemsize else self.bits().view(dtype)
+
+    def bits(self) -> Any:
+        """The elements as unsigned integers in a `numpy.ndarray` over the same memory, for types that numpy does not have.
+
+        Where elements share bytes, all of these in one dimension.
+        """
+        import numpy
+
+        if self.itemsize > 8:
+            raise PlasmaUnsupported(f"numpy has no integers of {self.itemsize} bytes, as elements of {self.dtype} are")
+        shape = self.shape if self.itemsize else (self.nbytes,)
+        strides = self.strides if self.itemsize else (1,)
+        return numpy.asarray(_Exported(self._hold, self._interface(f"<u{self.itemsize or 1}", shape, strides)))
+
+    def arrow(self) -> Any:
+        """A `pyarrow.Tensor` over the same memory, with the names of the dimensions; of types that Arrow tensors have."""
+        import pyarrow
+
+        names = self.dim_names
+        return pyarrow.Tensor.from_numpy(self.numpy(), dim_names=names if any(names) else None)
 
     @property
     def __array_interface__(self) -> Dict[str, Any]:
+        if not self._typestr:
+            # numpy asks `__array__` then.
+            raise AttributeError(f"numpy has no {self.dtype}")
+        return self._interface(self._typestr, self.shape, self.strides)
+
+    def _interface(self, typestr: str, shape: Tuple[int, ...], strides: Tuple[int, ...]) -> Dict[str, Any]:
         return {
             "version": 3,
-            "shape": self.shape,
-            "strides": self.strides,
-            "typestr": self._typestr,
+            "shape": shape,
+            "strides": strides,
+            "typestr": typestr,
             "data": (self._address, self._sealed or self.readonly),
         }
+
+    def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
+        array = self.numpy()
+        wanted = array.dtype if dtype is None else dtype
+        copies = wanted != array.dtype or not self.itemsize
+        if copy is False and copies:
+            raise ValueError(f"a {self.dtype} tensor cannot be an array of {wanted} without a copy")
+        return array.astype(wanted) if copy or wanted != array.dtype else array
 
     def __dlpack_device__(self) -> Tuple[int, int]:
         return CPU
@@ -135,25 +256,117 @@ class Tensor:
     ) -> CapsuleType:
         """A capsule for one consumer. From a consumer that does not know DLPack 1.0, that the memory is read-only is kept back.
 
-        `copy=True` needs numpy.
+        `copy=True` gives a copy in memory of its own, which can be written. Raises BufferError for another device than the CPU.
         """
         if stream is not None:
             raise ValueError(f"memory of the CPU has no streams, so stream must be None, not {stream!r}")
         if dl_device is not None and tuple(dl_device) != CPU:
-            raise BufferError(f"the tensor is on device {CPU} and cannot be exported to {tuple(dl_device)}")
-        if copy:
-            return self._copied()
+            wish = " without a copy" if copy is False else ""
+            raise BufferError(f"the tensor is on device {CPU} and cannot be exported to {tuple(dl_device)}{wish}")
+        view = self._view_options(_abi.PLASMA_VIEW_COPY if copy else 0)
         if max_version is not None and max_version[0] >= _abi.DLPACK_MAJOR_VERSION:
-            return export(managed_versioned(self._hold), VERSIONED)
-        return export(managed_legacy(self._hold), LEGACY)
+            return export(managed_versioned(self._hold, view), VERSIONED)
+        return export(managed_legacy(self._hold, view), LEGACY)
 
-    def _copied(self) -> CapsuleType:
-        try:
-            import numpy
-        except ImportError as error:
-            raise BufferError("a copy of the tensor can only be made where numpy is installed") from error
-        capsule: CapsuleType = numpy.array(self).__dlpack__()
-        return capsule
+    def _view_options(self, flags: int) -> Optional[_abi.tensor_view_options]:
+        """What C calls this view; None for the whole tensor where it lies."""
+        if self._axes is None and not flags:
+            return None
+        parts = self._parts()
+        entries = ctypes.c_int64 * len(parts)
+        options = _abi.tensor_view_options(ctypes.sizeof(_abi.tensor_view_options), flags, len(parts))
+        options.shape, options.strides = entries(*self.shape), entries(*(part.stride for part in parts))
+        bits = DTYPES[self.dtype].bits * DTYPES[self.dtype].lanes
+        options.offset = 8 * (self._address - self._origin) // bits
+        return options
+
+    def _parts(self) -> List[_Part]:
+        axes = range(len(self.shape)) if self._axes is None else self._axes
+        itemsize = self.itemsize
+        strides = [stride // itemsize for stride in self.strides] if itemsize else row_major(self.shape, 1)
+        return [_Part(*part) for part in zip(self.shape, strides, axes)]
+
+    def _view(self, offset: int, parts: List[_Part]) -> Tensor:
+        """The elements from `offset` on, from the first one counted, that these dimensions reach."""
+        view = Tensor.__new__(Tensor)
+        view.dtype, view.itemsize, view._typestr = self.dtype, self.itemsize, self._typestr
+        view._origin, view._sealed, view._hold = self._origin, self._sealed, self._hold
+        view.shape, view._axes = tuple(part.size for part in parts), tuple(part.axis for part in parts)
+        view.strides = tuple(part.stride * self.itemsize for part in parts)
+        bits = offset * DTYPES[self.dtype].bits * DTYPES[self.dtype].lanes if 0 not in view.shape else 0
+        view._address = self._address + bits // 8
+        if not self.itemsize and (bits % 8 or not _is_row_major(parts)):
+            raise PlasmaUnsupported(
+                f"elements of {self.dtype} share bytes, so a view of them is row-major and begins with a byte; "
+                f"numpy() gives a copy in which each has its own"
+            )
+        return view
+
+    def _is_dense(self) -> bool:
+        parts = self._parts()
+        return 0 in self.shape or _is_row_major(parts) or _is_row_major(parts[::-1])
+
+    def _name(self, axis: int) -> str:
+        length = ctypes.c_size_t()
+        check(lib.tensor_dimension_name(self._hold, axis, None, 0, length))
+        if not length.value:
+            return ""
+        out = ctypes.create_string_buffer(length.value + 1)
+        check(lib.tensor_dimension_name(self._hold, axis, out, len(out), length))
+        return out.raw[: length.value].decode("utf-8", "replace")
 
     def __repr__(self) -> str:
         return f"Tensor(shape={self.shape}, dtype={self.dtype!r}, readonly={self.readonly})"
+
+
+def _is_row_major(parts: List[_Part]) -> bool:
+    expected = 1
+    for part in reversed(parts):
+        if part.size != 1 and part.stride != expected:
+            return False
+        expected *= part.size
+    return True
+
+
+def _indexed(parts: List[_Part], keys: Tuple[Any, ...]) -> Tuple[int, List[_Part]]:
+    """What indices and slices leave of dimensions, and how many elements in they begin."""
+    given = sum(key is not None and key is not Ellipsis for key in keys)
+    if given > len(parts) or keys.count(Ellipsis) > 1:
+        raise IndexError(f"{keys} are too many indices for a tensor of {len(parts)} dimensions")
+    if Ellipsis not in keys:
+        keys += (Ellipsis,)
+    at = keys.index(Ellipsis)
+    keys = (*keys[:at], *(slice(None),) * (len(parts) - given), *keys[at + 1 :])
+    left, result, offset = iter(parts), [], 0
+    for key in keys:
+        if key is None:
+            result.append(_Part(1, 1, None))
+            continue
+        part = next(left)
+        if isinstance(key, slice):
+            chosen = range(part.size)[key]
+            offset += chosen.start * part.stride if chosen else 0
+            result.append(_Part(len(chosen), part.stride * chosen.step, part.axis))
+        else:
+            offset += _place(key, part) * part.stride
+    return offset, result
+
+
+def _place(key: Any, part: _Part) -> int:
+    try:
+        place: int = range(part.size)[key]
+        return place
+    except IndexError:
+        raise IndexError(f"index {key} is not in a dimension of size {part.size}") from None
+    except TypeError:
+        raise TypeError(f"a tensor is indexed by whole numbers, slices, None and ..., not by {key!r}") from None
+
+
+def _unpacked(tensor: Tensor, dtype: Any) -> Any:
+    """Elements that share bytes, each in a byte of its own."""
+    import numpy
+
+    element, count = DTYPES[tensor.dtype], math.prod(tensor.shape)
+    bits = numpy.unpackbits(tensor.bits(), bitorder="little")[: count * element.bits].reshape(count, element.bits)
+    values = numpy.packbits(bits, axis=1, bitorder="little").reshape(count)
+    return values.view(dtype).reshape(tensor.shape)

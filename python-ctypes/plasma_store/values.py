@@ -7,10 +7,13 @@ those whom you would let run code here.
 
 from __future__ import annotations
 
+import copyreg
 import ctypes
+import io
 import pickle
 import struct
-from typing import Any, List, Protocol, Sequence, Tuple
+import sys
+from typing import Any, Callable, List, Protocol, Sequence, Tuple
 
 from ._lib import lib
 from .buffer import Hold, Source, pyarrow_or_none, wrap
@@ -78,7 +81,7 @@ class _Pickled:
 
     def __init__(self, value: Any) -> None:
         sources: List[Source] = []
-        pickled = pickle.dumps(value, protocol=5, buffer_callback=lambda buffer: sources.append(Source(buffer)))
+        pickled = _pickle(value, lambda buffer: sources.append(Source(buffer)))
         end = _HEADER.size + _RANGE.size * len(sources) + len(pickled)
         table: List[bytes] = []
         self._buffers: List[Tuple[int, Source]] = []
@@ -106,6 +109,46 @@ class _Pickled:
             parts += [bytes(offset - end), ctypes.string_at(source.pointer, len(source))]
             end = offset + len(source)
         return b"".join(parts)
+
+
+def _pickle(value: Any, keep: Callable[[pickle.PickleBuffer], None]) -> bytes:
+    # Only who imported pyarrow can have tensors of it, which it does not let be pickled.
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is None or not hasattr(pyarrow, "SparseCOOTensor"):
+        return pickle.dumps(value, protocol=5, buffer_callback=keep)
+    out = io.BytesIO()
+    pickler = pickle.Pickler(out, protocol=5, buffer_callback=keep)
+    pickler.dispatch_table = copyreg.dispatch_table.copy()
+    pickler.dispatch_table.update({getattr(pyarrow, name): _reduce_tensor for name in _PYARROW_TENSORS})
+    pickler.dump(value)
+    return out.getvalue()
+
+
+# How `to_numpy` of each says what it consists of: so many arrays, or lists of arrays.
+_PYARROW_TENSORS = ("Tensor", "SparseCOOTensor", "SparseCSRMatrix", "SparseCSCMatrix", "SparseCSFTensor")
+
+
+def _reduce_tensor(tensor: Any) -> Tuple[Any, ...]:
+    """A tensor of pyarrow as the arrays that it consists of, which pickle keeps beside the pickle."""
+    given = (type(tensor).__name__, tensor.to_numpy(), tensor.shape, tensor.dim_names or None)
+    if given[0] != "SparseCSFTensor":
+        return _tensor_of, given
+    # In which order its dimensions are nested it does not say; pyarrow itself nests them by their sizes.
+    for order in (None, sorted(range(len(tensor.shape)), key=tensor.shape.__getitem__)):
+        if _tensor_of(*given, order).equals(tensor):
+            return _tensor_of, (*given, order)
+    raise PlasmaUnsupported(f"a SparseCSFTensor of shape {tensor.shape} nests its dimensions in an order that pyarrow does not tell")
+
+
+def _tensor_of(kind: str, arrays: Any, shape: Tuple[int, ...], names: Any, order: Any = None) -> Any:
+    """The reverse."""
+    import pyarrow
+
+    make = getattr(pyarrow, kind).from_numpy
+    if kind == "Tensor":
+        return make(arrays, dim_names=names)
+    ordered = {} if order is None else {"axis_order": order}
+    return make(*arrays, shape, dim_names=names, **ordered)
 
 
 def _unpickle(view: memoryview, start: bytes, name: str) -> Any:

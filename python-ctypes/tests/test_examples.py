@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import textwrap
 from pathlib import Path
@@ -13,6 +14,13 @@ import plasma_store
 from conftest import PACKAGE
 
 np = pytest.importorskip("numpy")
+
+
+@pytest.mark.parametrize("module", [plasma_store.tensor, plasma_store.client])
+def test_the_docstrings(module: Any) -> None:
+    failed, attempted = doctest.testmod(module)
+    assert failed == 0
+    assert attempted > 0
 
 
 def test_the_readme(capsys: pytest.CaptureFixture[str]) -> None:

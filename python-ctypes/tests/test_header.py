@@ -38,7 +38,7 @@ def ctypes_of(text: str, returned: bool = False) -> Any:
     if base == "void":
         return ctypes.c_void_p if stars else None
     if stars and base == "char":
-        return ctypes.c_char_p
+        return ctypes.POINTER(ctypes.c_char_p) if stars > 1 else ctypes.c_char_p
     if stars and base == "uint8_t":
         return ctypes.c_char_p if constant and not returned else ctypes.c_void_p
     kind = INTEGERS.get(base) or getattr(_abi, base)
@@ -118,5 +118,9 @@ def test_the_dlpack_constants() -> None:
     code = code_of("plasma_store_dlpack.h")
     for name in ("DLPACK_MAJOR_VERSION", "DLPACK_MINOR_VERSION"):
         assert re.search(rf"#define {name} {getattr(_abi, name)}\b", code)
-    for name in ("kDLCPU", "kDLInt", "kDLUInt", "kDLFloat"):
+    for name in (name for name in vars(_abi) if name.startswith("kDL")):
         assert re.search(rf"\b{name} = {getattr(_abi, name)}U?\b", code)
+    flags = re.findall(r"#define (DLPACK_FLAG_\w+) \(1UL << (\d)UL\)", code)
+    assert {name: 1 << int(bit) for name, bit in flags} == {
+        name: value for name, value in vars(_abi).items() if name.startswith("DLPACK_FLAG_")
+    }

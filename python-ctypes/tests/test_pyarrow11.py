@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator, List
@@ -300,3 +301,38 @@ def test_an_old_daemon_is_refused(tmp_path: Path) -> None:
     finally:
         daemon.kill()
         daemon.wait()
+
+
+def trailer(*entries: bytes) -> bytes:
+    """Metadata as this library writes them, by somebody else."""
+    packed = b"".join(struct.pack("<HI", key, len(value)) + value for key, value in enumerate(entries, 1))
+    return packed + struct.pack("<I", len(packed)) + b"PLSMETA1"
+
+
+BOOL, FLOAT4 = struct.pack("<BBH", 6, 8, 1), struct.pack("<BBH", 17, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error", "text"),
+    [
+        (trailer(BOOL, struct.pack("<q", 5)), plasma_store.PlasmaCorrupt, r"shape \[5\]"),
+        (trailer(BOOL, struct.pack("<q", -4)), plasma_store.PlasmaCorrupt, r"shape \[-4\]"),
+        (trailer(FLOAT4, struct.pack("<2q", 1 << 62, 1 << 62)), plasma_store.PlasmaCorrupt, "4611686018427387904"),
+        (trailer(FLOAT4, struct.pack("<q", 9)), plasma_store.PlasmaCorrupt, r"shape \[9\]"),
+        (trailer(struct.pack("<BBH", 4, 16, 1), struct.pack("<q", 4)), plasma_store.PlasmaCorrupt, "bfloat16"),
+        (trailer(BOOL), plasma_store.PlasmaCorrupt, "without a shape"),
+        (trailer(BOOL, bytes(7)), plasma_store.PlasmaCorrupt, "7 bytes"),
+        (trailer(BOOL, bytes(8 * 33)), plasma_store.PlasmaCorrupt, "264 bytes"),
+        (trailer(b"abc"), plasma_store.PlasmaCorrupt, "3 bytes"),
+        (trailer(struct.pack("<BBH", 99, 8, 1), struct.pack("<q", 4)), plasma_store.PlasmaUnsupported, "code 99"),
+    ],
+)
+def test_metadata_that_lie_of_a_tensor(old: Peer, ours: PlasmaClient, metadata: bytes, error: Any, text: str) -> None:
+    [buffer] = ours.get_buffers([ours.put_tensor(np.array([1, 0, 1, 1], "uint8"))])
+    assert buffer is not None
+    message, right, lying = bytes(memoryview(buffer).cast("B")), ObjectID.from_random(), ObjectID.from_random()
+    old("put", right, message, trailer(BOOL, struct.pack("<q", 4)))
+    assert ours.get_tensor(right).numpy().tolist() == [True, False, True, True]
+    old("put", lying, message, metadata)
+    with pytest.raises(error, match=text):
+        ours.get_tensor(lying)

@@ -12,7 +12,7 @@ use crate::client::connection::Connection;
 use crate::client::lock;
 use crate::client::mappings::Access;
 use crate::error::{Error, Result};
-use crate::metadata;
+use crate::metadata::{self, Trailer};
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Request, digest_of};
 use crate::shm::mapping::Mapping;
@@ -126,17 +126,25 @@ impl Memory {
 
     /// What of the metadata is not our trailer, which is looked at in a private copy.
     fn find_user_metadata_size(&self) -> Result<u64> {
+        Ok(self.split_metadata()?.0)
+    }
+
+    /// Bytes of metadata that are the user's, and our trailer.
+    fn split_metadata(&self) -> Result<(u64, Option<Trailer>)> {
         let mut tail = [0; metadata::TAIL_SIZE];
         let Some(before_tail) = self.metadata_size.checked_sub(tail.len() as u64) else {
-            return Ok(self.metadata_size);
+            return Ok((self.metadata_size, None));
         };
         let metadata_offset = self.offset + self.data_size;
         self.mapping.read(metadata_offset + before_tail, &mut tail)?;
-        let Some(size) = metadata::trailer_size(&tail, self.metadata_size) else { return Ok(self.metadata_size) };
+        let Some(size) = metadata::trailer_size(&tail, self.metadata_size) else {
+            return Ok((self.metadata_size, None));
+        };
         let mut trailer = vec![0; size];
         let before_trailer = self.metadata_size - size as u64;
         self.mapping.read(metadata_offset + before_trailer, &mut trailer)?;
-        Ok(before_trailer + metadata::split(&trailer).0 as u64)
+        let (user, trailer) = metadata::split(&trailer);
+        Ok((before_trailer + user as u64, trailer))
     }
 }
 
@@ -212,6 +220,14 @@ impl Buffer {
     pub fn metadata_size(&self) -> u64 {
         // Fails only if the mapping is too short, which `Place` rules out.
         self.memory.user_metadata_size().unwrap_or(0)
+    }
+
+    /// What the metadata have behind the user's, if anything.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidArgument`] if the mapping is too short, which making a buffer rules out.
+    pub fn trailer(&self) -> Result<Option<Trailer>> {
+        Ok(self.memory.split_metadata()?.1)
     }
 
     /// Copies data out.
@@ -446,6 +462,14 @@ impl WritableBuffer {
         self.memory.write(&self.pending.connection, offset, bytes)
     }
 
+    /// What the metadata have behind the user's, if anything.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidArgument`] if the mapping is too short, which making a buffer rules out.
+    pub fn trailer(&self) -> Result<Option<Trailer>> {
+        Ok(self.memory.split_metadata()?.1)
+    }
+
     /// Copies data out.
     ///
     /// # Errors
@@ -478,7 +502,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::metadata::{KEY_NAME, Trailer};
+    use crate::metadata::KEY_NAME;
     use crate::shm::segment::Segment;
 
     const LEN: u64 = 4096;

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer};
 use crate::error::{Error, Result};
-use crate::metadata::{KEY_DTYPE, KEY_SHAPE, Trailer};
+use crate::metadata::Trailer;
 use crate::object::ObjectId;
 use crate::tensor::arrow_ipc::{self, TensorHeader};
+use crate::tensor::description;
 use crate::tensor::layout::Layout;
 
 /// How to store a tensor.
@@ -21,6 +22,8 @@ pub struct TensorOptions<'a> {
     pub create: CreateOptions,
     /// The user's metadata.
     pub metadata: &'a [u8],
+    /// Names of the dimensions: none, or one for each.
+    pub names: &'a [&'a str],
 }
 
 /// The memory that a tensor lies in. Those who have it share its hold.
@@ -39,6 +42,8 @@ pub struct Tensor {
     pub memory: Arc<TensorMemory>,
     /// Element type, shape and strides.
     pub layout: Layout,
+    /// The names of the dimensions, where they have any; else empty.
+    pub names: Vec<String>,
     /// Where its data begin, from the start of the object.
     data_offset: u64,
 }
@@ -65,6 +70,13 @@ impl TensorMemory {
         }
     }
 
+    fn trailer(&self) -> Result<Option<Trailer>> {
+        match self {
+            Self::Sealed(buffer) => buffer.trailer(),
+            Self::Writable(buffer) => buffer.trailer(),
+        }
+    }
+
     /// Copies data in, where it can be written: while it is being filled, or private to this process.
     ///
     /// # Errors
@@ -79,7 +91,7 @@ impl TensorMemory {
     /// The tensor that lies here.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] naming what is wrong with the bytes.
+    /// [`Error::Corrupt`] naming what is wrong with the bytes; [`Error::Unsupported`] for an element type that is not known here.
     pub fn tensor(self: Arc<Self>) -> Result<Tensor> {
         let size = self.size();
         let short =
@@ -95,8 +107,15 @@ impl TensorMemory {
         }
         let mut header = vec![0; header_size];
         self.read(&mut header)?;
-        let TensorHeader { layout, data_offset, .. } = decoded(header, size)?;
-        Ok(Tensor { memory: self, layout, data_offset })
+        let TensorHeader { mut layout, mut names, data_offset, .. } = decoded(header, size)?;
+        if layout.may_carry()
+            && let Some(trailer) = self.trailer()?
+        {
+            layout = description::described(layout, &trailer)?;
+            // Of pairs, the carrier has one dimension more; where elements share bytes, its names are not those of ours.
+            names.truncate(if layout.dtype().is_packed() { 0 } else { layout.shape().len() });
+        }
+        Ok(Tensor { memory: self, layout, names, data_offset })
     }
 }
 
@@ -128,6 +147,29 @@ impl Tensor {
         self.memory.data().wrapping_add(self.data_offset as usize)
     }
 
+    /// Some of its rows, `count` from `first` on. The others are not touched.
+    ///
+    /// # Errors
+    /// As [`Layout::rows`].
+    pub fn rows(self, first: u64, count: u64) -> Result<Self> {
+        let (layout, begin) = self.layout.rows(first, count)?;
+        Ok(self.moved(layout, begin))
+    }
+
+    /// Another view of its elements, the first `offset` elements behind its own.
+    ///
+    /// # Errors
+    /// As [`Layout::view`].
+    pub fn view(self, shape: Vec<i64>, strides: Vec<i64>, offset: i64) -> Result<Self> {
+        let (layout, begin) = self.layout.view(shape, strides, offset)?;
+        Ok(self.moved(layout, begin))
+    }
+
+    fn moved(self, layout: Layout, begin: i64) -> Self {
+        // Inside the object: the view was judged against what this one spans.
+        Self { layout, data_offset: self.data_offset.wrapping_add_signed(begin), ..self }
+    }
+
     /// Whether writing to it is an error, or would reach nobody but a fault.
     pub fn is_read_only(&self) -> bool {
         match &*self.memory {
@@ -145,7 +187,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`].
     pub fn tensor_create(&self, id: ObjectId, layout: &Layout, options: TensorOptions<'_>) -> Result<Tensor> {
-        let new = NewTensor::of(layout, options.metadata)?;
+        let new = NewTensor::of(layout, &options)?;
         let buffer = self.create_described(id, new.size, &new.metadata, options.create)?;
         new.begin(buffer)
     }
@@ -162,7 +204,7 @@ impl Client {
         options: TensorOptions<'_>,
         fill: impl FnOnce(*mut u8) -> Result<()>,
     ) -> Result<()> {
-        let new = NewTensor::of(layout, options.metadata)?;
+        let new = NewTensor::of(layout, &options)?;
         if Self::is_put_whole(new.size.saturating_add(new.metadata.len() as u64), options.create) {
             let mut message = new.header;
             let data_offset = message.len();
@@ -190,6 +232,7 @@ impl Client {
 /// A tensor that is to be stored.
 struct NewTensor {
     layout: Layout,
+    names: Vec<String>,
     header: Vec<u8>,
     /// Bytes of data in the object.
     size: u64,
@@ -198,31 +241,21 @@ struct NewTensor {
 }
 
 impl NewTensor {
-    fn of(layout: &Layout, metadata: &[u8]) -> Result<Self> {
+    fn of(layout: &Layout, options: &TensorOptions<'_>) -> Result<Self> {
         let layout = layout.packed();
-        let header = arrow_ipc::encode_header(&layout);
+        let header = arrow_ipc::encode_header(&layout, options.names)?;
+        let names = options.names.iter().map(|&name| name.to_owned()).collect();
         let size = (header.len() as u64).saturating_add(layout.nbytes());
-        let metadata = describe(&layout)?.append_to(metadata);
-        Ok(Self { layout, header, size, metadata })
+        let metadata = description::describe(&layout)?.append_to(options.metadata);
+        Ok(Self { layout, names, header, size, metadata })
     }
 
     /// Writes the header.
     fn begin(self, buffer: WritableBuffer) -> Result<Tensor> {
         buffer.write(0, &self.header)?;
         let memory = Arc::new(TensorMemory::Writable(buffer));
-        Ok(Tensor { memory, layout: self.layout, data_offset: self.header.len() as u64 })
+        Ok(Tensor { memory, layout: self.layout, names: self.names, data_offset: self.header.len() as u64 })
     }
-}
-
-/// What the metadata trailer says of a tensor.
-fn describe(layout: &Layout) -> Result<Trailer> {
-    let dtype = layout.dtype();
-    let [low, high] = dtype.lanes().to_le_bytes();
-    let shape: Vec<u8> = layout.shape().iter().flat_map(|size| size.to_le_bytes()).collect();
-    let mut trailer = Trailer::default();
-    trailer.push(KEY_DTYPE, &[dtype.code(), dtype.bits(), low, high])?;
-    trailer.push(KEY_SHAPE, &shape)?;
-    Ok(trailer)
 }
 
 #[cfg(test)]
@@ -234,7 +267,7 @@ mod tests {
     fn a_header_that_was_decoded_before_is_judged_with_the_object_it_is_in() {
         let headers = [vec![2, 3], vec![3, 2], vec![2, 3]].map(|shape| {
             let layout = Layout::row_major(DType::from_dlpack(2, 32, 1).unwrap(), shape).unwrap();
-            (arrow_ipc::encode_header(&layout), arrow_ipc::message_size(&layout), layout)
+            (arrow_ipc::encode_header(&layout, &[]).unwrap(), arrow_ipc::message_size(&layout).unwrap(), layout)
         });
         for (header, size, layout) in headers.iter().chain(&headers) {
             for _ in 0..2 {

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use crate::error::Error;
 use crate::ffi::client::{client_of, ids_of, plasma_client};
-use crate::ffi::guard::{self, Out};
+use crate::ffi::guard::{self, Out, TextOut};
 use crate::ffi::object_id::{self, plasma_object_id};
 use crate::ffi::status::plasma_status;
 
@@ -140,20 +140,8 @@ pub unsafe extern "C" fn plasma_debug_string(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (client, length) = unsafe { (client_of(client)?, Out::new(length, "length")?) };
-        if out.is_null() && size > 0 {
-            return Err(Error::InvalidArgument(format!("out is NULL, and size is {size}")));
-        }
-        let text = client.debug_string()?;
-        if let Some(room) = size.checked_sub(1) {
-            let count = room.min(text.len());
-            // SAFETY: not NULL, and the caller promised `size` bytes, of which `count` and the NUL are written.
-            unsafe {
-                out.cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), count);
-                out.add(count).write(0);
-            }
-        }
-        length.set(text.len());
+        let (client, out) = unsafe { (client_of(client)?, TextOut::new(out, size, length)?) };
+        out.set(&client.debug_string()?);
         Ok(())
     })
 }

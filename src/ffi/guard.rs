@@ -66,6 +66,42 @@ impl<T> Out<T> {
     }
 }
 
+/// A place for a text, and for its length.
+#[derive(Debug)]
+pub struct TextOut {
+    out: *mut c_char,
+    size: usize,
+    length: Out<usize>,
+}
+
+impl TextOut {
+    /// Checks that there are places to write to. `out` may be NULL when `size` is 0.
+    ///
+    /// # Safety
+    /// `size` bytes at `out`, and `length`, are NULL or may be written during the call.
+    pub unsafe fn new(out: *mut c_char, size: usize, length: *mut usize) -> Result<Self> {
+        // SAFETY: as the caller promised.
+        let length = unsafe { Out::new(length, "length") }?;
+        if out.is_null() && size > 0 {
+            return Err(Error::InvalidArgument(format!("out is NULL, and size is {size}")));
+        }
+        Ok(Self { out, size, length })
+    }
+
+    /// Writes the text, cut to the size with a NUL at the end, and the length that it has.
+    pub fn set(self, text: &str) {
+        if let Some(room) = self.size.checked_sub(1) {
+            let count = room.min(text.len());
+            // SAFETY: not NULL, and the caller promised `size` bytes, of which `count` and the NUL are written.
+            unsafe {
+                self.out.cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), count);
+                self.out.add(count).write(0);
+            }
+        }
+        self.length.set(text.len());
+    }
+}
+
 /// A boxed handle, for C to keep.
 pub fn give<T>(value: T) -> *mut T {
     Box::into_raw(Box::new(value))

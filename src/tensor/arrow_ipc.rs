@@ -6,6 +6,8 @@
 //! object can change under the reader. The tensor's data are never looked at. Layout of the bytes: `docs/formats.md`.
 #![forbid(unsafe_code)]
 
+use std::iter;
+
 use flatbuffers::{
     FlatBufferBuilder, ForwardsUOffset, InvalidFlatbuffer, UnionWIPOffset, Vector, VerifierOptions, WIPOffset,
 };
@@ -21,6 +23,9 @@ pub const PREFIX_SIZE: usize = 8;
 /// Headers longer than this are refused before anyone allocates. Ours have at most a few KiB.
 pub const MAX_HEADER_SIZE: usize = 1 << 20;
 
+/// The most bytes that the names of all dimensions may have.
+pub const MAX_NAMES_SIZE: usize = 1 << 16;
+
 /// The data begin on a multiple of this, from the start of the message.
 const ALIGNMENT: usize = 64;
 
@@ -29,8 +34,10 @@ const CONTINUATION: [u8; 4] = [0xff; 4];
 /// What a valid header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorHeader {
-    /// Element type, shape and strides; no stride is negative.
+    /// Element type, shape and strides, as Arrow has them; no stride is negative.
     pub layout: Layout,
+    /// The names of the dimensions, where they have any; else empty. What is not UTF-8 is replaced.
+    pub names: Vec<String>,
     /// First byte of the data, from the start of the message; a multiple of the element size.
     pub data_offset: u64,
     /// Bytes of data: at least what the layout spans, and all of them inside the message.
@@ -45,23 +52,50 @@ pub struct VerifiedHeader<'a> {
 }
 
 /// Bytes that the message takes which stores a tensor lying like this: header and data.
-pub fn message_size(layout: &Layout) -> u64 {
-    encode_header(layout).len() as u64 + layout.nbytes()
+///
+/// # Errors
+/// As [`encode_header`].
+pub fn message_size(layout: &Layout) -> Result<u64> {
+    Ok(encode_header(layout, &[])?.len() as u64 + layout.nbytes())
 }
 
-/// The header of the message that stores a tensor lying like this, in its [`Layout::packed`] form.
+/// The header of the message that stores a tensor lying like this, in its [`Layout::packed`] form. A tensor whose type Arrow
+/// does not have is stored as [`Layout::carrier`] says; what it is stands in the metadata ([`super::description`]).
 ///
-/// Its length is a multiple of 64; the data, [`Layout::nbytes`] long, follow directly.
-pub fn encode_header(layout: &Layout) -> Vec<u8> {
-    let message = encode_message(&layout.packed());
+/// Its length is a multiple of 64; the data, [`Layout::nbytes`] long, follow directly. There are no names, or one for each
+/// dimension.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for another count of names, [`Error::Unsupported`] for names of packed elements, names of more
+/// than [`MAX_NAMES_SIZE`] bytes, and one dimension too many for complex numbers.
+pub fn encode_header(layout: &Layout, names: &[&str]) -> Result<Vec<u8>> {
+    check_names(layout, names)?;
+    let message = encode_message(&layout.packed().carrier()?, names);
     let size = (PREFIX_SIZE + message.len()).next_multiple_of(ALIGNMENT);
     let mut header = Vec::with_capacity(size);
     header.extend_from_slice(&CONTINUATION);
-    // At most MAX_DIMENSIONS dimensions of some 50 bytes each: far below 2^31.
+    // At most 32 dimensions of some 50 bytes each, and their names: far below 2^31.
     header.extend_from_slice(&((size - PREFIX_SIZE) as i32).to_le_bytes());
     header.extend_from_slice(&message);
     header.resize(size, 0);
-    header
+    Ok(header)
+}
+
+fn check_names(layout: &Layout, names: &[&str]) -> Result<()> {
+    let size: usize = names.iter().map(|name| name.len()).sum();
+    let ndim = layout.shape().len();
+    if !names.is_empty() && names.len() != ndim {
+        return Err(Error::InvalidArgument(format!("{} names for a tensor of {ndim} dimensions", names.len())));
+    }
+    if size > 0 && layout.dtype().is_packed() {
+        return Err(Error::Unsupported(format!("dimensions of {} elements cannot have names", layout.dtype())));
+    }
+    if size > MAX_NAMES_SIZE {
+        return Err(Error::Unsupported(format!(
+            "names of dimensions have {size} bytes, the limit is {MAX_NAMES_SIZE}"
+        )));
+    }
+    Ok(())
 }
 
 /// The length of the header, prefix included, told by the first bytes of the message.
@@ -119,7 +153,7 @@ impl VerifiedHeader<'_> {
         if data_offset % item_size != 0 {
             return Err(corrupt(format!("data at offset {data_offset} are not aligned to {item_size} byte elements")));
         }
-        Ok(TensorHeader { layout, data_offset, data_len })
+        Ok(TensorHeader { layout, names: decode_names(tensor), data_offset, data_len })
     }
 
     fn tensor(&self) -> Result<wire::Tensor<'_>> {
@@ -210,10 +244,10 @@ fn decode_strides(strides: Vector<'_, wire::ByteStride>, item_size: i64) -> Resu
 }
 
 /// The FlatBuffers message, written in the order in which Arrow's C++ writer does, so that the bytes are the same.
-fn encode_message(packed: &Layout) -> Vec<u8> {
+fn encode_message(packed: &Layout, names: &[&str]) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::with_capacity(1024);
     let (type_type, type_) = encode_dtype(&mut builder, packed.dtype());
-    let shape = encode_shape(&mut builder, packed.shape());
+    let shape = encode_shape(&mut builder, packed.shape(), names);
     let item_size = packed.dtype().item_size() as i64;
     let strides: Vec<_> = packed.strides().iter().map(|stride| wire::ByteStride::new(stride * item_size)).collect();
     let strides = builder.create_vector(&strides);
@@ -254,14 +288,27 @@ fn encode_dtype(builder: &mut FlatBufferBuilder<'_>, dtype: DType) -> (wire::Typ
 
 type ShapeVector<'a> = WIPOffset<Vector<'a, ForwardsUOffset<wire::TensorDim<'a>>>>;
 
-fn encode_shape<'a>(builder: &mut FlatBufferBuilder<'a>, shape: &[i64]) -> ShapeVector<'a> {
+fn encode_shape<'a>(builder: &mut FlatBufferBuilder<'a>, shape: &[i64], names: &[&str]) -> ShapeVector<'a> {
     let mut dimensions = Vec::with_capacity(shape.len());
-    for &size in shape {
+    let names = names.iter().copied().chain(iter::repeat(""));
+    for (&size, name) in shape.iter().zip(names) {
         // Written as the string that it is, with a NUL behind it; only the reader takes it for bytes.
-        let name = WIPOffset::new(builder.create_string("").value());
+        let name = WIPOffset::new(builder.create_string(name).value());
         dimensions.push(wire::TensorDim::create(builder, &wire::TensorDimArgs { size, name: Some(name) }));
     }
     builder.create_vector(&dimensions)
+}
+
+/// The names, if any dimension has one.
+fn decode_names(tensor: wire::Tensor<'_>) -> Vec<String> {
+    let text = |dimension: wire::TensorDim<'_>| {
+        dimension.name().map(|name| String::from_utf8_lossy(name.bytes()).into_owned()).unwrap_or_default()
+    };
+    let has_name = |dimension: wire::TensorDim<'_>| dimension.name().is_some_and(|name| !name.is_empty());
+    if !tensor.shape().iter().any(has_name) {
+        return Vec::new();
+    }
+    tensor.shape().iter().map(text).collect()
 }
 
 fn corrupt(text: String) -> Error {

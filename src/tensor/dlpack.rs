@@ -7,11 +7,12 @@ use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::slice;
+use std::{io, slice};
 
 use dlpack_rs::ffi::DLDeviceType;
 pub use dlpack_rs::ffi::{
-    DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_READ_ONLY, DLTensor,
+    DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_IS_COPIED,
+    DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED, DLPACK_FLAG_BITMASK_READ_ONLY, DLPACK_MAJOR_VERSION, DLTensor,
 };
 use dlpack_rs::safe::{TensorInfo, cpu_device, pack, pack_versioned};
 
@@ -27,6 +28,21 @@ pub struct TensorView {
     pub layout: Layout,
     /// The first element, `byte_offset` included. May be NULL when there are no elements.
     pub data: *const u8,
+    /// The type of elements that are to share bytes, where each has a byte of its own here: `layout` is of bytes then.
+    pub padded: Option<DType>,
+}
+
+impl TensorView {
+    /// How the tensor will lie when it is stored.
+    ///
+    /// # Errors
+    /// None: a tensor of fewer bits an element is no larger.
+    pub fn stored(&self) -> Result<Layout> {
+        match self.padded {
+            Some(dtype) => Layout::row_major(dtype, self.layout.shape().to_vec()),
+            None => Ok(self.layout.packed()),
+        }
+    }
 }
 
 /// Checks a `DLTensor`, in this order: pointer, device, dtype, dimensions, shape, strides, data, byte offset.
@@ -38,10 +54,43 @@ pub struct TensorView {
 /// # Safety
 /// `tensor` is NULL or points to a `DLTensor` whose `shape` and `strides`, where not NULL, have `ndim` entries.
 pub unsafe fn view(tensor: *const DLTensor) -> Result<TensorView> {
+    // SAFETY: as the caller promised.
+    unsafe { view_of(tensor, false) }
+}
+
+/// The same for a tensor of DLPack 1.x, whose flags may say that elements below a byte have a byte each.
+///
+/// # Errors
+/// As [`view`], and [`Error::Unsupported`] for another major version.
+///
+/// # Safety
+/// `tensor` is NULL or points to a `DLManagedTensorVersioned`; if its version is 1, its tensor is as for [`view`].
+pub unsafe fn view_versioned(tensor: *const DLManagedTensorVersioned) -> Result<TensorView> {
+    if tensor.is_null() {
+        return Err(invalid("tensor is NULL".to_owned()));
+    }
+    // SAFETY: not NULL; the version comes first in every version.
+    let version = unsafe { (*tensor).version };
+    if version.major != DLPACK_MAJOR_VERSION {
+        let (major, minor) = (version.major, version.minor);
+        return Err(Error::Unsupported(format!("tensor of DLPack {major}.{minor}; known is {DLPACK_MAJOR_VERSION}.x")));
+    }
+    // SAFETY: of this version, else as the caller promised.
+    unsafe {
+        let padded = (*tensor).flags & u64::from(DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) != 0;
+        view_of(&raw const (*tensor).dl_tensor, padded)
+    }
+}
+
+/// # Safety
+/// As for [`view`].
+unsafe fn view_of(tensor: *const DLTensor, padded: bool) -> Result<TensorView> {
     // SAFETY: NULL or a valid DLTensor, by the contract; nothing writes to it during this call.
     let tensor = unsafe { tensor.as_ref() }.ok_or_else(|| invalid("tensor is NULL".to_owned()))?;
     check_device(tensor.device)?;
-    let dtype = dtype(tensor.dtype)?;
+    let stored = dtype(tensor.dtype)?;
+    let padded = (padded && stored.is_packed()).then_some(stored);
+    let dtype = if padded.is_some() { stored.carrier() } else { stored };
     let ndim = usize::try_from(tensor.ndim).ok().filter(|&ndim| ndim <= MAX_DIMENSIONS);
     let ndim = ndim.ok_or_else(|| invalid(format!("ndim {} is not in 0..={MAX_DIMENSIONS}", tensor.ndim)))?;
     // SAFETY: where not NULL it has `ndim` entries, by the contract.
@@ -53,7 +102,7 @@ pub unsafe fn view(tensor: *const DLTensor) -> Result<TensorView> {
         Some(strides) => Layout::new(dtype, shape, strides),
     }?;
     let data = first_element(tensor, &layout)?;
-    Ok(TensorView { layout, data })
+    Ok(TensorView { layout, data, padded })
 }
 
 /// The element type behind a `DLDataType`.
@@ -64,18 +113,23 @@ pub fn dtype(dtype: DLDataType) -> Result<DType> {
     DType::from_dlpack(dtype.code, dtype.bits, dtype.lanes)
 }
 
-/// Copies the tensor's elements to `dst` as [`Layout::packed`] has them. What lies together is copied at once.
+/// Copies the tensor's elements to `dst` as [`TensorView::stored`] has them. What lies together is copied at once.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] with both numbers when `dst_len` is not [`Layout::nbytes`]; nothing was written then.
+/// [`Error::InvalidArgument`] with both numbers when `dst_len` is not its [`Layout::nbytes`]; nothing was written then.
 ///
 /// # Safety
 /// The view's tensor is still valid and nobody writes to it; `dst` may be written for `dst_len` bytes and does not
 /// overlap the tensor.
 pub unsafe fn copy_packed(view: &TensorView, dst: *mut u8, dst_len: u64, copier: Copier) -> Result<()> {
-    let nbytes = view.layout.nbytes();
+    let nbytes = view.stored()?.nbytes();
     if dst_len != nbytes {
         return Err(invalid(format!("tensor of {nbytes} bytes does not go into a space of {dst_len}")));
+    }
+    if let Some(dtype) = view.padded {
+        // SAFETY: as the caller promised; so many bytes hold all elements.
+        unsafe { pack_bits(view, dtype.item_bits(), dst) };
+        return Ok(());
     }
     let plan = view.layout.copy_plan();
     let packing = Packing { src: view.data, dst, plan: &plan, is_large: nbytes >= STREAMED_FROM as u64 };
@@ -87,7 +141,102 @@ pub unsafe fn copy_packed(view: &TensorView, dst: *mut u8, dst_len: u64, copier:
         unsafe { packing.copy(runs.start as u64..runs.end as u64, within_run) };
         finish_streams();
     });
+    // SAFETY: as the caller promised, and all bytes were just written.
+    unsafe { clear_what_is_left(&view.layout, dst) };
     Ok(())
+}
+
+/// Clears the bits behind the last element, so that equal tensors have equal bytes.
+///
+/// # Safety
+/// `dst` may be read and written for [`Layout::nbytes`] bytes.
+unsafe fn clear_what_is_left(layout: &Layout, dst: *mut u8) {
+    let used = layout.elements().wrapping_mul(layout.dtype().item_bits().into()) % 8;
+    if used > 0 {
+        // SAFETY: there is a last byte, since some bits of it are used.
+        unsafe { *dst.add(layout.nbytes() as usize - 1) &= (1 << used) - 1 };
+    }
+}
+
+/// Moves the low bits of every byte of the view together, the first element to the low bits of the first byte.
+///
+/// # Safety
+/// The view is valid, and `dst` may be written for all of its elements.
+unsafe fn pack_bits(view: &TensorView, bits: u32, mut dst: *mut u8) {
+    let plan = view.layout.row_plan();
+    let (mut gathered, mut count) = (0_u32, 0);
+    for (first, runs) in plan.rows(0..plan.runs()) {
+        let begins = (0..runs).map(|run| first + run * plan.step);
+        for at in begins.flat_map(|begin| begin..begin + plan.run as i64) {
+            // SAFETY: the plan's runs lie inside the view.
+            let element = u32::from(unsafe { view.data.offset(at as isize).read() }) & ((1 << bits) - 1);
+            (gathered, count) = (gathered | element << count, count + bits);
+            if count >= 8 {
+                // SAFETY: so many bits were gathered, and the caller has room for those of all elements.
+                dst = unsafe { put_byte(dst, gathered) };
+                (gathered, count) = (gathered >> 8, count - 8);
+            }
+        }
+    }
+    if count > 0 {
+        // SAFETY: as above.
+        unsafe { put_byte(dst, gathered) };
+    }
+}
+
+/// # Safety
+/// `dst` may be written.
+unsafe fn put_byte(dst: *mut u8, bits: u32) -> *mut u8 {
+    // SAFETY: as the caller promised; at most one behind the end.
+    unsafe {
+        dst.write(bits as u8);
+        dst.add(1)
+    }
+}
+
+/// Memory of our own for a tensor, aligned as objects are.
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// A copy of a tensor in memory of its own, dense, as a managed tensor that says so: writable, and nobody else's.
+///
+/// # Errors
+/// [`Error::Io`] when there is no memory for it.
+///
+/// # Safety
+/// As for [`copy_packed`].
+pub unsafe fn export_copy(view: &TensorView) -> Result<*mut DLManagedTensor> {
+    // SAFETY: as the caller promised.
+    let (memory, data, layout) = unsafe { copied(view) }?;
+    Ok(export(memory, data, &layout))
+}
+
+/// The same as DLPack 1.0 has it, with the flag that says that it is a copy.
+///
+/// # Errors
+/// As [`export_copy`].
+///
+/// # Safety
+/// As for [`copy_packed`].
+pub unsafe fn export_copy_versioned(view: &TensorView) -> Result<*mut DLManagedTensorVersioned> {
+    // SAFETY: as the caller promised.
+    let (memory, data, layout) = unsafe { copied(view) }?;
+    Ok(export_versioned(memory, data, &layout, DLPACK_FLAG_BITMASK_IS_COPIED))
+}
+
+/// # Safety
+/// As for [`copy_packed`].
+unsafe fn copied(view: &TensorView) -> Result<(Vec<Line>, *mut u8, Layout)> {
+    let layout = view.stored()?;
+    let mut memory = Vec::<Line>::new();
+    let lines = usize::try_from(layout.nbytes().div_ceil(size_of::<Line>() as u64)).unwrap_or(usize::MAX);
+    memory.try_reserve_exact(lines).map_err(|_| {
+        Error::io(format!("memory for a copy of {} bytes", layout.nbytes()), io::ErrorKind::OutOfMemory.into())
+    })?;
+    let data = memory.as_mut_ptr().cast::<u8>();
+    // SAFETY: the view is valid as the caller promised; the memory is new and has room for these bytes.
+    unsafe { copy_packed(view, data, layout.nbytes(), Copier::ALONE) }?;
+    Ok((memory, data, layout))
 }
 
 /// A managed tensor over `data`, which lie as `layout` says. `keep` is what keeps them valid: the deleter drops it.

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::dtype::DType;
+use super::dtype::{ArrowType, DType, Form};
 use crate::error::{Error, Result};
 
 /// The most dimensions a tensor may have; numpy up to 1.26 has the same limit.
@@ -26,15 +26,21 @@ impl Layout {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] naming the number: more than [`MAX_DIMENSIONS`], a stride count that differs from
-    /// the dimensions, a negative size, or sizes and strides whose bytes do not fit in 63 bits.
+    /// the dimensions, a negative size, or sizes and strides whose bytes do not fit in 63 bits. [`Error::Unsupported`] for
+    /// packed elements that are not row-major.
     pub fn new(dtype: DType, shape: Vec<i64>, strides: Vec<i64>) -> Result<Self> {
         check_shape(dtype, &shape)?;
         if strides.len() != shape.len() {
             return Err(invalid(format!("tensor of {} dimensions has {} strides", shape.len(), strides.len())));
         }
         let layout = Self { dtype, shape, strides };
+        let Self { shape, strides, .. } = &layout;
+        if dtype.is_packed() && !layout.is_row_major() {
+            return Err(Error::Unsupported(format!(
+                "{dtype} elements share bytes, so they lie row-major; shape {shape:?} with strides {strides:?} does not"
+            )));
+        }
         layout.checked_span().ok_or_else(|| {
-            let Self { shape, strides, .. } = &layout;
             invalid(format!("{dtype} tensor of shape {shape:?} and strides {strides:?} spans more than 2^63 bytes"))
         })?;
         Ok(layout)
@@ -72,7 +78,7 @@ impl Layout {
 
     /// Bytes of all elements when they lie densely: what is stored.
     pub fn nbytes(&self) -> u64 {
-        self.elements() * self.dtype.item_size() as u64
+        bytes_of(self.dtype, self.elements().into()).unwrap_or_default().unsigned_abs()
     }
 
     /// The bytes that the elements lie in, relative to the first byte of the first element.
@@ -110,13 +116,137 @@ impl Layout {
 
     /// How to visit the elements in the order in which [`Layout::packed`] stores them.
     pub fn copy_plan(&self) -> CopyPlan {
+        self.plan(self.packs_column_major())
+    }
+
+    /// How to visit the elements with the last index running fastest, wherever they lie.
+    pub fn row_plan(&self) -> CopyPlan {
+        self.plan(false)
+    }
+
+    fn plan(&self, column_major: bool) -> CopyPlan {
         let item_size = self.dtype.item_size() as i64;
         let pairs = self.shape.iter().copied().zip(self.strides.iter().map(|stride| stride.wrapping_mul(item_size)));
-        let dimensions: Vec<_> = if self.packs_column_major() { pairs.rev().collect() } else { pairs.collect() };
-        if self.elements() == 0 {
-            return CopyPlan { run: 0, row: 0, step: 0, outer: Vec::new() };
+        match self.elements() {
+            0 => CopyPlan { run: 0, row: 0, step: 0, outer: Vec::new() },
+            _ if self.dtype.is_packed() => CopyPlan::new(&[], self.nbytes() as i64),
+            _ if column_major => CopyPlan::new(&pairs.rev().collect::<Vec<_>>(), item_size),
+            _ => CopyPlan::new(&pairs.collect::<Vec<_>>(), item_size),
         }
-        CopyPlan::new(&dimensions, item_size)
+    }
+
+    /// How the Arrow tensor lies that holds this one, which is dense: itself, if Arrow has its type.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when that would have one dimension too many.
+    pub fn carrier(&self) -> Result<Self> {
+        let (dtype, mut shape) = (self.dtype.carrier(), self.shape.clone());
+        match self.dtype.form() {
+            Form::Native | Form::Same => Ok(Self { dtype, shape, strides: self.strides.clone() }),
+            Form::Packed => Self::row_major(dtype, vec![self.nbytes() as i64]),
+            Form::Pair if shape.len() == MAX_DIMENSIONS => Err(Error::Unsupported(format!(
+                "{} tensors have at most {} dimensions, not {MAX_DIMENSIONS}",
+                self.dtype,
+                MAX_DIMENSIONS - 1
+            ))),
+            Form::Pair if self.elements() == 0 => {
+                shape.push(2);
+                Self::row_major(dtype, shape)
+            }
+            Form::Pair => {
+                shape.push(2);
+                let strides = self.strides.iter().map(|stride| stride * 2).chain([1]).collect();
+                Ok(Self { dtype, shape, strides })
+            }
+        }
+    }
+
+    /// Whether an Arrow tensor like this may hold elements of another type.
+    pub fn may_carry(&self) -> bool {
+        let is_float = matches!(self.dtype.arrow(), ArrowType::Float { .. });
+        self.dtype.carries() && (!is_float || self.shape.last() == Some(&2))
+    }
+
+    /// The tensor of this type and shape that an Arrow tensor lying like `self` holds; the other direction of
+    /// [`Layout::carrier`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when that Arrow tensor cannot hold it, with both types and shapes.
+    pub fn carried(&self, dtype: DType, shape: Vec<i64>) -> Result<Self> {
+        let new = |strides| Self::new(dtype, shape.clone(), strides).ok();
+        let layout = match dtype.form() {
+            _ if dtype.carrier() != self.dtype => None,
+            Form::Native | Form::Same if shape == self.shape => new(self.strides.clone()),
+            Form::Native | Form::Same => None,
+            Form::Pair => self.strides_of_pairs(&shape).and_then(new),
+            Form::Packed if self.shape.len() != 1 || !self.is_row_major() => None,
+            Form::Packed => {
+                Self::row_major(dtype, shape.clone()).ok().filter(|layout| layout.nbytes() == self.nbytes())
+            }
+        };
+        layout.ok_or_else(|| {
+            let (own, sizes) = (self.dtype, &self.shape);
+            Error::Corrupt(format!("{own} tensor of shape {sizes:?} cannot hold a {dtype} one of shape {shape:?}"))
+        })
+    }
+
+    /// The strides of a tensor of this shape whose elements are pairs of this one's.
+    fn strides_of_pairs(&self, shape: &[i64]) -> Option<Vec<i64>> {
+        if self.shape.strip_prefix(shape)? != [2] {
+            return None;
+        }
+        let (last, strides) = self.strides.split_last()?;
+        match self.elements() {
+            0 => Some(dense_strides(shape)),
+            _ => (*last == 1 && strides.iter().all(|stride| stride % 2 == 0))
+                .then(|| strides.iter().map(|stride| stride / 2).collect()),
+        }
+    }
+
+    /// Some of the indices of the first dimension: `count` from `first` on. Also how many bytes these begin behind the first
+    /// element.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the tensor has no dimension, or not so many rows.
+    pub fn rows(&self, first: u64, count: u64) -> Result<(Self, i64)> {
+        let Some((&size, rest)) = self.shape.split_first() else {
+            return Err(invalid("a tensor without dimensions has no rows".to_owned()));
+        };
+        let fits = first.checked_add(count).is_some_and(|end| end <= size.unsigned_abs());
+        if !fits {
+            return Err(invalid(format!("{count} rows from row {first} on are not in a tensor of {size} rows")));
+        }
+        // Both are at most `size`.
+        let shape = [&[count as i64], rest].concat();
+        let begin = if count == 0 { 0 } else { first as i64 };
+        self.view(shape, self.strides.clone(), begin.wrapping_mul(self.strides.first().copied().unwrap_or_default()))
+    }
+
+    /// Another view of the same elements, whose first one is `offset` elements behind this one's. Also how many bytes that is.
+    ///
+    /// # Errors
+    /// As [`Layout::new`], and [`Error::InvalidArgument`] when it would reach beyond the bytes that this one spans.
+    pub fn view(&self, shape: Vec<i64>, strides: Vec<i64>, offset: i64) -> Result<(Self, i64)> {
+        let view = Self::new(self.dtype, shape, strides)?;
+        if view.elements() == 0 {
+            return Ok((view, 0));
+        }
+        let bits = i128::from(offset) * i128::from(self.dtype.item_bits());
+        if bits % 8 != 0 {
+            return Err(Error::Unsupported(format!(
+                "element {offset} of a {} tensor begins within a byte",
+                self.dtype
+            )));
+        }
+        let (begin, outer, inner) = (bits / 8, self.span(), view.span());
+        let (low, high) = (begin + i128::from(inner.start), begin + i128::from(inner.end));
+        if low < outer.start.into() || high > outer.end.into() {
+            return Err(invalid(format!(
+                "bytes {low}..{high} of a view are outside its tensor's, which are {outer:?}"
+            )));
+        }
+        // Inside the span, whose ends are of this size.
+        Ok((view, begin as i64))
     }
 
     fn packs_column_major(&self) -> bool {
@@ -127,13 +257,13 @@ impl Layout {
         if self.elements() == 0 {
             return Some(0..0);
         }
-        let item_size = self.dtype.item_size() as i64;
-        let (mut low, mut high) = (0_i64, item_size);
+        let (mut low, mut high) = (0_i64, 1_i64);
         for (&size, &stride) in self.shape.iter().zip(&self.strides) {
-            let reach = stride.checked_mul(size - 1)?.checked_mul(item_size)?;
+            let reach = stride.checked_mul(size - 1)?;
             let end = if reach < 0 { &mut low } else { &mut high };
             *end = end.checked_add(reach)?;
         }
+        let (low, high) = (bytes_of(self.dtype, low.into())?, bytes_of(self.dtype, high.into())?);
         high.checked_sub(low)?;
         Some(low..high)
     }
@@ -250,11 +380,17 @@ fn check_shape(dtype: DType, shape: &[i64]) -> Result<()> {
         return Err(invalid(format!("size {size} of dimension {axis} is negative")));
     }
     // As in numpy, the sizes beside a 0 must make sense too: that is what readers compute strides from.
-    let bytes = shape.iter().try_fold(dtype.item_size() as i64, |bytes, &size| bytes.checked_mul(size.max(1)));
-    match bytes {
+    let elements = shape.iter().try_fold(1_i64, |elements, &size| elements.checked_mul(size.max(1)));
+    match elements.and_then(|elements| bytes_of(dtype, elements.into())) {
         Some(_) => Ok(()),
         None => Err(invalid(format!("{dtype} tensor of shape {shape:?} takes more than 2^63 bytes"))),
     }
+}
+
+/// Bytes that so many elements take when they lie densely, where that fits; negative for what lies in front.
+fn bytes_of(dtype: DType, elements: i128) -> Option<i64> {
+    let bits = elements * i128::from(dtype.item_bits());
+    i64::try_from(if bits < 0 { bits / 8 } else { (bits + 7) / 8 }).ok()
 }
 
 /// Row-major strides in elements. Without elements all are 1, which is what Arrow's writers store.
@@ -331,6 +467,60 @@ mod tests {
         assert_eq!(layout(&[2, 3], &[3, 1]).span(), 0..12);
         assert_eq!(layout(&[2, 3], &[-3, 1]).span(), -6..6);
         assert_eq!((layout(&[1000, 3], &[0, 1]).nbytes(), layout(&[1000, 3], &[0, 1]).span()), (6000, 0..6));
+    }
+
+    fn int4() -> DType {
+        DType::from_dlpack(0, 4, 1).unwrap()
+    }
+
+    #[test]
+    fn elements_that_share_bytes_are_counted_in_bits() {
+        let packed = Layout::row_major(int4(), vec![3, 3]).unwrap();
+        assert_eq!((packed.nbytes(), packed.span(), packed.strides()), (5, 0..5, &[3, 1][..]));
+        let bits = Layout::row_major(DType::from_dlpack(1, 1, 1).unwrap(), vec![17]).unwrap();
+        assert_eq!((bits.nbytes(), bits.carrier().unwrap().shape()), (3, &[3][..]));
+        assert!(matches!(Layout::new(int4(), vec![2, 3], vec![1, 2]), Err(Error::Unsupported(_))));
+        assert!(Layout::new(int4(), vec![1, 3], vec![9, 1]).is_ok());
+        assert!(Layout::row_major(int4(), vec![i64::MAX]).is_ok());
+        assert!(Layout::row_major(int4(), vec![i64::MAX, 2]).is_err());
+    }
+
+    #[test]
+    fn rows_and_views_lie_inside_their_tensor() {
+        let whole = layout(&[4, 3], &[3, 1]);
+        let (rows, begin) = whole.rows(1, 2).unwrap();
+        assert_eq!((rows.shape(), rows.strides(), begin), (&[2, 3][..], &[3, 1][..], 6));
+        assert_eq!(whole.rows(4, 0).unwrap().0.shape(), [0, 3]);
+        assert_eq!(whole.rows(0, 4).unwrap(), (whole.clone(), 0));
+        for (first, count) in [(3, 2), (5, 0), (0, 5), (u64::MAX, 1), (1, u64::MAX)] {
+            let error = whole.rows(first, count).unwrap_err().to_string();
+            assert!(error.contains(&count.to_string()) && error.contains("4 rows"), "{error}");
+        }
+        assert!(layout(&[], &[]).rows(0, 1).is_err());
+
+        let (turned, begin) = whole.view(vec![3, 4], vec![1, -3], 9).unwrap();
+        assert_eq!((turned.span(), begin), (-18..6, 18));
+        assert_eq!(whole.view(vec![0], vec![i64::MAX], i64::MIN).unwrap().1, 0);
+        for (shape, strides, offset) in [
+            (vec![4, 3], vec![3, 1], 1),
+            (vec![4, 3], vec![3, 1], -1),
+            (vec![2], vec![12], 0),
+            (vec![2], vec![-1], 0),
+            (vec![1], vec![1], i64::MAX),
+            (vec![1], vec![1], i64::MIN),
+        ] {
+            let error = whole.view(shape, strides, offset).unwrap_err().to_string();
+            assert!(error.contains("0..24"), "{error}");
+        }
+    }
+
+    #[test]
+    fn rows_of_elements_that_share_bytes_begin_with_a_byte() {
+        let odd = Layout::row_major(int4(), vec![4, 3]).unwrap();
+        assert_eq!(odd.rows(2, 1).unwrap().1, 3);
+        assert!(odd.rows(1, 1).unwrap_err().to_string().contains("element 3"));
+        let even = Layout::row_major(int4(), vec![4, 2]).unwrap();
+        assert_eq!((even.rows(3, 1).unwrap().1, even.rows(3, 1).unwrap().0.nbytes()), (3, 1));
     }
 
     #[test]

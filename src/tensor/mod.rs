@@ -2,6 +2,7 @@
 //!
 //! - [`dtype`]: the element types that can be stored, as DLPack and as Arrow call them.
 //! - [`layout`]: shape and strides with checked arithmetic; how to compact any layout while copying.
+//! - [`description`]: what the metadata say of a tensor, for element types that Arrow does not have.
 //! - [`arrow_ipc`]: the Arrow IPC tensor message: header out, and in again by peek, verify, decode.
 //! - [`dlpack`]: tensors of other libraries in, managed tensors out. The only file here with `unsafe`.
 //!
@@ -15,6 +16,7 @@
 mod arrow_generated;
 
 pub mod arrow_ipc;
+pub mod description;
 #[allow(unsafe_code)]
 pub mod dlpack;
 pub mod dtype;

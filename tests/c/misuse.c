@@ -225,7 +225,7 @@ static void creating_with_two(plasma_client *client, const char *socket) {
 static void older_options(plasma_client *client) {
   plasma_object_id id = id_of(20), other = id_of(21);
   plasma_create_options create = {offsetof(plasma_create_options, ttl_ms), PLASMA_CREATE_NO_EVICT, -3, -3};
-  tensor_write_options tensor = {offsetof(tensor_write_options, ttl_ms), PLASMA_CREATE_NO_EVICT, NULL, 0, -3, -3};
+  tensor_write_options tensor = {offsetof(tensor_write_options, ttl_ms), PLASMA_CREATE_NO_EVICT, NULL, 0, -3, -3, NULL};
   uint8_t byte = 0;
   float number = 1;
   DLTensor scalar = {&number, {kDLCPU, 0}, 0, {kDLFloat, 32, 1}, NULL, NULL, 0};
@@ -292,7 +292,7 @@ static void times(plasma_client *client) {
 static void immutable(plasma_client *client) {
   plasma_object_id id = id_of(40), other = id_of(41);
   plasma_create_options options = {sizeof options, PLASMA_CREATE_IMMUTABLE, 0, 0};
-  tensor_write_options written = {sizeof written, PLASMA_CREATE_IMMUTABLE, NULL, 0, 0, 0};
+  tensor_write_options written = {sizeof written, PLASMA_CREATE_IMMUTABLE, NULL, 0, 0, 0, NULL};
   plasma_put_item item = {id, (const uint8_t *)"x", 1, NULL, 0};
   plasma_buffer *buffer = NULL;
   DLManagedTensor *tensor = NULL;

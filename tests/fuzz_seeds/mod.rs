@@ -9,6 +9,9 @@ use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::notification::{self, Event};
 use plasma_store::protocol::{Dialect, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, Stats, frame};
 use plasma_store::shm::ring::record::Record;
+use plasma_store::tensor::dtype::DType;
+use plasma_store::tensor::layout::Layout;
+use plasma_store::tensor::{arrow_ipc, description};
 
 const FRAMES: &str = include_str!("../fixtures/plasma_frames.txt");
 const ID: ObjectId = ObjectId::new([b'a'; 20]);
@@ -193,7 +196,20 @@ fn tensors() -> Vec<Seed> {
     let cases = cases("arrow_tensors.json").into_iter().filter(|case| TENSORS.contains(&case.text("case")));
     let seeds: Vec<Seed> = cases.map(|case| (file_name(case.text("case")), case.bytes("message"))).collect();
     assert_eq!(seeds.len(), TENSORS.len());
-    seeds
+    seeds.into_iter().chain(carried_tensors()).collect()
+}
+
+/// Tensors of types that Arrow does not have: the message, the data, and the trailer that says what they are.
+fn carried_tensors() -> Vec<Seed> {
+    let names = ["bool", "bfloat16", "complex64", "complex128", "float8_e4m3fn", "float6_e2m3fn", "float4_e2m1fn"];
+    let dtypes = names.map(|name| DType::all().find(|dtype| dtype.name() == name).unwrap());
+    let seed = |dtype: DType| {
+        let layout = Layout::row_major(dtype, vec![2, 3]).unwrap();
+        let mut object = arrow_ipc::encode_header(&layout, &[]).unwrap();
+        object.resize(object.len() + layout.nbytes() as usize, 7);
+        (dtype.name().to_owned(), description::describe(&layout).unwrap().append_to(&object))
+    };
+    dtypes.map(seed).into()
 }
 
 /// The vectors that have a trailer.

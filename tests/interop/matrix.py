@@ -1,0 +1,303 @@
+"""The interop matrix: every framework writes every element type in every layout, every framework reads all of it.
+
+Each framework runs in a process of its own (peer.py), all at one store. What comes of it is a page of tables, docs/interop.md, which
+is made here and never by hand: `python tests/interop/matrix.py docs/interop.md` with all frameworks, as `make test-frameworks` does.
+`cells` of a page is what a test compares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy
+import plasma_store
+from plasma_store.dtypes import DTYPES, DType
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+HANGS_S = 900  # nothing here waits for anything, so what takes so long never ends
+LAYOUTS = {
+    "0-d": (),
+    "empty": (0, 3),
+    "row-major": (3, 4),
+    "column-major": (3, 4),
+    "strided": (3, 4),
+    "8 dimensions": (2, 1, 2, 1, 2, 1, 2, 2),
+}
+VERSIONS = """
+import importlib, sys
+for name in sys.argv[1:]:
+    try: print(name, importlib.import_module(name).__version__)
+    except ImportError: pass
+"""
+
+
+@dataclasses.dataclass
+class Framework:
+    """A column of the tables, the Python that has it, and what it is called there."""
+
+    name: str
+    python: Path
+    package: str
+
+    def version(self) -> str:
+        """What is installed, or "" where it is not."""
+        if not self.python.exists():
+            return ""
+        command = [str(self.python), "-c", VERSIONS, *filter(None, [self.package])]
+        found = subprocess.run(command, capture_output=True, text=True).stdout.split()
+        return found[1] if found else "" if self.package else "this tree"
+
+
+def frameworks() -> list[Framework]:
+    """All that are known."""
+    build = Path(os.environ.get("PLASMA_TEST_PYTHON", sys.executable)).parents[2]
+    here, old = Path(sys.executable), Path(os.environ.get("PLASMA_TEST_PYARROW11", build / "venv-pyarrow11/bin/python"))
+    torch = Path(os.environ.get("PLASMA_TEST_TORCH", build / "venv-torch/bin/python"))
+    return [
+        Framework("numpy 1", old, "numpy"),
+        Framework("numpy", here, "numpy"),
+        Framework("torch", torch, "torch"),
+        Framework("JAX", here, "jax"),
+        Framework("pyarrow 11", old, "pyarrow"),
+        Framework("pyarrow", here, "pyarrow"),
+        Framework("C", here, ""),
+        Framework("Python", here, ""),
+    ]
+
+
+def values_of(dtype: DType, shape: tuple[int, ...]) -> Any:
+    """Elements as opaque bytes, all different as far as they can be, none of them what frameworks change, such as a NaN."""
+    count, size = int(numpy.prod(shape)), dtype.itemsize or 1
+    element, byte = numpy.arange(count)[:, None], numpy.arange(size)
+    data = ((element * 7 + byte * 3 + 1) % 113).astype("u1")
+    if dtype.packed or dtype.name == "bool":
+        data %= 2 if dtype.name == "bool" else 1 << dtype.bits
+    return numpy.frombuffer(data.tobytes() or b"", f"V{size}").reshape(shape)
+
+
+def laid_out(values: Any, layout: str) -> tuple[bytes, list[int]]:
+    """The memory in which the values lie so, and their strides in elements."""
+    size = values.dtype.itemsize
+    if layout == "strided":
+        wide = numpy.zeros([2 * length for length in values.shape], values.dtype)
+        wide[tuple(slice(None, None, 2) for _ in values.shape)] = values
+        return wide.tobytes(), [2 * stride // size for stride in wide.strides]
+    order = "F" if layout == "column-major" else "C"
+    array = numpy.array(values, order=order)
+    return array.tobytes("A"), [stride // size for stride in array.strides]
+
+
+def packed(dtype: DType, values: Any) -> bytes:
+    """The bytes that lie in a store when the values are row-major."""
+    if not dtype.packed:
+        return bytes(values.tobytes())
+    whole = sum(value << dtype.bits * place for place, value in enumerate(values.tobytes()))
+    return whole.to_bytes(dtype.nbytes(values.size), "little")
+
+
+def cases(writer: str) -> Iterator[dict[str, Any]]:
+    """All that a writer is asked for."""
+    for dtype, (layout, shape) in itertools.product(DTYPES.values(), LAYOUTS.items()):
+        values = values_of(dtype, shape)
+        memory, strides = laid_out(values, layout)
+        name = f"{writer}/{dtype.name}/{layout}"
+        yield {
+            "id": hashlib.sha256(b"interop\0" + name.encode()).hexdigest()[:40],
+            "writer": writer,
+            "dtype": dtype.name,
+            "element": [dtype.code, dtype.bits, dtype.lanes],
+            "numpy": dtype.typestr,
+            "padded": dtype.packed,
+            "layout": layout,
+            "shape": list(shape),
+            "strides": strides,
+            "memory": memory.hex(),
+            "packed": packed(dtype, values).hex(),
+            "elements": values.tobytes().hex(),
+        }
+
+
+def compiled(directory: str) -> Path:
+    """The program exchange.c, linked with the library under test."""
+    library = os.environ.get("PLASMA_STORE_LIBRARY", str(ROOT / "target/debug/libplasma_store.so"))
+    (Path(directory) / "libplasma_store.so.1").symlink_to(Path(library).resolve())
+    program = Path(directory) / "exchange"
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-I", str(ROOT / "include"), "-Wl,-rpath,$ORIGIN"]
+    subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", program, HERE / "exchange.c", f"{directory}/libplasma_store.so.1"],
+                   check=True)
+    return program
+
+
+@dataclasses.dataclass
+class Exchange:
+    """What came of it: for each case that was written, how each framework read it."""
+
+    versions: dict[str, str]
+    written: list[dict[str, Any]]
+    refused: dict[str, str]
+    read: dict[tuple[str, str], str]
+    """(reader, case's id) -> "=" read where it lies, "copy", "bits" as numbers of another type, or "!" and the reason."""
+
+
+def run_peer(framework: Framework, step: str, socket: str, program: Path, given: list[dict[str, Any]]) -> list[Any]:
+    command = [str(framework.python), str(HERE / "peer.py"), framework.name, step, socket, str(program)]
+    variables = {**os.environ, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, env=variables, timeout=HANGS_S)
+    if done.returncode:
+        raise RuntimeError(f"{framework.name} could not {step}: {done.stderr[-2000:]}")
+    results: list[Any] = json.loads(done.stdout)
+    return results
+
+
+def judged(reader: str, case: dict[str, Any], result: Any) -> str:
+    """A result in a word. Raises AssertionError for one that is wrong: nothing may be read as what it is not."""
+    if isinstance(result, str):
+        return result
+    where = f"{case['writer']} wrote {case['dtype']} {case['layout']}, and it was read as {result}"
+    dtype = DTYPES[case["dtype"]]
+    if result["dtype"] == case["dtype"]:
+        assert (list(result["shape"]), result["elements"]) == (case["shape"], case["elements"]), where
+        return "=" if result["same"] else "copy"
+    # A carrier: it has the bytes, under another name. Only who reads the message alone may see one.
+    assert reader.startswith("pyarrow") and (not dtype.typestr or dtype.name[:4] in ("bool", "comp")), where
+    assert result["elements"] == (case["packed"] if dtype.packed else case["elements"]), where
+    return "bits"
+
+
+def exchanged(chosen: list[Framework]) -> Exchange:
+    """Has all of them write and read."""
+    result = Exchange({framework.name: framework.version() for framework in chosen}, [], {}, {})
+    with tempfile.TemporaryDirectory() as directory, plasma_store.start_store(64 << 20) as store:
+        program = compiled(directory)
+        for framework in chosen:
+            given = list(cases(framework.name))
+            answers = run_peer(framework, "write", store.socket_path, program, given)
+            result.written += [case for case, answer in zip(given, answers) if not answer]
+            result.refused.update({case["id"]: answer for case, answer in zip(given, answers) if answer})
+        for framework in chosen:
+            answers = run_peer(framework, "read", store.socket_path, program, result.written)
+            for case, answer in zip(result.written, answers):
+                result.read[framework.name, case["id"]] = judged(framework.name, case, answer)
+    return result
+
+
+def summed_up(words: list[str]) -> str:
+    """What a cell says of several cases."""
+    kinds = {"no" if word.startswith("!") else word for word in words}
+    order = ("=", "copy", "bits", "no")
+    return " ".join(kind for kind in order if kind in kinds) or "–"
+
+
+def column(result: Exchange, framework: str, key: str, value: str) -> tuple[str, str]:
+    """Whether a framework writes what has this dtype or layout, and how it reads it."""
+    writes = any(case["writer"] == framework and case[key] == value for case in result.written)
+    chosen = [case for case in result.written if case[key] == value]
+    if key == "layout":
+        # A framework is asked for its layouts in types that it has.
+        has = {case["dtype"] for case in result.written if result.read[framework, case["id"]] in ("=", "copy")}
+        chosen = [case for case in chosen if case["dtype"] in has]
+    return "yes" if writes else "–", summed_up([result.read[framework, case["id"]] for case in chosen])
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def by(result: Exchange, key: str, values: list[str]) -> str:
+    names = list(result.versions)
+    rows = [[value, *(" / ".join(column(result, name, key, value)) for name in names)] for value in values]
+    return table([key, *names], rows)
+
+
+def pairs(result: Exchange) -> str:
+    names = list(result.versions)
+
+    def cell(writer: str, reader: str) -> str:
+        words = [result.read[reader, case["id"]] for case in result.written if case["writer"] == writer]
+        return f"{sum(word in ('=', 'copy') for word in words)} of {len(words)}"
+
+    return table(["written by, read by", *names], [[writer, *(cell(writer, reader) for reader in names)] for writer in names])
+
+
+def page(result: Exchange) -> str:
+    """docs/interop.md."""
+    return f"""# Who reads what of whom
+
+Made by `make test-frameworks` (`tests/interop/matrix.py`), not by hand: each framework in a process of its own writes tensors of every
+element type in every layout, and every one reads what all of them wrote. Every value was compared. `make test` plays it again with the
+frameworks that are installed and compares what comes of it with this page.
+
+{table(["framework", "version"], [[name, version] for name, version in result.versions.items()])}
+
+"numpy" is with ml_dtypes, "numpy 1" without. "pyarrow 11" uses its own Plasma client, "pyarrow" reads and writes the bytes of objects with
+`pyarrow.ipc`. "C" is `tensor_write_versioned` and `tensor_read_versioned`, "Python" the package without any framework. JAX has types of
+64 bits switched on.
+
+Cells say whether it writes / how it reads: `=` where it lies in the store, `copy` after copying, `bits` as numbers of the carrier
+([formats.md](formats.md#element-types-that-arrow-does-not-have)), `no` it refuses, `–` it has no such thing. Several words: it depends on the
+layout or on the writer.
+
+## Element types
+
+{by(result, "dtype", list(DTYPES))}
+
+## Layouts
+
+In the element types that the framework has.
+
+{by(result, "layout", list(LAYOUTS))}
+
+## Each with each
+
+How many tensors of those that one wrote the other read as what they were.
+
+{pairs(result)}
+
+## Not asked for
+
+- Elements of less than a byte: numpy (ml_dtypes) and JAX keep each in a byte of its own, so they are put together when they are written, and
+  reading takes a copy. JAX reads none of them by DLPack; `jax.numpy.asarray(tensor.numpy())` does.
+- Rows that do not begin on a multiple of 64 bytes: JAX copies them.
+- Read-only memory: "Who may write a tensor" in the README.
+"""
+
+
+def versions(text: str) -> dict[str, str]:
+    """What a page was made with."""
+    found = dict(re.findall(r"^\| ([\w ]+) \| (this tree|[\w.+]+) \|$", text, flags=re.MULTILINE))
+    found.pop("framework", None)
+    return found
+
+
+def cells(text: str) -> dict[tuple[str, str, str], str]:
+    """(table, row, column) -> cell, of all tables of a page but that of the versions."""
+    found = {}
+    for block in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.strip().split("\n")]
+        if head[0] != "framework":
+            found.update({(head[0], row[0], name): cell for row in rows for name, cell in zip(head[1:], row[1:])})
+    return found
+
+
+def main() -> None:
+    chosen = frameworks()
+    missing = [framework.name for framework in chosen if not framework.version()]
+    if missing:
+        raise SystemExit(f"not installed: {', '.join(missing)}")
+    Path(sys.argv[1]).write_text(page(exchanged(chosen)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

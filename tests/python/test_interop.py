@@ -1,0 +1,42 @@
+"""docs/interop.md is true: what the frameworks that are installed write and read is what it says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "interop"))
+pytest.importorskip("plasma_store")
+matrix = pytest.importorskip("matrix")
+
+
+def test_the_tables_are_true() -> None:
+    text = (ROOT / "docs" / "interop.md").read_text(encoding="utf-8")
+    said, of_page = matrix.cells(text), matrix.versions(text)
+    assert set(of_page) == {framework.name for framework in matrix.frameworks()}
+    chosen = [framework for framework in matrix.frameworks() if framework.version()]
+    # Whatever they are, nothing may be read as what it is not.
+    result = matrix.exchanged(chosen)
+    # Of other versions than those on the page, it does not say what they can.
+    others = {name for name, version in of_page.items() if result.versions.get(name) != version}
+    assert not {"C", "Python"} & others
+
+    def compared(cells: dict[tuple[str, str, str], str]) -> dict[tuple[str, str, str], str]:
+        return {key: cell for key, cell in cells.items() if not {key[1], key[2]} & others}
+
+    found = compared(matrix.cells(matrix.page(result)))
+    assert found == compared(said)
+    assert len(found) >= 2 * (len(matrix.DTYPES) + len(matrix.LAYOUTS))
+
+
+def test_a_wrong_reading_is_noticed() -> None:
+    case = next(case for case in matrix.cases("C") if case["layout"] == "row-major")
+    right = {"dtype": case["dtype"], "shape": case["shape"], "elements": case["elements"], "same": True}
+    assert matrix.judged("Python", case, right) == "="
+    assert matrix.judged("Python", case, {**right, "same": False}) == "copy"
+    for wrong in ({"elements": "00"}, {"shape": [4, 3]}, {"dtype": "uint8"}):
+        with pytest.raises(AssertionError):
+            matrix.judged("pyarrow", case, {**right, **wrong})
