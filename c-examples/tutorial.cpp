@@ -2,7 +2,8 @@
 //
 //   tutorial                     puts and gets it, in a store that lives in this process and ends with it
 //   tutorial SOCKET put|get      one half, in the store that listens at SOCKET
-//   tutorial --in-process        hosts a store, puts the tensor into it and says where it listens, until Enter is pressed
+//   tutorial --in-process        hosts a store, puts the tensor into it and says where it listens, until Enter is
+//   pressed
 //                                or the input ends; meanwhile run `tutorial.py SOCKET get` in another terminal
 #include <plasma_store.hpp>
 

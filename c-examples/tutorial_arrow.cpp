@@ -1,9 +1,10 @@
-// The tutorial of Apache Arrow Plasma in C++, with Arrow's own types: the C++ half of an old program, of which only the lines
-// that talk to the client have changed. The tensor is that of tutorial.cpp and tutorial.py.
+// The tutorial of Apache Arrow Plasma in C++, with Arrow's own types: the C++ half of an old program, of which only
+// the lines that talk to the client have changed. The tensor is that of tutorial.cpp and tutorial.py.
 //
 //   tutorial_arrow SOCKET put|get      one half, in the store that listens at SOCKET
 //
-// Needs Arrow's headers and libarrow, which the wheel of pyarrow brings: pyarrow.get_include(), pyarrow.get_library_dirs().
+// Needs Arrow's headers and libarrow, which the wheel of pyarrow brings: pyarrow.get_include(),
+// pyarrow.get_library_dirs().
 #include <arrow/api.h>
 #include <arrow/tensor.h>
 #include <plasma_store/arrow.hpp>

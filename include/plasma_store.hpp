@@ -6,18 +6,20 @@
 //!     client.put_tensor(id, numbers, {2, 3});                   for (float number : tensor.values<float>()) ...
 //!
 //! Errors     Each call comes twice. `seal` throws plasma::Error, which has a status and a message; `try_seal` returns
-//!            plasma::Result<T>, which has a value or that same Error. Built without exceptions, what would throw ends the
-//!            program with the message; the others do not need them. Running out of this process's own heap throws
+//!            plasma::Result<T>, which has a value or that same Error. Built without exceptions, what would throw ends
+//!            the program with the message; the others do not need them. Running out of this process's own heap throws
 //!            std::bad_alloc in both.
-//! Handles    Client, Buffer, Tensor, ObjectList, Subscription and Store can be moved and not copied. One that was moved from
-//!            holds nothing; calls on it say invalid_argument. `handle()` is the C handle, which stays theirs.
+//! Handles    Client, Buffer, Tensor, ObjectList, Subscription and Store can be moved and not copied. One that was
+//!            moved from holds nothing; calls on it say invalid_argument. `handle()` is the C handle, which stays
+//!            theirs.
 //! Threads    As in C: a client may be used from any number of threads at once, so its calls are const.
-//! Lifetime   As in C: buffers and tensors stay readable when the client, the object or the store is gone. Spans and views
-//!            do not own: they are good as long as the Buffer or Tensor that gave them, so one without a name gives none.
-//! Time       Any std::chrono duration, or plasma::forever. Part of a millisecond counts as a whole one, less than nothing
-//!            as nothing.
-//! Bytes      plasma::BytesView takes whatever lies in one piece: strings, vectors, arrays, spans. plasma::span is our own,
-//!            the same in C++17 and C++20, and becomes a std::span by itself where there is one.
+//! Lifetime   As in C: buffers and tensors stay readable when the client, the object or the store is gone. Spans and
+//!            views do not own: they are good as long as the Buffer or Tensor that gave them, so one without a name
+//!            gives none.
+//! Time       Any std::chrono duration, or plasma::forever. Part of a millisecond counts as a whole one, less than
+//!            nothing as nothing.
+//! Bytes      plasma::BytesView takes whatever lies in one piece: strings, vectors, arrays, spans. plasma::span is our
+//!            own, the same in C++17 and C++20, and becomes a std::span by itself where there is one.
 //!
 //! Link with libplasma_store. For Arrow's C++ types there is plasma_store/arrow.hpp.
 #ifndef PLASMA_STORE_HPP_

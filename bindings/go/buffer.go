@@ -11,7 +11,8 @@ import (
 	"unsafe"
 )
 
-// Buffer is the memory of one object. It stays readable until it is closed, whatever becomes of client, object and store.
+// Buffer is the memory of one object. It stays readable until it is closed, whatever becomes of client, object and
+// store.
 type Buffer struct {
 	mutex  sync.RWMutex
 	handle *C.plasma_buffer
@@ -70,7 +71,8 @@ func (b *Buffer) Data() []byte {
 	return bytes(C.plasma_buffer_data(b.handle), C.plasma_buffer_size(b.handle))
 }
 
-// Mutable is the same for writing: of an object that is being created, until it is sealed, or one got with Private; else nil.
+// Mutable is the same for writing: of an object that is being created, until it is sealed, or one got with Private;
+// else nil.
 func (b *Buffer) Mutable() []byte {
 	b.mutex.RLock()
 	defer b.mutex.RUnlock()

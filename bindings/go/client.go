@@ -31,7 +31,7 @@ type ConnectOptions struct {
 
 // Connect connects to the store at a socket, "" for the default one, with one attempt.
 func Connect(socket string) (*Client, error) {
-	return connect(socket, ConnectOptions{}, 0, func(function func() C.plasma_status) error { return call(function) })
+	return connect(socket, ConnectOptions{}, 0, call)
 }
 
 // ConnectContext tries to connect until a store is there or the context is done.
@@ -39,7 +39,10 @@ func ConnectContext(ctx context.Context, socket string, options ConnectOptions) 
 	return connect(socket, options, -1, func(function func() C.plasma_status) error { return wait(ctx, nil, function) })
 }
 
-func connect(socket string, options ConnectOptions, timeout int, try func(func() C.plasma_status) error) (*Client, error) {
+// attempt makes a C call in one way or another: waiting or not.
+type attempt func(function func() C.plasma_status) error
+
+func connect(socket string, options ConnectOptions, timeout int, try attempt) (*Client, error) {
 	wanted := C.plasma_connect_options{timeout_ms: C.int64_t(timeout)}
 	wanted.struct_size = C.size_t(unsafe.Sizeof(wanted))
 	if options.Spin < 0 || options.Spin.Microseconds() > 1<<32-1 || options.CopyThreads < 0 {
@@ -65,8 +68,8 @@ func connect(socket string, options ConnectOptions, timeout int, try func(func()
 	return client, nil
 }
 
-// Close ends the connection, and what waits on it. Objects that it created and did not seal are given up; buffers and tensors
-// that it got stay.
+// Close ends the connection, and what waits on it. Objects that it created and did not seal are given up; buffers and
+// tensors that it got stay.
 func (c *Client) Close() error {
 	c.once.Do(func() { close(c.closing) })
 	c.mutex.Lock()
@@ -157,8 +160,8 @@ func (c *Client) Create(id ObjectID, size int, options CreateOptions) (*Buffer, 
 	wanted := options.c()
 	var handle *C.plasma_buffer
 	err := c.create(options, func() C.plasma_status {
-		metadata := firstByte(options.Metadata)
-		return C.plasma_create(c.handle, id.c(), C.uint64_t(size), metadata, C.uint64_t(len(options.Metadata)), &wanted, &handle)
+		metadata, length := firstByte(options.Metadata), C.uint64_t(len(options.Metadata))
+		return C.plasma_create(c.handle, id.c(), C.uint64_t(size), metadata, length, &wanted, &handle)
 	})
 	return newBuffer(handle, err)
 }
@@ -177,8 +180,8 @@ func (c *Client) Abort(id ObjectID) error {
 func (c *Client) Put(id ObjectID, data []byte, options CreateOptions) error {
 	wanted := options.c()
 	return c.create(options, func() C.plasma_status {
-		metadata := firstByte(options.Metadata)
-		return C.plasma_put(c.handle, id.c(), firstByte(data), C.uint64_t(len(data)), metadata, C.uint64_t(len(options.Metadata)), &wanted)
+		metadata, length := firstByte(options.Metadata), C.uint64_t(len(options.Metadata))
+		return C.plasma_put(c.handle, id.c(), firstByte(data), C.uint64_t(len(data)), metadata, length, &wanted)
 	})
 }
 
@@ -186,8 +189,8 @@ func (c *Client) Put(id ObjectID, data []byte, options CreateOptions) error {
 func (c *Client) PutAsync(id ObjectID, data []byte, options CreateOptions) error {
 	wanted := options.c()
 	return c.create(options, func() C.plasma_status {
-		metadata := firstByte(options.Metadata)
-		return C.plasma_put_async(c.handle, id.c(), firstByte(data), C.uint64_t(len(data)), metadata, C.uint64_t(len(options.Metadata)), &wanted)
+		metadata, length := firstByte(options.Metadata), C.uint64_t(len(options.Metadata))
+		return C.plasma_put_async(c.handle, id.c(), firstByte(data), C.uint64_t(len(data)), metadata, length, &wanted)
 	})
 }
 
@@ -196,7 +199,8 @@ func (c *Client) SealAsync(id ObjectID) error {
 	return c.use(func() C.plasma_status { return C.plasma_seal_async(c.handle, id.c()) })
 }
 
-// Flush waits until all is done that was put or sealed without waiting; its error is that of the first that could not be.
+// Flush waits until all is done that was put or sealed without waiting; its error is that of the first that could not
+// be.
 func (c *Client) Flush() error {
 	return c.use(func() C.plasma_status { return C.plasma_flush(c.handle, nil, nil, 0, nil) })
 }
@@ -271,7 +275,8 @@ func (c *Client) Contains(id ObjectID) (bool, error) {
 	return bool(found), err
 }
 
-// Delete deletes objects; those in use go later. What became of each: nil, ObjectNotFound, ObjectInUse or ObjectNotSealed.
+// Delete deletes objects; those in use go later. What became of each: nil, ObjectNotFound, ObjectInUse or
+// ObjectNotSealed.
 func (c *Client) Delete(ids ...ObjectID) ([]error, error) {
 	results := make([]C.plasma_status, len(ids)+1)
 	err := c.use(func() C.plasma_status {

@@ -62,7 +62,8 @@ func (c *Client) Capacity() (uint64, error) {
 	return uint64(bytes), err
 }
 
-// Evict evicts what nobody holds, oldest first, until so many bytes are freed or nothing is left; it tells how many were.
+// Evict evicts what nobody holds, oldest first, until so many bytes are freed or nothing is left; it tells how many
+// were.
 func (c *Client) Evict(bytes uint64) (uint64, error) {
 	var evicted C.uint64_t
 	err := c.use(func() C.plasma_status { return C.plasma_evict(c.handle, C.uint64_t(bytes), &evicted) })

@@ -1,5 +1,5 @@
-// Package plasmastore puts tensors and other objects into shared memory, where any number of processes read them where they
-// lie, without a copy. It is the Go face of the C library libplasma_store; cgo finds that by pkg-config.
+// Package plasmastore puts tensors and other objects into shared memory, where any number of processes read them where
+// they lie, without a copy. It is the Go face of the C library libplasma_store; cgo finds that by pkg-config.
 //
 //	producer                                              consumer
 //	client, err := plasmastore.Connect("")                client, err := plasmastore.Connect("")
@@ -16,13 +16,14 @@
 // # Closing
 //
 // Close gives back what a value holds, may be called twice, and makes other calls fail with InvalidArgument. What is
-// forgotten is given back by the garbage collector some time. It cannot see slices of shared memory: those that Data, Values and
-// the like return are good until Close, or until nothing refers to the Buffer or Tensor any more. A deferred Close is enough
-// to keep it.
+// forgotten is given back by the garbage collector some time. It cannot see slices of shared memory: those that Data,
+// Values and the like return are good until Close, or until nothing refers to the Buffer or Tensor any more. A
+// deferred Close is enough to keep it.
 //
 // # Waiting
 //
-// Calls that wait take a context, and wait for as long as it lets them. A call that waits keeps no other goroutine waiting.
+// Calls that wait take a context, and wait for as long as it lets them. A call that waits keeps no other goroutine
+// waiting.
 // Closing a Client ends what waits on it.
 //
 // # Memory

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// wait makes a C call that waits, and ends it when the context is done or `closing` is closed. Others that wait go on: this
-// thread alone has a descriptor that wakes it.
+// wait makes a C call that waits, and ends it when the context is done or `closing` is closed. Others that wait go on:
+// this thread alone has a descriptor that wakes it.
 func wait(ctx context.Context, closing <-chan struct{}, function func() C.plasma_status) error {
 	if ctx.Err() != nil {
 		return ended(ctx)
@@ -39,7 +39,8 @@ func wait(ctx context.Context, closing <-chan struct{}, function func() C.plasma
 	return err
 }
 
-// knock writes to a pipe when the context is done or `closing` is closed. What it returns ends that, and waits for the end.
+// knock writes to a pipe when the context is done or `closing` is closed. What it returns ends that, and waits for the
+// end.
 func knock(ctx context.Context, closing <-chan struct{}, pipe int) func() {
 	finished, gone := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -1,10 +1,11 @@
 """
     PlasmaStore
 
-Tensors in shared memory, between processes and languages, without a copy: the Julia face of the C library libplasma_store.
+Tensors in shared memory, between processes and languages, without a copy: the Julia face of the C library
+libplasma_store.
 
-**Written without a Julia at hand: nobody has run this file yet.** It was read against `plasma_store.h` and the manual of Julia 1.6
-and later. Try it on something that does not matter, and tell us.
+**Written without a Julia at hand: nobody has run this file yet.** A test compares its structs and calls with
+`plasma_store.h`; that is all. It means to be right for Julia 1.6 and later. Try it on something that does not matter.
 
     include("PlasmaStore.jl")
     using .PlasmaStore
@@ -14,12 +15,12 @@ and later. Try it on something that does not matter, and tell us.
     matrix = get_tensor(client, ObjectID("matrix"); timeout_ms = 5000)
     sum(matrix)
 
-Shapes are **reversed**, as memory is: the numpy array of shape (2, 3) is a Julia array of size (3, 2) and the same bytes, the
-last index there is the first here, and nothing is copied or transposed on get.
+Shapes are **reversed**, as memory is: the numpy array of shape (2, 3) is a Julia array of size (3, 2) and the same
+bytes, the last index there is the first here, and nothing is copied or transposed on get.
 
-A stored array is read-only, keeps its object, and stays readable when client, object and store are gone. A call that waits keeps its
-thread, and with it Julia's garbage collector: give it a `timeout_ms`. `PLASMA_STORE_LIBRARY` names the library to load, else the
-system's `libplasma_store.so.1` is.
+A stored array is read-only, keeps its object, and stays readable when client, object and store are gone. A call that
+waits keeps its thread, and with it Julia's garbage collector: give it a `timeout_ms`. `PLASMA_STORE_LIBRARY` names the
+library to load, else the system's `libplasma_store.so.1` is.
 """
 module PlasmaStore
 
@@ -212,7 +213,7 @@ end
 function wrap(about::TensorDescription, buffer::Buffer)
     type, n = about.dtype, Int(about.ndim)
     element = type.lanes == 1 ? get(ELEMENTS, (type.code, type.bits), nothing) : nothing
-    element === nothing && throw(ArgumentError("elements of DLPack type $(type.code), $(type.bits) bits: use get_bytes"))
+    element === nothing && throw(ArgumentError("DLPack type $(type.code), $(type.bits) bits: use get_bytes"))
     shape = ntuple(dimension -> Int(about.shape[dimension]), n)
     first = Ptr{element}(about.data)
     if prod(shape) == 0
@@ -272,7 +273,8 @@ end
 "Reads it where it lies."
 function tutorial_get(client::Client)
     values = get_tensor(client, TUTORIAL; timeout_ms = 30000)
-    println("got $(length(values)) float32 from $(Int(minimum(values))) to $(Int(maximum(values))), sum $(Int(sum(values)))")
+    least, most, total = Int(minimum(values)), Int(maximum(values)), Int(sum(values))
+    println("got $(length(values)) float32 from $least to $most, sum $total")
 end
 
 function main(arguments::Vector{String})

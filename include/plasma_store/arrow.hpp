@@ -1,10 +1,11 @@
 //! Objects as Arrow's C++ types: arrow::Buffer and arrow::Tensor over the store's memory, without a copy.
 //!
-//!     ARROW_ASSIGN_OR_RAISE(auto buffer, plasma::create_arrow_buffer(client, id, size));    // fill, then client.seal(id)
-//!     ARROW_ASSIGN_OR_RAISE(auto tensor, plasma::get_arrow_tensor(client, id));
+//!     ARROW_ASSIGN_OR_RAISE(auto buffer, plasma::create_arrow_buffer(client, id, size));    // fill, then
+//!     client.seal(id) ARROW_ASSIGN_OR_RAISE(auto tensor, plasma::get_arrow_tensor(client, id));
 //!
-//! For programs that have Arrow's headers and link with libarrow; with an Arrow from 22 on that takes C++20. What can fail
-//! returns arrow::Result, as Arrow's own calls do. Buffers and tensors keep the object as long as anybody has them.
+//! For programs that have Arrow's headers and link with libarrow; with an Arrow from 22 on that takes C++20. What can
+//! fail returns arrow::Result, as Arrow's own calls do. Buffers and tensors keep the object as long as anybody has
+//! them.
 #ifndef PLASMA_STORE_ARROW_HPP_
 #define PLASMA_STORE_ARROW_HPP_
 
@@ -52,9 +53,12 @@ class ArrowBuffer final : public ::arrow::Buffer {
 };
 
 /// Gives a buffer to Arrow.
-inline std::shared_ptr<::arrow::Buffer> to_arrow(Buffer buffer) { return std::make_shared<ArrowBuffer>(std::move(buffer)); }
+inline std::shared_ptr<::arrow::Buffer> to_arrow(Buffer buffer) {
+  return std::make_shared<ArrowBuffer>(std::move(buffer));
+}
 
-/// Creates an object to be filled and then sealed. Its buffer says it is mutable also after the seal: do not write it then.
+/// Creates an object to be filled and then sealed. Its buffer says it is mutable also after the seal: do not write it
+/// then.
 inline ::arrow::Result<std::shared_ptr<::arrow::Buffer>> create_arrow_buffer(const Client& client, const ObjectId& id,
                                                                              std::int64_t size,
                                                                              const CreateOptions& options = {}) {
@@ -102,7 +106,8 @@ inline ::arrow::Result<DType> from_arrow(const ::arrow::DataType& type) {
 
 namespace detail {
 
-// Arrow 26 wants others to go on from tensor messages. They are what is in the objects, so that old readers can read them.
+// Arrow 26 wants others to go on from tensor messages. They are what is in the objects, so that old readers can read
+// them.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
@@ -159,7 +164,7 @@ inline ::arrow::Result<std::shared_ptr<::arrow::Tensor>> to_arrow(Tensor tensor)
   }
   ARROW_ASSIGN_OR_RAISE(auto read, detail::read_message(to_arrow(std::move(tensor).buffer())));
   if (!read->type()->Equals(*type)) {
-    return ::arrow::Status::Invalid("elements are ", type->ToString(), ", but the message says ", read->type()->ToString());
+    return ::arrow::Status::Invalid("elements are ", *type, ", but the message says ", *read->type());
   }
   if (detail::has_names(*read)) return read;
   return ::arrow::Tensor::Make(type, read->data(), read->shape(), read->strides());

@@ -81,8 +81,9 @@ class Client {
   Result<void> try_put(const ObjectId& id, BytesView data, const CreateOptions& options = {}) const {
     const auto wanted = detail::create_options(options);
     const BytesView metadata = options.metadata;
-    return detail::outcome(
-        plasma_put(handle(), id.raw(), data.data(), data.size(), metadata.data(), metadata.size(), &wanted), "plasma_put");
+    const plasma_status status =
+        plasma_put(handle(), id.raw(), data.data(), data.size(), metadata.data(), metadata.size(), &wanted);
+    return detail::outcome(status, "plasma_put");
   }
   void put(const ObjectId& id, BytesView data, const CreateOptions& options = {}) const {
     try_put(id, data, options).value();
@@ -121,7 +122,8 @@ class Client {
   }
   void seal_async(const ObjectId& id) const { try_seal_async(id).value(); }
 
-  /// Waits until all is done that was put or sealed without waiting; the error is that of the first object that could not be.
+  /// Waits until all is done that was put or sealed without waiting; the error is that of the first object that could
+  /// not be.
   Result<void> try_flush() const {
     return detail::outcome(plasma_flush(handle(), nullptr, nullptr, 0, nullptr), "plasma_flush");
   }
@@ -180,7 +182,8 @@ class Client {
   }
   bool contains(const ObjectId& id) const { return try_contains(id).value(); }
 
-  /// Deletes objects; those in use go later. What became of each: ok, object_not_found, object_in_use or object_not_sealed.
+  /// Deletes objects; those in use go later. What became of each: ok, object_not_found, object_in_use or
+  /// object_not_sealed.
   Result<std::vector<Status>> try_remove(Ids ids) const {
     std::vector<plasma_status> results(ids.size());
     const plasma_status status = plasma_delete(handle(), ids.raw(), ids.size(), results.data());
@@ -290,7 +293,9 @@ class Client {
   void refresh(Ids ids) const { try_refresh(ids).value(); }
 
   /// Keeps objects from eviction until somebody unpins them.
-  Result<void> try_pin(Ids ids) const { return detail::outcome(plasma_pin(handle(), ids.raw(), ids.size()), "plasma_pin"); }
+  Result<void> try_pin(Ids ids) const {
+    return detail::outcome(plasma_pin(handle(), ids.raw(), ids.size()), "plasma_pin");
+  }
   void pin(Ids ids) const { try_pin(ids).value(); }
   Result<void> try_unpin(Ids ids) const {
     return detail::outcome(plasma_unpin(handle(), ids.raw(), ids.size()), "plasma_unpin");

@@ -42,7 +42,9 @@ enum class Status : plasma_status {
 };
 
 /// A short text for a status.
-inline const char* to_string(Status status) noexcept { return plasma_status_string(static_cast<plasma_status>(status)); }
+inline const char* to_string(Status status) noexcept {
+  return plasma_status_string(static_cast<plasma_status>(status));
+}
 
 /// Why a call failed. `what()` has the call, the status and the message with the number or name that was wrong.
 class Error : public std::runtime_error {
@@ -137,7 +139,8 @@ inline Result<void> outcome(plasma_status status, const char* call) {
   return {};
 }
 
-/// What a C call comes to that has filled `result` if it succeeded. A reference, so that the call may stand among the arguments.
+/// What a C call comes to that has filled `result` if it succeeded. A reference, so that the call may stand among the
+/// arguments.
 template <class T>
 Result<T> outcome(plasma_status status, const char* call, T& result) {
   if (status != PLASMA_OK) return Error::last(status, call);

@@ -61,7 +61,8 @@ class Subscription {
   std::unique_ptr<plasma_subscription, detail::Release> handle_;
 };
 
-/// The events of a subscription as they come. Going on takes the next one, and throws what is neither its time nor the store's end.
+/// The events of a subscription as they come. Going on takes the next one, and throws what is neither its time nor the
+/// store's end.
 class Events {
  public:
   class iterator {

@@ -168,7 +168,7 @@ class Tensor {
   Result<span<const std::uint8_t>> try_bytes() const&& = delete;
   Result<span<const std::uint8_t>> try_bytes() const& {
     if (!*this) return wrong("bytes", "there is no tensor");
-    if (!is_row_major() && !is_column_major()) return wrong("bytes", "the tensor has gaps: strides are not of its shape");
+    if (!is_row_major() && !is_column_major()) return wrong("bytes", "there are gaps between the elements");
     const std::size_t bits = size() * dtype().element_bits();
     return span<const std::uint8_t>(about_.data, bits / 8 + (bits % 8 != 0));
   }

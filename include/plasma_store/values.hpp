@@ -77,7 +77,8 @@ class span {
   std::size_t size_ = 0;
 };
 
-/// Bytes of the caller's to be read during a call: of a string, or of any container in one piece whose elements are bits.
+/// Bytes of the caller's to be read during a call: of a string, or of any container in one piece whose elements are
+/// bits.
 class BytesView : public span<const std::uint8_t> {
  public:
   constexpr BytesView() noexcept = default;

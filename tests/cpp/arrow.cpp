@@ -16,7 +16,7 @@ using plasma::ObjectId;
 
 void check(bool holds, const char* what, int line) {
   if (holds) return;
-  std::cerr << "arrow.cpp:" << line << ": not so: " << what << "\n  last message: " << plasma_last_error_message() << '\n';
+  std::cerr << "arrow.cpp:" << line << ": not so: " << what << '\n' << plasma_last_error_message() << '\n';
   std::_Exit(1);
 }
 
@@ -58,8 +58,9 @@ void tensors(const Client& client, const std::vector<std::int64_t>& strides, con
 }
 
 void element_types(const Client& client) {
-  for (const auto& type : {arrow::int8(), arrow::int16(), arrow::int32(), arrow::int64(), arrow::uint8(), arrow::uint16(),
-                           arrow::uint32(), arrow::uint64(), arrow::float16(), arrow::float32(), arrow::float64()}) {
+  for (const auto& type :
+       {arrow::int8(), arrow::int16(), arrow::int32(), arrow::int64(), arrow::uint8(), arrow::uint16(), arrow::uint32(),
+        arrow::uint64(), arrow::float16(), arrow::float32(), arrow::float64()}) {
     const ObjectId id = ObjectId::random();
     const auto memory = arrow::Buffer::Wrap(kNumbers);
     CHECK(plasma::put_arrow_tensor(client, id, *arrow::Tensor::Make(type, memory, {2}).ValueOrDie()).ok());

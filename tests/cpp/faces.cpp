@@ -28,7 +28,7 @@ using plasma::Timeout;
 
 void check(bool holds, const char* what, int line) {
   if (holds) return;
-  std::cerr << "faces.cpp:" << line << ": not so: " << what << "\n  last message: " << plasma_last_error_message() << '\n';
+  std::cerr << "faces.cpp:" << line << ": not so: " << what << '\n' << plasma_last_error_message() << '\n';
   std::_Exit(1);
 }
 

@@ -11,8 +11,8 @@ HEADERS = "".join((ROOT / "include" / name).read_text(encoding="utf-8")
                   for name in ("plasma_store.h", "plasma_store_dlpack.h"))
 CODE = re.sub(r"/\*.*?\*/", "", HEADERS, flags=re.DOTALL)
 
-STRUCTS = {"ConnectOptions": "plasma_connect_options", "TensorDescription": "tensor_description", "DLTensor": "DLTensor",
-           "DLDataType": "DLDataType", "DLDevice": "DLDevice"}
+STRUCTS = {"ConnectOptions": "plasma_connect_options", "TensorDescription": "tensor_description",
+           "DLTensor": "DLTensor", "DLDataType": "DLDataType", "DLDevice": "DLDevice"}
 TYPES = {"size_t": "Csize_t", "int64_t": "Int64", "uint64_t": "UInt64", "int32_t": "Int32", "uint32_t": "UInt32",
          "uint16_t": "UInt16", "uint8_t": "UInt8", "DLDeviceType": "Int32", "DLDevice": "DLDevice",
          "DLDataType": "DLDataType", "void*": "Ptr{Cvoid}", "uint8_t*": "Ptr{UInt8}", "int64_t*": "Ptr{Int64}"}

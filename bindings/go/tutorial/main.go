@@ -1,5 +1,5 @@
-// The tutorial of Apache Arrow Plasma in Go: a tensor of 1000 float32, all 2.0, under the id of twenty '1' bytes. It shares
-// its object and output with c-examples/tutorial.cpp and tutorial.py.
+// The tutorial of Apache Arrow Plasma in Go: a tensor of 1000 float32, all 2.0, under the id of twenty '1' bytes. It
+// shares its object and output with c-examples/tutorial.cpp and tutorial.py.
 //
 //	tutorial                     puts and gets it, in a store that lives in this process and ends with it
 //	tutorial SOCKET put|get      one half, in the store that listens at SOCKET
@@ -9,12 +9,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"plasmastore"
 )
 
-var tutorialID = plasmastore.ObjectID{'1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1', '1'}
+// tutorialID is twenty '1'.
+var tutorialID = *(*plasmastore.ObjectID)([]byte(strings.Repeat("1", 20)))
 
 func put(client *plasmastore.Client) error {
 	values := make([]float32, 1000)
