@@ -131,7 +131,7 @@ impl Writer {
         assert_eq!(peer.ask(&Request::Ring { mapped: false }), Reply::Ring { outcome: Ok(true) });
         let files: Vec<_> = peer.descriptors.drain(..).collect();
         let [submissions, outcomes, door] = <[OwnedFd; 3]>::try_from(files).unwrap();
-        let (submitter, _) = open_ring(&submissions, &outcomes).unwrap();
+        let (submitter, ..) = open_ring(&submissions, &outcomes).unwrap();
         assert_eq!(peer.ask(&Request::Ring { mapped: true }), Reply::Ring { outcome: Ok(false) });
         Self { peer, submitter, _door: door, number: 0 }
     }

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,13 @@ use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::native::{ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
 use plasma_store::protocol::notification::Event;
 use plasma_store::protocol::{Dialect, InlineObject, Reply, Request, Stats};
+use plasma_store::shm::ring::files::{NewRing, open_ring};
+use plasma_store::shm::ring::grants::Grantee;
+use plasma_store::store::engine::NewObject;
 use plasma_store::store::engine::{Asker, Effect, Engine, Job, Now, SubscriptionId, Work};
+use plasma_store::store::grants::Grant;
 use plasma_store::store::leases::Producer;
-use plasma_store::store::space::{Pages, SHARED_SEGMENT, segment_length};
+use plasma_store::store::space::{Pages, Place, SHARED_SEGMENT, segment_length};
 use plasma_store::store::stock::{Kind, default_pool};
 
 /// What a store may hold: so little that everything evicts, what tests use, and more than one slice of pages.
@@ -30,8 +35,6 @@ const MOST_SLICES: u32 = 100_000;
 /// Message types of the two answers that may come late.
 const CREATE_REPLY: i64 = 2;
 const GET_REPLY: i64 = 10;
-/// Where peers submit through shared memory, a seal comes with a release.
-const SEAL_REPLY: i64 = 8;
 /// Threads of a peer that wait for an object.
 const BELLS: u8 = 4;
 /// The answer that the plumbing gives.
@@ -311,6 +314,9 @@ struct Game {
     told: BTreeMap<SubscriptionId, (u64, BTreeSet<ObjectId>)>,
     /// Which bells of whom are to be rung for what.
     wanted: BTreeMap<(u64, u64), ObjectId>,
+    /// Peers with rings, and the room that they were granted at some time.
+    grantees: BTreeMap<u64, Grantee>,
+    granted: BTreeMap<(u64, u64), Place>,
     /// Objects that a subscription knows of which begins without being told.
     skipped: BTreeSet<ObjectId>,
     answers: u64,
@@ -327,7 +333,7 @@ impl Game {
         let observer = engine.connect();
         let now = Now { instant: Instant::now(), unix_seconds: 1_000_000_000 };
         let (peers, open, places, careless, restless, sealed, told, skipped, jobs, stored) = Default::default();
-        let (wanted, answers) = Default::default();
+        let (wanted, grantees, granted, answers) = Default::default();
         // It can be told of every place.
         let abilities = ABILITY_REQUEST_NUMBERS | ABILITY_SEGMENTS;
         engine.handle(Asker { peer: observer, number: 0 }, Request::Connect { abilities }, now);
@@ -350,6 +356,8 @@ impl Game {
             stored,
             told,
             wanted,
+            grantees,
+            granted,
             skipped,
             answers,
         }
@@ -434,7 +442,7 @@ impl Game {
     /// What only records ask for.
     fn submit(&mut self, asker: Asker, script: &mut Script<'_>) {
         let (id, bell) = (script.id(), u64::from(script.byte() % BELLS));
-        match script.byte() % 4 {
+        match script.byte() % 8 {
             0 | 1 => {
                 self.wanted.insert((asker.peer, bell), id);
                 self.engine.want(asker.peer, bell, id);
@@ -443,11 +451,45 @@ impl Game {
                 self.wanted.remove(&(asker.peer, bell));
                 self.engine.unwant(asker.peer, bell);
             }
-            _ => {
-                *self.open.entry((asker, SEAL_REPLY)).or_default() += 1;
+            3 => {
                 self.careless.insert(asker.peer);
-                self.engine.seal_and_release(asker, id, self.now);
+                let _ = self.engine.seal_and_release(asker.peer, id, self.now);
             }
+            4 => self.let_in(asker.peer),
+            5 => {
+                let size = script.size().cast_unsigned();
+                if let Some(Grant { number, place }) = self.engine.grant(asker.peer, size) {
+                    assert!(place.segment != SHARED_SEGMENT && place.extent.len >= size);
+                    self.granted.insert((asker.peer, number), place);
+                }
+            }
+            _ => self.publish(asker, id, script),
+        }
+    }
+
+    /// A peer has a ring, and can be granted room.
+    fn let_in(&mut self, peer: u64) {
+        let (ring, outcomes) = NewRing::create().unwrap();
+        let submissions = ring.submissions.as_fd().try_clone_to_owned().unwrap();
+        let (_, grantee, _) = open_ring(&submissions, &outcomes).unwrap();
+        if self.grantees.insert(peer, grantee).is_none() {
+            self.engine.add_grantee(peer, ring.collect().unwrap().1);
+        }
+    }
+
+    /// A peer puts an object into room that it has or has not.
+    fn publish(&mut self, asker: Asker, id: ObjectId, script: &mut Script<'_>) {
+        let number = 1 + u64::from(script.byte() % 16);
+        if script.flag() && !self.grantees.get(&asker.peer).is_some_and(|grantee| grantee.begin(number)) {
+            return;
+        }
+        let (data_size, metadata_size) = (script.size().cast_unsigned() % (1 << 40), u64::from(script.byte()));
+        let new = NewObject { id, data_size, metadata_size, evict: script.flag(), ttl_ms: 0 };
+        if self.engine.publish_granted(asker, number, new, self.now).is_ok() {
+            let place = self.granted.remove(&(asker.peer, number)).expect("it was granted that");
+            assert!(data_size + metadata_size <= place.extent.len);
+            let (segment, offset) = (place.segment, place.extent.offset);
+            self.places.insert(id, Location { segment, offset, data_size, metadata_size });
         }
     }
 
@@ -456,6 +498,7 @@ impl Game {
         self.open.retain(|(asker, _), _| asker.peer != peer);
         self.told.retain(|_, (subscriber, _)| *subscriber != peer);
         self.wanted.retain(|(waiting, _), _| *waiting != peer);
+        self.grantees.remove(&peer);
         self.engine.disconnect(peer);
     }
 

@@ -23,8 +23,8 @@ impl Ring {
     fn new() -> Self {
         let (ring, outcomes) = NewRing::create().unwrap();
         let submissions = ring.submissions.as_fd().try_clone_to_owned().unwrap();
-        let (submitter, peers) = open_ring(&submissions, &outcomes).unwrap();
-        let (collector, stores) = ring.collect().unwrap();
+        let (submitter, _, peers) = open_ring(&submissions, &outcomes).unwrap();
+        let (collector, _, stores) = ring.collect().unwrap();
         Self { submitter, peers, collector, stores, next: 0 }
     }
 

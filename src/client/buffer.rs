@@ -340,14 +340,16 @@ pub struct WritableBuffer {
 impl WritableBuffer {
     /// Maps a new object; when that fails, the object is given up.
     pub(crate) fn new(pending: Arc<Pending>, location: Location) -> Result<Self> {
-        let mapping = pending.connection.segment(location.segment, Access::Write);
-        match mapping.and_then(|mapping| Place::shared(mapping, location)) {
-            Ok(place) => Ok(Self { pending, memory: Memory::new(place, location) }),
-            Err(error) => {
-                pending.connection.notify(&Request::Abort { id: pending.id });
-                Err(error)
-            }
-        }
+        let told = pending.clone();
+        let buffer = Self::in_room(pending, location);
+        buffer.inspect_err(|_| told.connection.notify(&Request::Abort { id: told.id }))
+    }
+
+    /// Maps room that the store does not know to be an object's.
+    pub(super) fn in_room(pending: Arc<Pending>, location: Location) -> Result<Self> {
+        let mapping = pending.connection.segment(location.segment, Access::Write)?;
+        let place = Place::shared(mapping, location)?;
+        Ok(Self { pending, memory: Memory::new(place, location) })
     }
 
     /// The object's name.

@@ -4,7 +4,7 @@
 //! - [`mappings`]: segments of the store as they are mapped; `segments`: how they come and go.
 //! - [`buffer`]: what a get or a create gives: memory and the hold on it.
 //! - `putting`, `reading`, `waiting`: objects on their way in, and out.
-//! - `submit`: requests through shared memory.
+//! - `submit`: requests through shared memory; `draft`, `granted`: objects that are made before the store hears of them.
 //! - [`tensor`]: objects that are tensors.
 //! - [`mod@subscription`]: streams of events, and what ends a wait for one.
 //! - `control`: what steers the store rather than moves objects.
@@ -14,6 +14,8 @@ mod bells;
 pub mod buffer;
 mod connection;
 mod control;
+pub mod draft;
+mod granted;
 mod mappings;
 mod putting;
 mod reading;

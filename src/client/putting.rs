@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::client::buffer::{Pending, WritableBuffer};
 use crate::client::connection::Patience;
+use crate::client::draft::Draft;
 use crate::client::submit::{Ring, Whose, judged};
 use crate::client::{Client, CreateOptions, NO_BYTES, PutItem, lock, refused, unexpected};
 use crate::error::{Error, Result};
@@ -45,7 +46,7 @@ impl Client {
     }
 
     /// The same by the socket, which tells why there is no room, or waits for it.
-    fn create_by_asking(
+    pub(super) fn create_by_asking(
         &self,
         id: ObjectId,
         data_size: u64,
@@ -139,24 +140,24 @@ impl Client {
     /// As for [`Client::create`] and [`Client::seal`].
     pub fn put(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
         let Some((ring, described)) = self.small(data, metadata, options) else {
-            return self.fill(self.create(id, data.len() as u64, metadata, options)?, data, Self::seal);
+            return self.fill(id, data, metadata, options)?.seal();
         };
         let record = put_record(id, data, &described, options);
         match judged(&self.connection.submit_and_wait(ring, record, [data, &described])?) {
             Ok(()) => Ok(()),
             // The socket tells why.
-            Err(Refusal::OutOfMemory) => {
-                self.fill(self.create_by_asking(id, data.len() as u64, &described, options)?, data, Self::seal)
-            }
+            Err(Refusal::OutOfMemory) => self.fill(id, data, metadata, options)?.seal(),
             Err(refusal) => Err(refused(id, refusal)),
         }
     }
 
-    /// Fills a new object and seals it; gives it up when that fails.
-    fn fill(&self, buffer: WritableBuffer, data: &[u8], seal: fn(&Self, ObjectId) -> Result<()>) -> Result<()> {
-        let (id, written) = (buffer.id(), buffer.write(0, data));
+    /// Fills a new object.
+    fn fill(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<Draft<'_>> {
+        let metadata = Trailer::default().append_to(metadata);
+        let (buffer, draft) = self.draft(id, data.len() as u64, &metadata, options)?;
+        let written = buffer.write(0, data);
         drop(buffer);
-        written.and_then(|()| seal(self, id)).inspect_err(|_| drop(self.abort(id)))
+        written.map(|()| draft)
     }
 
     /// The ring, and metadata as they are stored, if an object can be put that way.
@@ -179,7 +180,7 @@ impl Client {
             let record = put_record(id, data, &metadata, options);
             return self.connection.submit(ring, Whose::Flushed(id), record, [data, &metadata]).map(drop);
         }
-        self.fill(self.create(id, data.len() as u64, metadata, options)?, data, Self::seal_async)
+        self.fill(id, data, metadata, options)?.seal_async()
     }
 
     /// Waits until everything is done that was put or sealed without waiting. Returns the objects that are not there, each with the
@@ -234,11 +235,22 @@ impl Client {
     /// # Errors
     /// [`Error::ObjectNotFound`] when there is none that this client may seal, [`Error::ObjectAlreadySealed`].
     pub fn seal(&self, id: ObjectId) -> Result<()> {
+        self.seal_wanting(id, 0)
+    }
+
+    /// The same, and room is wanted for an object of this size that may come next, if it is not 0.
+    pub(super) fn seal_wanting(&self, id: ObjectId, size: u64) -> Result<()> {
         self.check_usable()?;
         let pending = self.pending(id);
         let release = pending.as_ref().is_some_and(|pending| !pending.has_buffer());
         let is_released = match self.connection.ring() {
-            Some(ring) => self.have_done(ring, id, Record::Seal { id, release }).map(|()| release)?,
+            Some(ring) => {
+                let record = seal_record(ring, id, release, size);
+                let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
+                judged(&outcome).map_err(|refusal| refused(id, refusal))?;
+                ring.rooms.keep(&outcome);
+                release
+            }
             None => self.seal_by_asking(id).map(|()| false)?,
         };
         if let Some(pending) = pending {
@@ -261,11 +273,17 @@ impl Client {
     /// # Errors
     /// [`Error::ObjectNotFound`] when this client is not creating it; what the connection says.
     pub fn seal_async(&self, id: ObjectId) -> Result<()> {
+        self.seal_async_wanting(id, 0)
+    }
+
+    /// The same as [`Client::seal_wanting`] is to [`Client::seal`].
+    pub(super) fn seal_async_wanting(&self, id: ObjectId, size: u64) -> Result<()> {
         self.check_usable()?;
         let Some(ring) = self.connection.ring() else { return self.seal(id) };
         let pending = self.pending(id).ok_or(Error::ObjectNotFound(id))?;
         let release = !pending.has_buffer();
-        self.connection.submit(ring, Whose::Flushed(id), |_| Record::Seal { id, release }, NO_BYTES)?;
+        let record = seal_record(ring, id, release, size);
+        self.connection.submit(ring, Whose::Flushed(id), |_| record, NO_BYTES)?;
         self.settle(id, &pending);
         if release {
             pending.sealed_and_released()
@@ -315,6 +333,11 @@ impl Client {
 fn put_record(id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> impl FnOnce(u64) -> Record {
     let (data_size, metadata_size) = (data.len() as u64, metadata.len() as u64);
     move |staged| Record::Put { id, data_size, metadata_size, staged, evict: !options.no_evict }
+}
+
+fn seal_record(ring: &Ring, id: ObjectId, release: bool, size: u64) -> Record {
+    let next = if size == 0 { 0 } else { ring.rooms.wanted_after(size) };
+    Record::Seal { id, release, next }
 }
 
 fn create_error(id: ObjectId, refused_create: Refused) -> Error {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::bells::Seats;
 use crate::client::connection::{Connection, Patience};
+use crate::client::granted::{Room, Rooms};
 use crate::client::watching::Watches;
 use crate::client::{lock, refused, unexpected};
 use crate::error::{Error, Result};
@@ -49,6 +50,7 @@ pub struct Ring {
     /// Which bells threads of this process wait by.
     pub(super) seats: Seats,
     pub(super) watches: Watches,
+    pub(super) rooms: Rooms,
 }
 
 /// What whoever writes next has to know.
@@ -64,7 +66,7 @@ struct Writing {
 }
 
 /// A record whose place is not free yet.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct UnderWay {
     number: u64,
     whose: Whose,
@@ -79,6 +81,8 @@ pub(super) enum Whose {
     Waited,
     /// Whoever flushes, if the object is refused.
     Flushed(ObjectId),
+    /// The same, of an object in room that was granted.
+    Published(ObjectId, Room),
     /// Nobody.
     Nobodys,
 }
@@ -91,14 +95,14 @@ impl Ring {
         let Ok([submissions, outcomes, door]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Err(not_given(reply));
         };
-        let (submitter, staging) = open_ring(&submissions, &outcomes)?;
+        let (submitter, grantee, staging) = open_ring(&submissions, &outcomes)?;
         match connection.call(&Request::Ring { mapped: true }, patience)? {
             Reply::Ring { outcome: Ok(false) } => {}
             other => return Err(not_given(other)),
         }
         let taken = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        let watches = Watches::new(door);
-        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, seats: Seats::default(), watches })
+        let (watches, rooms) = (Watches::new(door), Rooms::new(grantee));
+        Ok(Self { submitter, staging, writing: Mutex::default(), taken, spin, seats: Seats::default(), watches, rooms })
     }
 
     /// To sleep until a bell is rung.
@@ -150,15 +154,27 @@ impl Ring {
         self.taken.get(number as usize % SLOTS).is_some_and(|taken| taken.load(Ordering::Acquire) > number)
     }
 
+    /// What became of an object that somebody flushes for.
+    fn note(&self, writing: &mut Writing, id: ObjectId, outcome: &Outcome) {
+        self.rooms.keep(outcome);
+        if writing.failed.len() < MOST_FAILED {
+            writing.failed.extend(judged(outcome).err().map(|refusal| (id, refused(id, refusal))));
+        }
+    }
+
     /// Frees the places of records that are done, in their order.
     fn reap(&self, writing: &mut Writing) {
-        while let Some(first) = writing.under_way.front() {
+        while let Some(first) = writing.under_way.front().copied() {
             let outcome = self.submitter.outcome(first.number);
             match (outcome, first.whose) {
                 (None, _) => return,
                 (_, Whose::Waited) if !self.was_taken(first.number) => return,
-                (Some(outcome), Whose::Flushed(id)) if writing.failed.len() < MOST_FAILED => {
-                    writing.failed.extend(judged(&outcome).err().map(|refusal| (id, refused(id, refusal))));
+                (Some(outcome), Whose::Flushed(id)) => self.note(writing, id, &outcome),
+                (Some(outcome), Whose::Published(id, room)) => {
+                    if outcome.refusal != 0 {
+                        self.rooms.put_back(room);
+                    }
+                    self.note(writing, id, &outcome);
                 }
                 _ => {}
             }

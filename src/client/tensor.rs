@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::client::draft::Draft;
 use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer};
 use crate::error::{Error, Result};
 use crate::metadata::{KEY_DTYPE, KEY_SHAPE, Trailer};
@@ -145,14 +146,24 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`].
     pub fn tensor_create(&self, id: ObjectId, layout: &Layout, options: TensorOptions<'_>) -> Result<Tensor> {
-        let layout = layout.packed();
-        let header = arrow_ipc::encode_header(&layout);
-        let data_offset = header.len() as u64;
-        let size = data_offset.saturating_add(layout.nbytes());
-        let metadata = describe(&layout)?.append_to(options.metadata);
-        let buffer = self.create_described(id, size, &metadata, options.create)?;
-        buffer.write(0, &header)?;
-        Ok(Tensor { memory: Arc::new(TensorMemory::Writable(buffer)), layout, data_offset })
+        let new = NewTensor::of(layout, options.metadata)?;
+        let buffer = self.create_described(id, new.size, &new.metadata, options.create)?;
+        new.begin(buffer)
+    }
+
+    /// The same for one that is sealed as soon as it is filled. What is given first is dropped before.
+    ///
+    /// # Errors
+    /// As for [`Client::create`]; that there is such an object already may also be told when it is sealed.
+    pub fn tensor_draft(
+        &self,
+        id: ObjectId,
+        layout: &Layout,
+        options: TensorOptions<'_>,
+    ) -> Result<(Tensor, Draft<'_>)> {
+        let new = NewTensor::of(layout, options.metadata)?;
+        let (buffer, draft) = self.draft(id, new.size, &new.metadata, options.create)?;
+        Ok((new.begin(buffer)?, draft))
     }
 
     /// Gets a tensor, waiting for it as [`Client::get`] does.
@@ -162,6 +173,33 @@ impl Client {
     pub fn tensor_read(&self, id: ObjectId, timeout_ms: i64, options: GetOptions) -> Result<Tensor> {
         let buffer = self.get_one(id, timeout_ms, options)?.ok_or(Error::Timeout(timeout_ms))?;
         Arc::new(TensorMemory::Sealed(buffer)).tensor()
+    }
+}
+
+/// A tensor that is to be stored.
+struct NewTensor {
+    layout: Layout,
+    header: Vec<u8>,
+    /// Bytes of data in the object.
+    size: u64,
+    /// As they are stored.
+    metadata: Vec<u8>,
+}
+
+impl NewTensor {
+    fn of(layout: &Layout, metadata: &[u8]) -> Result<Self> {
+        let layout = layout.packed();
+        let header = arrow_ipc::encode_header(&layout);
+        let size = (header.len() as u64).saturating_add(layout.nbytes());
+        let metadata = describe(&layout)?.append_to(metadata);
+        Ok(Self { layout, header, size, metadata })
+    }
+
+    /// Writes the header.
+    fn begin(self, buffer: WritableBuffer) -> Result<Tensor> {
+        buffer.write(0, &self.header)?;
+        let memory = Arc::new(TensorMemory::Writable(buffer));
+        Ok(Tensor { memory, layout: self.layout, data_offset: self.header.len() as u64 })
     }
 }
 

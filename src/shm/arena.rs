@@ -90,6 +90,27 @@ impl Arena {
         Ok(())
     }
 
+    /// Gives back what of a taken extent lies behind its first `len` bytes, rounded up as they are when they are taken. Returns
+    /// what is left of it.
+    ///
+    /// # Errors
+    /// As for [`free`](Self::free), and when it is not that long.
+    pub fn shrink(&mut self, extent: Extent, len: u64) -> Result<Extent> {
+        let whole = extent.len;
+        let len = len.max(1).checked_next_multiple_of(ALIGNMENT).filter(|len| *len <= whole);
+        let len = len.filter(|_| self.taken.get(&extent.offset) == Some(&whole));
+        let Some(len) = len else {
+            return Err(Error::InvalidArgument(format!("{extent:?} is not allocated, or too short")));
+        };
+        if len < whole {
+            let rest = Extent { offset: extent.offset + len, len: whole - len };
+            self.taken.insert(extent.offset, len);
+            self.taken.insert(rest.offset, rest.len);
+            self.free(rest)?;
+        }
+        Ok(Extent { len, ..extent })
+    }
+
     /// Whether nothing is taken.
     pub fn is_empty(&self) -> bool {
         self.taken.is_empty()
@@ -183,6 +204,8 @@ mod tests {
             let error = arena.free(extent).unwrap_err().to_string();
             assert!(error.contains(&extent.offset.to_string()) && error.contains(&extent.len.to_string()), "{error}");
         }
+        assert!(arena.shrink(wrong[1], 1).is_err() && arena.shrink(first, 129).is_err());
+        assert!(arena.shrink(first, u64::MAX).is_err());
         arena.free(first).unwrap();
         assert!(arena.free(first).is_err());
         arena.free(second).unwrap();
@@ -262,8 +285,16 @@ mod tests {
                 }
             } else {
                 let extent = live.swap_remove(random.below(live.len() as u64) as usize);
-                arena.free(extent).unwrap();
-                model.set(extent, false);
+                let kept = if random.below(3) == 0 { random.below(extent.len) } else { 0 };
+                if kept > 0 {
+                    let left = arena.shrink(extent, kept).unwrap();
+                    assert!(left.offset == extent.offset && left.len >= kept && left.len < kept + 64);
+                    model.set(Extent { offset: extent.offset + left.len, len: extent.len - left.len }, false);
+                    live.push(left);
+                } else {
+                    arena.free(extent).unwrap();
+                    model.set(extent, false);
+                }
             }
             assert_same(&arena, &model);
         }

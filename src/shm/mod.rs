@@ -37,7 +37,7 @@ pub mod one_writer;
 pub mod pins;
 pub mod ring;
 #[cfg(test)]
-mod seeded;
+pub(crate) mod seeded;
 pub mod segment;
 pub mod store_alive;
 pub mod sync;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 /// A generator whose whole future is its seed, so that a failing run can be repeated.
-pub(super) struct Seeded(pub u64);
+pub(crate) struct Seeded(pub u64);
 
 impl Seeded {
     /// The next number, below `bound` (which is not 0); slightly uneven for huge bounds, which no test minds.

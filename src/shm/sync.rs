@@ -56,6 +56,14 @@ pub enum Step {
     DozeFirst,
     /// It looks at the word once more after all can see that.
     DozeBarrier,
+    /// Who is about to use a grant says so before it looks whether that stands.
+    UseFirst,
+    /// It looks after all can see that.
+    UseBarrier,
+    /// What was written in a grant was written before its use ends.
+    UseOrder,
+    /// The store looks whether a grant is in use after all can see that it does not stand any more.
+    RevokeBarrier,
 }
 
 /// Whether `step` is taken.

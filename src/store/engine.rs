@@ -9,6 +9,7 @@ mod copies;
 mod creation;
 mod external;
 mod figures;
+mod granting;
 mod idle;
 mod lending;
 mod lifetimes;
@@ -43,6 +44,7 @@ use crate::store::engine::wants::Wants;
 use crate::store::eviction::LeastRecentlyUsed;
 use crate::store::objects::{Object, Residence};
 use crate::store::peers::{Peer, PeerId};
+pub use crate::store::queue::NewObject;
 use crate::store::queue::Queue;
 use crate::store::space::{Pages, Space};
 use crate::store::table::Objects;
@@ -362,12 +364,13 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Seals an object, and has its creator let go of it if that was done: else the hold may be another's of the same peer.
-    pub fn seal_and_release(&mut self, asker: Asker, id: ObjectId, now: Now) {
-        let outcome = self.seal(asker.peer, id, [0; 8], now);
-        self.reply(asker, Reply::Seal { id, outcome });
-        if outcome.is_ok() {
-            self.release(asker.peer, id);
-        }
+    ///
+    /// # Errors
+    /// As it is refused.
+    pub fn seal_and_release(&mut self, peer: PeerId, id: ObjectId, now: Now) -> Result<(), Refusal> {
+        self.seal(peer, id, [0; 8], now)?;
+        self.release(peer, id);
+        Ok(())
     }
 
     fn list_all(&mut self, asker: Asker) {
@@ -421,7 +424,10 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Only the creator seals, and only once. Everyone who waits is answered before the creator is.
-    fn seal(&mut self, peer: PeerId, id: ObjectId, digest: [u8; 8], now: Now) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// As it is refused.
+    pub fn seal(&mut self, peer: PeerId, id: ObjectId, digest: [u8; 8], now: Now) -> Result<(), Refusal> {
         let object = self.objects.get(&id).ok_or(Refusal::ObjectNotFound)?;
         if object.is_sealed() {
             return Err(Refusal::ObjectAlreadySealed);

@@ -12,6 +12,9 @@ use std::ops::Range;
 use foldhash::HashMap;
 
 use crate::error::Error;
+use crate::shm::ring::MOST_GRANTED;
+use crate::shm::ring::grants::Grantor;
+use crate::store::grants::{Grant, Grants};
 use crate::store::peers::PeerId;
 use crate::store::space::{Place, Region, SHARED_SEGMENT};
 
@@ -89,6 +92,8 @@ pub struct Leases {
     leases: BTreeMap<i32, Lease>,
     retired: BTreeMap<i32, Retired>,
     producers: HashMap<Producer, Own>,
+    /// Room that peers have ahead. It is taken in the arenas.
+    grants: HashMap<PeerId, Grants>,
     /// Peers that have not been told of a segment they are to let go of.
     to_tell: BTreeSet<PeerId>,
     next_key: i32,
@@ -99,9 +104,15 @@ impl Leases {
     /// None, in a store with this limit.
     pub(super) fn new(limit: u64) -> Self {
         let most_length = (limit / MOST_SHARE).next_multiple_of(FIRST_LENGTH).clamp(FIRST_LENGTH, MOST_LENGTH);
-        let (leases, retired) = (BTreeMap::new(), BTreeMap::new());
-        let next_key = SHARED_SEGMENT + 1;
-        Self { leases, retired, producers: HashMap::default(), to_tell: BTreeSet::new(), next_key, most_length }
+        Self {
+            leases: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            producers: HashMap::default(),
+            grants: HashMap::default(),
+            to_tell: BTreeSet::new(),
+            next_key: SHARED_SEGMENT + 1,
+            most_length,
+        }
     }
 
     /// How long segments become, but for those with an object that is longer.
@@ -127,10 +138,87 @@ impl Leases {
     pub(super) fn free(&mut self, Place { segment, extent }: Place) -> Result<(), Error> {
         let Some(lease) = self.leases.get_mut(&segment) else { return Ok(()) };
         lease.region.arena.free(extent)?;
+        self.note_room(segment);
+        Ok(())
+    }
+
+    /// The free extents of a segment have changed.
+    fn note_room(&mut self, segment: i32) {
+        let Some(lease) = self.leases.get(&segment) else { return };
         if let Some(own) = lease.producer.and_then(|producer| self.producers.get_mut(&producer)) {
             own.set_room(segment, lease.region.arena.largest_free());
         }
-        Ok(())
+    }
+
+    /// From now on a peer can have room ahead.
+    pub fn add_grantee(&mut self, peer: PeerId, grantor: Grantor) {
+        self.grants.entry(peer).or_insert_with(|| Grants::new(grantor));
+    }
+
+    /// Grants a peer room in its own segments that has memory and lies free, if there is some.
+    pub(super) fn grant(&mut self, peer: PeerId, size: u64) -> Option<Grant> {
+        let has_number = |leases: &Self| leases.grants.get(&peer).map(Grants::next_number);
+        if size == 0 || size > MOST_GRANTED || has_number(self)?.is_none() && !self.take_back_from(peer) {
+            return None;
+        }
+        let number = has_number(self)??;
+        let place = self.allocate(Producer::Peer(peer), size)?;
+        let region = self.region(place.segment)?;
+        if !region.backing.missing(place.extent.offset..place.extent.offset + place.extent.len).is_empty() {
+            self.free_own(place);
+            return None;
+        }
+        let grant = Grant { number, place };
+        self.grants.get_mut(&peer)?.add(grant);
+        Some(grant)
+    }
+
+    /// Room that a peer was granted.
+    pub(super) fn granted(&self, peer: PeerId, number: u64) -> Option<Grant> {
+        self.grants.get(&peer)?.of_number(number)
+    }
+
+    /// The first `size` bytes of such room become an object's, and the rest is free.
+    pub(super) fn use_granted(&mut self, peer: PeerId, number: u64, size: u64) -> Option<Place> {
+        let grants = self.grants.get_mut(&peer)?;
+        let Place { segment, extent } = grants.of_number(number)?.place;
+        let lease = self.leases.get_mut(&segment)?;
+        let extent = lease.region.arena.shrink(extent, size).ok()?;
+        grants.remove(number);
+        self.note_room(segment);
+        Some(Place { segment, extent })
+    }
+
+    /// Takes back what all peers have ahead and do not use.
+    pub(super) fn take_back(&mut self) {
+        let idle: Vec<_> = self.grants.values_mut().flat_map(Grants::take_back).collect();
+        idle.into_iter().for_each(|place| self.free_own(place));
+    }
+
+    /// The same of one peer. Returns whether there was some.
+    pub(super) fn take_back_from(&mut self, peer: PeerId) -> bool {
+        let idle = self.grants.get_mut(&peer).map(Grants::take_back).unwrap_or_default();
+        let was_some = !idle.is_empty();
+        idle.into_iter().for_each(|place| self.free_own(place));
+        was_some
+    }
+
+    /// All room that peers have ahead.
+    #[cfg(test)]
+    pub(super) fn all_granted(&self) -> impl Iterator<Item = Grant> {
+        self.grants.values().flat_map(Grants::standing)
+    }
+
+    /// Bytes that are taken, of all segments.
+    #[cfg(test)]
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.leases.values().map(|lease| lease.region.arena.taken_bytes()).sum()
+    }
+
+    fn free_own(&mut self, place: Place) {
+        if let Err(error) = self.free(place) {
+            log::error!("the arena refused an extent of its own: {error}");
+        }
     }
 
     /// Key and length of the next segment for a producer with an object of `size` bytes. `None` when all keys are used up.
@@ -250,6 +338,8 @@ impl Leases {
 
     /// A peer is gone. Returns the segments that it wrote.
     pub(super) fn end(&mut self, peer: PeerId) -> Vec<i32> {
+        let granted = self.grants.remove(&peer).into_iter().flat_map(Grants::into_places);
+        granted.for_each(|place| self.free_own(place));
         let ended = self.producers.remove(&Producer::Peer(peer)).map(|own| own.segments).unwrap_or_default();
         let ended = ended.into_iter().map(|own| own.key).collect();
         self.to_tell.remove(&peer);

@@ -3,7 +3,8 @@
 //! - [`engine`]: (peer, request, now) -> effects.
 //! - [`objects`], [`table`], [`peers`], [`waiters`], [`queue`], [`eviction`]: what the engine remembers: objects, all of them by
 //!   name, who holds them, who waits for them, who waits for room, which may go first.
-//! - [`space`], [`leases`]: the memory ledger, and the segments that objects lie in; [`segments`]: their files.
+//! - [`space`], [`leases`], [`grants`]: the memory ledger, the segments that objects lie in, and room there that producers have ahead;
+//!   [`segments`]: their files.
 //! - [`server`]: the epoll loop, connections, descriptors; [`subscription`]: sockets that events are written to.
 //! - [`stock`], [`pool`]: which segments to come are to have memory before anybody needs it, and the thread that makes them.
 //! - [`collapse`]: gathers large objects in huge pages; [`filling`]: memory that is new does not have to be gathered.
@@ -20,6 +21,7 @@ pub mod engine;
 mod eviction;
 pub mod external;
 mod filling;
+pub mod grants;
 pub mod leases;
 mod objects;
 mod options;

@@ -258,10 +258,7 @@ impl<P: Pages> Space<P> {
     /// # Errors
     /// Why there is no room.
     pub fn reserve(&mut self, size: u64, kept: u64, producer: Option<Producer>) -> Result<Option<Place>, NoRoom> {
-        let over = size.saturating_add(kept).saturating_sub(self.limit - self.used);
-        if over > 0 && size > 0 {
-            return Err(NoRoom::OverLimit(over));
-        }
+        self.check_limit(size, kept)?;
         let place = match size {
             0 => None,
             _ => Some(self.place(size, producer).ok_or(NoRoom::Fragmented)?),
@@ -269,6 +266,11 @@ impl<P: Pages> Space<P> {
         self.used += size;
         self.has_changed = true;
         Ok(place)
+    }
+
+    fn check_limit(&self, size: u64, kept: u64) -> Result<(), NoRoom> {
+        let over = size.saturating_add(kept).saturating_sub(self.limit - self.used);
+        if over > 0 && size > 0 { Err(NoRoom::OverLimit(over)) } else { Ok(()) }
     }
 
     fn place(&mut self, size: u64, producer: Option<Producer>) -> Option<Place> {
@@ -282,6 +284,13 @@ impl<P: Pages> Space<P> {
 
     fn place_in_lease(&mut self, size: u64, producer: Producer) -> Option<Place> {
         if let Some(place) = self.leases.allocate(producer, size) {
+            return Some(place);
+        }
+        // It has room ahead that is of the wrong size.
+        if let Producer::Peer(peer) = producer
+            && self.leases.take_back_from(peer)
+            && let Some(place) = self.leases.allocate(producer, size)
+        {
             return Some(place);
         }
         let (segment, len) = self.leases.next(producer, size)?;
@@ -336,6 +345,24 @@ impl<P: Pages> Space<P> {
         let missing = self.give_back_free(IDLE_STEP, SHARED_SEGMENT);
         self.stock.resume();
         missing == 0
+    }
+
+    /// The same for room that a peer was granted, of which the first `size` bytes become an object's.
+    ///
+    /// # Errors
+    /// As for [`Space::reserve`]; [`NoRoom::Fragmented`] when it was not granted so much.
+    pub fn reserve_granted(
+        &mut self,
+        size: u64,
+        kept: u64,
+        peer: PeerId,
+        number: u64,
+    ) -> Result<Option<Place>, NoRoom> {
+        self.check_limit(size, kept)?;
+        let place = self.leases.use_granted(peer, number, size).ok_or(NoRoom::Fragmented)?;
+        self.used += size;
+        self.has_changed = true;
+        Ok(Some(place))
     }
 
     /// Takes room for bytes that are in a lease and are to leave it. They are counted once. There may have to be memory for them
@@ -512,6 +539,9 @@ impl<P: Pages> Space<P> {
     fn give_back_free(&mut self, bytes: u64, needed: i32) -> u64 {
         let mut left = self.punch(bytes);
         // Nearly always nothing is: then nobody looks at all leases.
+        if left > 0 {
+            self.leases.take_back();
+        }
         let empty = if left > 0 { self.leases.empty() } else { Vec::new() };
         for (segment, backed) in empty {
             if left > 0 && segment != needed {

@@ -198,8 +198,9 @@ fn records() -> Vec<Seed> {
     let records = [
         ("put", Record::Put { id: ID, data_size, metadata_size, staged: 4096, evict: true }),
         ("create", Record::Create { id: ID, data_size, metadata_size, evict: false, ttl_ms: 50 }),
-        ("seal", Record::Seal { id: ID, release: false }),
-        ("seal_and_release", Record::Seal { id: ID, release: true }),
+        ("seal", Record::Seal { id: ID, release: false, next: 0 }),
+        ("seal_and_release", Record::Seal { id: ID, release: true, next: 100 }),
+        ("publish", Record::Publish { id: OTHER, data_size, metadata_size, evict: true, granted: 1, next: 100 }),
         ("abort", Record::Abort { id: ID }),
         ("release", Record::Release { id: ID }),
         ("delete", Record::Delete { id: OTHER }),

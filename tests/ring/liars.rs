@@ -14,7 +14,7 @@ use plasma_store::protocol::frame::encode;
 use plasma_store::protocol::{Refusal, Reply, Request};
 use plasma_store::shm::mapping::Mapping;
 use plasma_store::shm::ring::record::Record;
-use plasma_store::shm::ring::{ALL_BELLS, BELLS, MOST_STAGED, SLOTS, STAGING_BYTES};
+use plasma_store::shm::ring::{ALL_BELLS, BELLS, GRANTS, MOST_STAGED, SLOTS, STAGING_BYTES};
 
 use crate::healthy::beside_healthy_peers;
 use crate::support::{Daemon, Random, RawPeer, Watchdog, connect, eventually, id, times};
@@ -22,7 +22,7 @@ use crate::{MEBIBYTE, Rest, check_client, files_of_rings};
 
 /// Where in its file a peer keeps what.
 const TAIL: u64 = 0;
-const RECORDS: u64 = 8 * (8 + BELLS as u64);
+const RECORDS: u64 = 8 * (8 + BELLS as u64 + GRANTS as u64);
 const RECORD: u64 = 128;
 const STAGING: u64 = RECORDS + RECORD * SLOTS as u64;
 const FILE: u64 = STAGING + STAGING_BYTES;
@@ -180,8 +180,8 @@ fn others_objects_are_out_of_reach_and_sizes_that_cannot_be_are_refused() {
         ttl_ms: u64::MAX,
     };
     let refused = [
-        (Record::Seal { id: id(1), release: true }, Refusal::ObjectNotFound),
-        (Record::Seal { id: id(2), release: true }, Refusal::ObjectAlreadySealed),
+        (Record::Seal { id: id(1), release: true, next: 0 }, Refusal::ObjectNotFound),
+        (Record::Seal { id: id(2), release: true, next: 0 }, Refusal::ObjectAlreadySealed),
         (Record::Abort { id: id(1) }, Refusal::ObjectNotFound),
         (Record::Abort { id: id(2) }, Refusal::ObjectAlreadySealed),
         (Record::Delete { id: id(1) }, Refusal::ObjectNotSealed),
@@ -212,7 +212,7 @@ fn a_seal_that_is_refused_lets_go_of_nothing() {
     let mut liar = Liar::new(&daemon);
     assert_eq!(liar.ask(put(1, 4, 0, 0)), 0);
     assert_eq!(liar.peer.get(&[id(1)]), [true]);
-    assert_eq!(liar.ask(Record::Seal { id: id(1), release: true }), Refusal::ObjectAlreadySealed.code());
+    assert_eq!(liar.ask(Record::Seal { id: id(1), release: true, next: 0 }), Refusal::ObjectAlreadySealed.code());
     assert_eq!(liar.ask(Record::Delete { id: id(1) }), Refusal::ObjectInUse.code());
 }
 

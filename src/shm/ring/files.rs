@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::collector::Collector;
+use super::grants::{Grantee, Grantor};
 use super::submitter::Submitter;
 use super::{PEER_WORDS, STAGING_BYTES, STORE_WORDS};
 use crate::error::{Error, Result};
@@ -74,12 +75,12 @@ impl NewRing {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn collect(&self) -> Result<(Collector, Staging)> {
+    pub fn collect(&self) -> Result<(Collector, Grantor, Staging)> {
         let submissions = self.submissions.written_by_peer()?;
         let mapping = Arc::new(Mapping::read_only(&submissions, file_len(submissions.as_fd())?)?);
         let peers = Words::of_mapping(&mapping, 0, PEER_WORDS)?;
         let own = Words::of_mapping(&self.outcomes, 0, STORE_WORDS)?;
-        Ok((Collector::new(&peers, &own)?, Staging { mapping }))
+        Ok((Collector::new(&peers, &own)?, Grantor::new(&peers, &own)?, Staging { mapping }))
     }
 }
 
@@ -87,10 +88,10 @@ impl NewRing {
 ///
 /// # Errors
 /// [`Error::Protocol`] when they are not what they should be, [`Error::Io`] when they cannot be mapped.
-pub fn open_ring(submissions: &OwnedFd, outcomes: &OwnedFd) -> Result<(Submitter, Staging)> {
-    let own = Arc::new(Mapping::read_write(submissions, PEER_BYTES)?);
+pub fn open_ring(submissions: &OwnedFd, outcomes: &OwnedFd) -> Result<(Submitter, Grantee, Staging)> {
+    let mapping = Arc::new(Mapping::read_write(submissions, PEER_BYTES)?);
     let stores = Arc::new(Mapping::read_only(outcomes, STORE_BYTES)?);
-    let submitter =
-        Submitter::new(&Words::of_mapping(&own, 0, PEER_WORDS)?, &Words::of_mapping(&stores, 0, STORE_WORDS)?)?;
-    Ok((submitter, Staging { mapping: own }))
+    let own = Words::of_mapping(&mapping, 0, PEER_WORDS)?;
+    let stores = Words::of_mapping(&stores, 0, STORE_WORDS)?;
+    Ok((Submitter::new(&own, &stores)?, Grantee::new(&own, &stores)?, Staging { mapping }))
 }

@@ -9,6 +9,7 @@
 //! - [`collector`]: the store's side.
 //! - [`files`]: both as files.
 //! - [`doze`]: how a thread sleeps until a word changes, and is woken only when it does sleep.
+//! - [`grants`]: room that the peer has before it asks for it.
 //!
 //! Why no record and no wake is lost is in `docs/native-path.md`.
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@
 pub mod collector;
 pub mod doze;
 pub mod files;
+pub mod grants;
 pub mod record;
 pub mod submitter;
 #[cfg(test)]
@@ -27,6 +29,10 @@ pub const SLOTS: usize = if cfg!(loom) { 2 } else { 512 };
 pub const BELLS: usize = if cfg!(loom) { 1 } else { 64 };
 /// Bells end here. Those from [`BELLS`] on have no thread: the store lists them as rung and knocks at a door, a descriptor to poll.
 pub const ALL_BELLS: usize = 1 << 16;
+/// Grants that a peer can have.
+pub const GRANTS: usize = if cfg!(loom) { 1 } else { 8 };
+/// What is granted at once at most, in bytes: of larger objects a round trip is no part of the cost.
+pub const MOST_GRANTED: u64 = 8 << 20;
 /// Bytes of small objects that can be under way.
 pub const STAGING_BYTES: u64 = 256 << 10;
 /// Data and metadata of the largest object whose bytes go this way.
@@ -44,7 +50,9 @@ const OUTCOME_WORDS: usize = LINE;
 const AT_TAIL: usize = 0;
 /// One word for each bell, not 0 while its thread sleeps.
 const AT_SLEEPERS: usize = LINE;
-const AT_RECORDS: usize = AT_SLEEPERS + BELLS.next_multiple_of(LINE);
+/// One word for each grant: its number while it is in use.
+const AT_IN_USE: usize = AT_SLEEPERS + BELLS.next_multiple_of(LINE);
+const AT_RECORDS: usize = AT_IN_USE + GRANTS.next_multiple_of(LINE);
 /// Words before the bytes of small objects.
 pub(super) const PEER_WORDS: usize = AT_RECORDS + SLOTS * RECORD_WORDS;
 
@@ -55,4 +63,6 @@ const AT_RUNG: usize = AT_BELLS + BELLS * LINE;
 const AT_LAST_RUNG: usize = AT_RUNG + LINE;
 /// As many are listed.
 const LAST_RUNG: usize = if cfg!(loom) { 2 } else { 1024 };
-pub(super) const STORE_WORDS: usize = AT_LAST_RUNG + LAST_RUNG;
+/// One word for each grant: its number while it stands.
+const AT_GRANTED: usize = AT_LAST_RUNG + LAST_RUNG;
+pub(super) const STORE_WORDS: usize = AT_GRANTED + GRANTS;

@@ -42,6 +42,23 @@ pub enum Record {
         id: ObjectId,
         /// Whether its creator has no buffer of it any more.
         release: bool,
+        /// Bytes that the peer would like to be granted for what it puts next; 0 for none.
+        next: u64,
+    },
+    /// Make and seal an object that the peer has filled, in room that it was granted, and has let go of.
+    Publish {
+        /// Its name.
+        id: ObjectId,
+        /// Bytes of data, from the start of that room.
+        data_size: u64,
+        /// Bytes of metadata, right behind them.
+        metadata_size: u64,
+        /// Whether others may be evicted for it.
+        evict: bool,
+        /// The number of the grant.
+        granted: u64,
+        /// As in a seal.
+        next: u64,
     },
     /// Give up an object that is not sealed.
     Abort {
@@ -80,6 +97,7 @@ const RELEASE: u64 = 5;
 const DELETE: u64 = 6;
 const WANT: u64 = 7;
 const UNWANT: u64 = 8;
+const PUBLISH: u64 = 9;
 /// A bit above the kind: eviction is allowed, or the object is let go of.
 const FLAG: u64 = 1 << 8;
 
@@ -89,29 +107,33 @@ impl Record {
         let flag = |set: bool| if set { FLAG } else { 0 };
         match *self {
             Self::Put { id, data_size, metadata_size, staged, evict } => {
-                words(PUT | flag(evict), Some(id), [data_size, metadata_size, staged])
+                words(PUT | flag(evict), Some(id), [data_size, metadata_size, staged, 0])
             }
             Self::Create { id, data_size, metadata_size, evict, ttl_ms } => {
-                words(CREATE | flag(evict), Some(id), [data_size, metadata_size, ttl_ms])
+                words(CREATE | flag(evict), Some(id), [data_size, metadata_size, ttl_ms, 0])
             }
-            Self::Seal { id, release } => words(SEAL | flag(release), Some(id), [0; 3]),
-            Self::Abort { id } => words(ABORT, Some(id), [0; 3]),
-            Self::Release { id } => words(RELEASE, Some(id), [0; 3]),
-            Self::Delete { id } => words(DELETE, Some(id), [0; 3]),
-            Self::Want { id, bell } => words(WANT, Some(id), [bell, 0, 0]),
-            Self::Unwant { bell } => words(UNWANT, None, [bell, 0, 0]),
+            Self::Seal { id, release, next } => words(SEAL | flag(release), Some(id), [next, 0, 0, 0]),
+            Self::Publish { id, data_size, metadata_size, evict, granted, next } => {
+                words(PUBLISH | flag(evict), Some(id), [data_size, metadata_size, granted, next])
+            }
+            Self::Abort { id } => words(ABORT, Some(id), [0; 4]),
+            Self::Release { id } => words(RELEASE, Some(id), [0; 4]),
+            Self::Delete { id } => words(DELETE, Some(id), [0; 4]),
+            Self::Want { id, bell } => words(WANT, Some(id), [bell, 0, 0, 0]),
+            Self::Unwant { bell } => words(UNWANT, None, [bell, 0, 0, 0]),
         }
     }
 
     /// What a copy of such words says, if anything.
     pub fn decode(words: &RecordWords) -> Option<Self> {
-        let [kind, first, second, third, a, b, c, _] = *words;
+        let [kind, first, second, third, a, b, c, d] = *words;
         let id = IdWords([first, second, third]).id();
         let flag = kind & FLAG != 0;
         Some(match kind & !FLAG {
             PUT => Self::Put { id, data_size: a, metadata_size: b, staged: c, evict: flag },
             CREATE => Self::Create { id, data_size: a, metadata_size: b, evict: flag, ttl_ms: c },
-            SEAL => Self::Seal { id, release: flag },
+            SEAL => Self::Seal { id, release: flag, next: a },
+            PUBLISH => Self::Publish { id, data_size: a, metadata_size: b, evict: flag, granted: c, next: d },
             ABORT => Self::Abort { id },
             RELEASE => Self::Release { id },
             DELETE => Self::Delete { id },
@@ -122,9 +144,9 @@ impl Record {
     }
 }
 
-fn words(kind: u64, id: Option<ObjectId>, [a, b, c]: [u64; 3]) -> RecordWords {
+fn words(kind: u64, id: Option<ObjectId>, [a, b, c, d]: [u64; 4]) -> RecordWords {
     let [first, second, third] = id.map_or([0; 3], |id| IdWords::new(&id).0);
-    [kind, first, second, third, a, b, c, 0]
+    [kind, first, second, third, a, b, c, d]
 }
 
 /// What became of a record.
@@ -132,7 +154,8 @@ fn words(kind: u64, id: Option<ObjectId>, [a, b, c]: [u64; 3]) -> RecordWords {
 pub struct Outcome {
     /// 0 when it was done, else the number of the refusal as on the wire.
     pub refusal: i32,
-    /// Where a created object lies.
+    /// Where a created object lies; of a seal or what was published, the room that was granted: its length as size of the data and its
+    /// number, which is 0 for none, as that of the metadata.
     pub location: Location,
 }
 

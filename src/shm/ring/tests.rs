@@ -54,14 +54,15 @@ fn any_record(random: &mut Random) -> Record {
     let id = ObjectId::new(std::array::from_fn(|_| random.next() as u8));
     let [a, b, c] = std::array::from_fn(|_| random.next());
     let flag = random.next() % 2 == 1;
-    match random.next() % 8 {
+    match random.next() % 9 {
         0 => Record::Put { id, data_size: a, metadata_size: b, staged: c, evict: flag },
         1 => Record::Create { id, data_size: a, metadata_size: b, evict: flag, ttl_ms: c },
-        2 => Record::Seal { id, release: flag },
+        2 => Record::Seal { id, release: flag, next: a },
         3 => Record::Abort { id },
         4 => Record::Release { id },
         5 => Record::Delete { id },
         6 => Record::Want { id, bell: a },
+        7 => Record::Publish { id, data_size: a, metadata_size: b, evict: flag, granted: c, next: random.next() },
         _ => Record::Unwant { bell: a },
     }
 }
@@ -168,7 +169,7 @@ fn a_tail_that_goes_back_is_refused_by_the_number_that_it_makes() {
 
 #[test]
 fn a_kind_that_is_none_is_refused_by_its_number_and_the_records() {
-    for kind in [0, 9, 255, 1 << 9 | 1, 1 << 63 | 3, u64::MAX] {
+    for kind in [0, 10, 255, 1 << 9 | 1, 1 << 63 | 3, u64::MAX] {
         let mut ring = ring();
         ring.submitter.submit(0, &Record::Unwant { bell: 0 });
         ring.collector.take().unwrap().unwrap();

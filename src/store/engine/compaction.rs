@@ -49,6 +49,7 @@ impl<P: Pages> Engine<P> {
         if self.compaction.is_some() || self.compaction_has_failed {
             return !self.compaction_has_failed;
         }
+        self.space.leases_mut().take_back();
         let mut lying = self.what_can_move();
         let gains = self.space.leases().gains();
         let gains =

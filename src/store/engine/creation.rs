@@ -11,7 +11,7 @@ use crate::store::leases::Producer;
 use crate::store::objects::{Indexed, Object, Residence};
 use crate::store::peers::PeerId;
 use crate::store::queue::NewObject;
-use crate::store::space::{NoRoom, Pages, Place, Populated};
+use crate::store::space::{NoRoom, Pages, Place, Populated, Space};
 
 /// An object whose pages are still being allocated.
 #[derive(Debug)]
@@ -185,10 +185,15 @@ impl<P: Pages> Engine<P> {
         for object in objects {
             self.mark_sealed(object.id, object.digest, now);
         }
-        self.counted.creates += made.len() as u64;
-        self.publish(&made);
-        made.into_iter().for_each(|id| self.holder_left(id, true));
+        self.hand_over(&made);
         Ok(())
+    }
+
+    /// Objects that were made whole and are sealed now are everybody's.
+    pub(super) fn hand_over(&mut self, made: &[ObjectId]) {
+        self.counted.creates += made.len() as u64;
+        self.publish(made);
+        made.iter().for_each(|id| self.holder_left(*id, true));
     }
 
     /// Whether each of them can be made once there is room, and has a name of its own.
@@ -281,12 +286,17 @@ impl<P: Pages> Engine<P> {
         producer: Option<Producer>,
         now: Now,
     ) -> Result<(), Lack> {
-        let NewObject { id, data_size, metadata_size, evict, ttl_ms } = new;
-        let peer = asker.peer;
-        if evict {
-            self.make_room_in_quota(peer, new.size());
+        if new.evict {
+            self.make_room_in_quota(asker.peer, new.size());
         }
-        let place = self.reserve(peer, new.size(), evict, producer)?;
+        let place = self.reserve(asker.peer, new.size(), new.evict, producer)?;
+        self.enter_new(asker, new, place, now);
+        Ok(())
+    }
+
+    /// The same where its room is reserved.
+    pub(super) fn enter_new(&mut self, asker: Asker, new: NewObject, place: Option<Place>, now: Now) {
+        let NewObject { id, data_size, metadata_size, ttl_ms, .. } = new;
         let object = Object {
             place,
             copy: None,
@@ -310,8 +320,7 @@ impl<P: Pages> Engine<P> {
             saved: false,
         };
         self.objects.insert(id, object);
-        self.own(peer, id);
-        Ok(())
+        self.own(asker.peer, id);
     }
 
     /// A new object is held by its creator, who is to fill it.
@@ -330,8 +339,19 @@ impl<P: Pages> Engine<P> {
         evict: bool,
         producer: Option<Producer>,
     ) -> Result<Option<Place>, Lack> {
+        self.reserve_with(peer, evict, |space, kept| space.reserve(size, kept, producer))
+    }
+
+    /// The same for room that is found in another way, of which so many bytes are kept from this one.
+    pub(super) fn reserve_with(
+        &mut self,
+        peer: PeerId,
+        evict: bool,
+        find: impl Fn(&mut Space<P>, u64) -> Result<Option<Place>, NoRoom>,
+    ) -> Result<Option<Place>, Lack> {
         loop {
-            let relief = match self.space.reserve(size, self.kept(), producer) {
+            let kept = self.kept();
+            let relief = match find(&mut self.space, kept) {
                 Ok(place) => return Ok(place),
                 Err(_) if self.some_are_gone() || self.drop_idle_copy() => Relief::Now,
                 Err(_) if !evict => Relief::None,

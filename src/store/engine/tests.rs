@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod external;
 mod get;
+mod grants;
 mod inline;
 mod leases;
 mod lifetimes;
@@ -26,7 +27,7 @@ use crate::error::Error;
 use crate::object::Location;
 use crate::protocol::Refused;
 use crate::store::leases::Producer;
-use crate::store::space::Place;
+use crate::store::space::{Place, SHARED_SEGMENT};
 use crate::store::stock::Kind;
 
 /// What the pages under test were asked for, and when they are to fail.
@@ -359,7 +360,10 @@ impl Lab {
         let orphans = moves.values().filter_map(|moved| moved.orphan);
         let copies = engine.objects.values().filter_map(|object| object.copy.as_ref()?.place);
         let places = engine.objects.values().filter_map(|object| object.place);
-        let mut places: Vec<_> = places.chain(copies).chain(orphans).collect();
+        let granted = engine.space.leases().all_granted().map(|grant| grant.place);
+        let mut places: Vec<_> = places.chain(copies).chain(orphans).chain(granted).collect();
+        let lying = places.iter().filter(|place| place.segment != SHARED_SEGMENT).map(|place| place.extent.len);
+        assert_eq!(lying.sum::<u64>(), engine.space.leases().taken_bytes(), "what is taken is somebody's");
         places.sort_by_key(|place| (place.segment, place.extent.offset));
         let disjoint = |two: &[Place]| {
             two[0].segment != two[1].segment || two[0].extent.offset + two[0].extent.len <= two[1].extent.offset

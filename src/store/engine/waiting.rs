@@ -45,13 +45,19 @@ impl<P: Pages> Engine<P> {
             return Err(Lack::Full);
         }
         self.begin(asker, new, producer, now)?;
-        self.queue.passed_by(new.size());
-        // Who waits for this name waits in vain from now on.
-        self.queue_may_move = true;
+        self.passed_by(&new);
         Ok(())
     }
 
-    fn is_kept_from(&self, size: u64) -> bool {
+    /// An object was entered that did not wait.
+    pub(super) fn passed_by(&mut self, new: &NewObject) {
+        self.queue.passed_by(new.size());
+        // Who waits for this name waits in vain from now on.
+        self.queue_may_move = true;
+    }
+
+    /// Whether room of this size is for those who wait.
+    pub(super) fn is_kept_from(&self, size: u64) -> bool {
         let limit = self.space.limit();
         let Some(first) = self.queue.first() else { return false };
         let can_be_served = first.new.size().saturating_add(self.pinned_bytes) <= limit;

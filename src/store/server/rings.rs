@@ -13,8 +13,11 @@ use crate::shm::ring::files::{NewRing, Staging};
 use crate::shm::ring::record::{Outcome, Record};
 use crate::shm::ring::{ALL_BELLS, BELLS, MOST_STAGED, SLOTS};
 use crate::store::engine::{Asker, Now};
+use crate::store::grants::Grant;
 use crate::store::peers::PeerId;
+use crate::store::queue::NewObject;
 use crate::store::server::{Server, now};
+use crate::store::space::Place;
 use crate::store::subscription::socket_pair;
 use crate::transport::fork_guard::{Guarded, without_fork};
 use crate::transport::knock::knock;
@@ -122,7 +125,8 @@ impl Server {
         let Some(Invited { files, door }) = invited else {
             return Err(Error::Protocol("it was not given a ring, or has opened it".into()));
         };
-        let (collector, staging) = without_fork(|| files.collect())?;
+        let (collector, grantor, staging) = without_fork(|| files.collect())?;
+        self.engine.add_grantee(peer, grantor);
         self.rings.add(Ring { peer, collector, staging, unfinished: None, door });
         Ok(())
     }
@@ -176,12 +180,25 @@ impl Server {
     fn serve_record(&mut self, asker: Asker, meaning: Meaning, now: Now) {
         match meaning {
             Meaning::Request(request) => return self.engine.handle(asker, request, now),
-            Meaning::SealAndRelease(id) => return self.engine.seal_and_release(asker, id, now),
+            Meaning::Whole(whole, next) => return self.serve_whole(asker, whole, next, now),
             Meaning::Unanswered(request) => self.engine.handle(asker, request, now),
             Meaning::Want(bell, id) => self.engine.want(asker.peer, bell, id),
             Meaning::Unwant(bell) => self.engine.unwant(asker.peer, bell),
         }
         self.complete(asker, &Outcome::default());
+    }
+
+    /// An object is whole. Who put it may be granted room for the next one.
+    fn serve_whole(&mut self, asker: Asker, whole: Whole, next: u64, now: Now) {
+        let outcome = match whole {
+            Whole::Sealed(id) => self.engine.seal(asker.peer, id, [0; 8], now),
+            Whole::SealedAndReleased(id) => self.engine.seal_and_release(asker.peer, id, now),
+            Whole::Granted(number, new) => self.engine.publish_granted(asker, number, new, now),
+        };
+        let granted = outcome.is_ok().then(|| self.engine.grant(asker.peer, next)).flatten();
+        // Everyone who waits for the object is told before.
+        self.apply_effects();
+        self.complete(asker, &outcome.map_or_else(refused, |()| granted.map_or_else(Outcome::default, grant_outcome)));
     }
 
     /// Answers a record.
@@ -231,11 +248,20 @@ impl Ring {
 /// What a record asks the rules for.
 enum Meaning {
     Request(Request),
-    SealAndRelease(ObjectId),
+    /// An object is whole, and room for one of so many bytes is wanted.
+    Whole(Whole, u64),
     /// A request that has no answer, so its record is done when it was made.
     Unanswered(Request),
     Want(u64, ObjectId),
     Unwant(u64),
+}
+
+/// An object that its peer has filled.
+enum Whole {
+    Sealed(ObjectId),
+    SealedAndReleased(ObjectId),
+    /// In room of this number.
+    Granted(u64, NewObject),
 }
 
 impl Meaning {
@@ -262,8 +288,15 @@ fn meaning(record: &Record, staging: &Staging) -> Result<Meaning> {
             ttl_ms,
             wait_ms: 0,
         }),
-        Record::Seal { id, release: false } => Meaning::Request(Request::Seal { id, digest: [0; 8] }),
-        Record::Seal { id, release: true } => Meaning::SealAndRelease(id),
+        Record::Seal { id, release: false, next } => Meaning::Whole(Whole::Sealed(id), next),
+        Record::Seal { id, release: true, next } => Meaning::Whole(Whole::SealedAndReleased(id), next),
+        Record::Publish { id, data_size, metadata_size, evict, granted, next } => {
+            if data_size.checked_add(metadata_size).is_none() {
+                return Err(Error::Protocol(format!("an object of {data_size} + {metadata_size} bytes cannot be")));
+            }
+            let new = NewObject { id, data_size, metadata_size, evict, ttl_ms: 0 };
+            Meaning::Whole(Whole::Granted(granted, new), next)
+        }
         Record::Abort { id } => Meaning::Request(Request::Abort { id }),
         Record::Release { id } => Meaning::Unanswered(Request::Release { id }),
         Record::Delete { id } => Meaning::Request(Request::Delete { ids: vec![id] }),
@@ -293,15 +326,24 @@ fn staged_bytes(staging: &Staging, at: u64, data_size: u64, metadata_size: u64) 
 
 /// What an answer says in a ring. What else there is to say is said when the request is made by the socket.
 pub(super) fn outcome_of(reply: &Reply) -> Outcome {
-    let refused = |refusal: Refusal| Outcome { refusal: refusal.code(), location: Location::default() };
     let done = |outcome: Result<(), Refusal>| outcome.map_or_else(refused, |()| Outcome::default());
     match reply {
         Reply::Create { outcome: Ok(location), .. } => Outcome { refusal: 0, location: *location },
         Reply::Create { outcome: Err(why), .. } | Reply::CreateAndSealBatch { outcome: Err(why), .. } => {
             refused(why.refusal)
         }
-        Reply::Seal { outcome, .. } | Reply::Abort { outcome, .. } => done(*outcome),
+        Reply::Abort { outcome, .. } => done(*outcome),
         Reply::Delete { outcomes, .. } => done(outcomes.first().copied().unwrap_or(Err(Refusal::ObjectNotFound))),
         _ => Outcome::default(),
     }
+}
+
+fn refused(refusal: Refusal) -> Outcome {
+    Outcome { refusal: refusal.code(), location: Location::default() }
+}
+
+fn grant_outcome(Grant { number, place }: Grant) -> Outcome {
+    let Place { segment, extent } = place;
+    let location = Location { segment, offset: extent.offset, data_size: extent.len, metadata_size: number };
+    Outcome { refusal: 0, location }
 }
