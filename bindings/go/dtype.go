@@ -1,6 +1,10 @@
 package plasmastore
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"math/bits"
+)
 
 // DType is the type of one element, as DLPack numbers it: float32 is {Float, 32, 1}.
 type DType struct {
@@ -74,6 +78,20 @@ func (t DType) elementBytes() int {
 		return 0
 	}
 	return bits / 8
+}
+
+// bytesOf is the bytes that so many elements take: of those below 8 bits as many lie in a byte as fit. False where
+// they are too many to be counted.
+func (t DType) bytesOf(count int) (int, bool) {
+	width, inAByte := t.elementBytes(), 1
+	if width == 0 {
+		width = 1
+		if bits := int(t.Bits) * int(t.Lanes); bits > 0 && bits < 8 {
+			inAByte = 8 / bits
+		}
+	}
+	high, low := bits.Mul(uint((count+inAByte-1)/inAByte), uint(width))
+	return int(low), high == 0 && low <= math.MaxInt
 }
 
 // Numbers that Go has no types for, as their bits.

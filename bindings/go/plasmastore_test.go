@@ -285,7 +285,8 @@ func TestElementTypesWithoutAType(t *testing.T) {
 		"bcomplex32": {Bcomplex, 32, 1}, "int4": {Int, 4, 1}, "DLPack type 99 of 8 bits": {99, 8, 1},
 	} {
 		same(t, dtype.String(), name)
-		id, data := random(t), make([]byte, int(dtype.Bits)*int(dtype.Lanes))
+		size, _ := dtype.bytesOf(8)
+		id, data := random(t), make([]byte, size)
 		data[0] = 1
 		err := client.PutTensorBytes(id, dtype, data, []int{2, 4}, CreateOptions{})
 		if errors.Is(err, Unsupported) {
@@ -310,6 +311,10 @@ func TestTensorsThatCannotBe(t *testing.T) {
 	fails(t, PutTensor(client, id, make([]float32, 6), -2, -3), InvalidArgument)
 	fails(t, PutTensor(client, id, make([]float32, 0), 1<<40, 1<<40), InvalidArgument)
 	fails(t, client.PutTensorBytes(id, DType{Float, 32, 1}, make([]byte, 7), []int{2}, CreateOptions{}), InvalidArgument)
+	size, _ := DType{Float6E2M3FN, 6, 1}.bytesOf(5)
+	same(t, size, 5)
+	_, countable := DType{Float, 64, 1}.bytesOf(1 << 62)
+	same(t, countable, false)
 	must(t, client.Put(id, []byte("no tensor"), CreateOptions{}))
 	_, err = client.GetTensor(background, id)
 	fails(t, err, Corrupt)

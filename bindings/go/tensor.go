@@ -149,8 +149,8 @@ func (t *Tensor) Bytes() ([]byte, error) {
 	if err := t.isDense(t.buffer.Data()); err != nil {
 		return nil, err
 	}
-	count := t.Len() * int(t.dtype.Bits) * int(t.dtype.Lanes)
-	return unsafe.Slice((*byte)(t.data), (count+7)/8), nil
+	size, _ := t.dtype.bytesOf(t.Len())
+	return unsafe.Slice((*byte)(t.data), size), nil
 }
 
 func (t *Tensor) isDense(data []byte) error {
@@ -213,9 +213,9 @@ func PutTensorWith[T Element](client *Client, id ObjectID, options CreateOptions
 
 // PutTensorBytes stores a copy of elements of any type, which are row-major in a shape; those below 8 bits share bytes.
 func (c *Client) PutTensorBytes(id ObjectID, dtype DType, data []byte, shape []int, options CreateOptions) error {
-	count, ok := countOf(shape)
-	high, size := bits.Mul(uint(count), uint(dtype.Bits)*uint(dtype.Lanes))
-	if !ok || high != 0 || size/8+(size%8+7)/8 != uint(len(data)) {
+	count, countable := countOf(shape)
+	size, measurable := dtype.bytesOf(count)
+	if !countable || !measurable || size != len(data) {
 		return invalid("%d bytes for a tensor of shape %v of %v", len(data), shape, dtype)
 	}
 	return c.putTensor(id, dtype, unsafe.Pointer(firstByte(data)), shape, options)

@@ -62,6 +62,13 @@ struct DType {
   /// Whole bytes of one element, 0 when packed.
   constexpr std::size_t element_bytes() const noexcept { return is_packed() ? 0 : element_bits() / 8; }
 
+  /// Bytes that so many elements take: of packed ones as many lie in a byte as fit.
+  constexpr std::size_t bytes_of(std::size_t count) const noexcept {
+    if (!is_packed()) return count * element_bytes();
+    const std::size_t in_a_byte = element_bits() < 8 ? 8 / element_bits() : 1;
+    return count / in_a_byte + (count % in_a_byte != 0);
+  }
+
   /// Such as "float32", "bfloat16", "float8_e4m3fn", "bool"; of a code from the future its numbers.
   std::string name() const;
 

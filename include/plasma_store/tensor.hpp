@@ -169,8 +169,7 @@ class Tensor {
   Result<span<const std::uint8_t>> try_bytes() const& {
     if (!*this) return wrong("bytes", "there is no tensor");
     if (!is_row_major() && !is_column_major()) return wrong("bytes", "there are gaps between the elements");
-    const std::size_t bits = size() * dtype().element_bits();
-    return span<const std::uint8_t>(about_.data, bits / 8 + (bits % 8 != 0));
+    return span<const std::uint8_t>(about_.data, dtype().bytes_of(size()));
   }
   span<const std::uint8_t> bytes() const&& = delete;
   span<const std::uint8_t> bytes() const& { return try_bytes().value(); }

@@ -58,6 +58,9 @@ static_assert(Timeout(std::chrono::duration<double>(0.0005)).milliseconds() == 1
 static_assert(!std::is_copy_constructible_v<Client> && std::is_nothrow_move_constructible_v<Client>);
 static_assert(!std::is_copy_constructible_v<plasma::Buffer> && std::is_nothrow_move_constructible_v<plasma::Buffer>);
 static_assert(!std::is_copy_constructible_v<plasma::Tensor> && std::is_move_assignable_v<plasma::Tensor>);
+static_assert(plasma::DType(plasma::TypeCode::float4_e2m1fn, 4).bytes_of(5) == 3);
+static_assert(plasma::DType(plasma::TypeCode::float6_e2m3fn, 6).bytes_of(5) == 5);
+static_assert(plasma::DType(plasma::TypeCode::floating, 32).bytes_of(5) == 20);
 static_assert(plasma::dtype_of<long long>::value == plasma::DType(plasma::TypeCode::integer, 64));
 
 void ids() {
@@ -313,7 +316,7 @@ void element_types_without_a_type(const Client& client) {
     put.value();
     const plasma::Tensor tensor = client.get_tensor(id, 0ms);
     CHECK(tensor.dtype() == type && tensor.bytes()[0] == 0x12);
-    CHECK(tensor.bytes().size() == (type.element_bits() * static_cast<std::size_t>(count) + 7) / 8);
+    CHECK(tensor.bytes().size() == (type.bits == 6 ? 8 : type.bits == 4 ? 4 : type.element_bytes()));
     CHECK(type.name() == "bool" || !tensor.try_values<std::uint8_t>());
   }
 }
