@@ -52,10 +52,13 @@ func (t DType) String() string {
 	if t.Bits != t.Code.bitsInName() {
 		name += fmt.Sprint(t.Bits)
 	}
-	if t.Lanes != 1 {
-		name += fmt.Sprintf("x%d", t.Lanes)
+	switch {
+	case t.Lanes == 1:
+		return name
+	case t.Code.bitsInName() != 0:
+		name += "_"
 	}
-	return name
+	return name + fmt.Sprintf("x%d", t.Lanes)
 }
 
 // bitsInName is the bits that a name stands for by itself; 0 where they follow it.
@@ -80,24 +83,21 @@ func (t DType) elementBytes() int {
 	return bits / 8
 }
 
-// bytesOf is the bytes that so many elements take: of those below 8 bits as many lie in a byte as fit. False where
-// they are too many to be counted.
+// bytesOf is the bytes that so many elements take: those below 8 bits lie bit behind bit. False where they are too
+// many to be counted.
 func (t DType) bytesOf(count int) (int, bool) {
-	width, inAByte := t.elementBytes(), 1
-	if width == 0 {
-		width = 1
-		if bits := int(t.Bits) * int(t.Lanes); bits > 0 && bits < 8 {
-			inAByte = 8 / bits
-		}
-	}
-	high, low := bits.Mul(uint((count+inAByte-1)/inAByte), uint(width))
-	return int(low), high == 0 && low <= math.MaxInt
+	width := uint(t.Bits) * uint(t.Lanes)
+	high, whole := bits.Mul(uint(count)/8, width)
+	size := whole + (uint(count)%8*width+7)/8
+	return int(size), high == 0 && size >= whole && size <= math.MaxInt
 }
 
 // Numbers that Go has no types for, as their bits.
 type (
 	Float16       uint16
 	Bfloat16      uint16
+	Complex32     uint32
+	Bcomplex32    uint32
 	F8E3M4        uint8
 	F8E4M3        uint8
 	F8E4M3B11FNUZ uint8
@@ -111,7 +111,8 @@ type (
 // Element is what a typed slice of a tensor can be of. Of all others there are Bytes.
 type Element interface {
 	int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64 | complex64 | complex128 | bool |
-		Float16 | Bfloat16 | F8E3M4 | F8E4M3 | F8E4M3B11FNUZ | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0FNU
+		Float16 | Bfloat16 | Complex32 | Bcomplex32 | F8E3M4 | F8E4M3 |
+		F8E4M3B11FNUZ | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0FNU
 }
 
 var elementTypes = map[any]DType{
@@ -119,6 +120,7 @@ var elementTypes = map[any]DType{
 	uint8(0): {Uint, 8, 1}, uint16(0): {Uint, 16, 1}, uint32(0): {Uint, 32, 1}, uint64(0): {Uint, 64, 1},
 	float32(0): {Float, 32, 1}, float64(0): {Float, 64, 1}, complex64(0): {Complex, 64, 1},
 	complex128(0): {Complex, 128, 1}, false: {Bool, 8, 1}, Float16(0): {Float, 16, 1}, Bfloat16(0): {Bfloat, 16, 1},
+	Complex32(0): {Complex, 32, 1}, Bcomplex32(0): {Bcomplex, 32, 1},
 	F8E3M4(0): {Float8E3M4, 8, 1}, F8E4M3(0): {Float8E4M3, 8, 1}, F8E4M3B11FNUZ(0): {Float8E4M3B11FNUZ, 8, 1},
 	F8E4M3FN(0): {Float8E4M3FN, 8, 1}, F8E4M3FNUZ(0): {Float8E4M3FNUZ, 8, 1}, F8E5M2(0): {Float8E5M2, 8, 1},
 	F8E5M2FNUZ(0): {Float8E5M2FNUZ, 8, 1}, F8E8M0FNU(0): {Float8E8M0FNU, 8, 1},

@@ -62,11 +62,10 @@ struct DType {
   /// Whole bytes of one element, 0 when packed.
   constexpr std::size_t element_bytes() const noexcept { return is_packed() ? 0 : element_bits() / 8; }
 
-  /// Bytes that so many elements take: of packed ones as many lie in a byte as fit.
+  /// Bytes that so many elements take: packed ones lie bit behind bit.
   constexpr std::size_t bytes_of(std::size_t count) const noexcept {
-    if (!is_packed()) return count * element_bytes();
-    const std::size_t in_a_byte = element_bits() < 8 ? 8 / element_bits() : 1;
-    return count / in_a_byte + (count % in_a_byte != 0);
+    const std::size_t whole = count / 8 * element_bits(), rest = count % 8 * element_bits();
+    return whole + (rest + 7) / 8;
   }
 
   /// Such as "float32", "bfloat16", "float8_e4m3fn", "bool"; of a code from the future its numbers.
@@ -105,7 +104,8 @@ inline std::string DType::name() const {
   }
   std::string name = detail::type_names[number];
   if (bits != detail::bits_in_name(code)) name += std::to_string(bits);
-  return lanes == 1 ? name : name + "x" + std::to_string(lanes);
+  if (lanes == 1) return name;
+  return name + (detail::bits_in_name(code) == 0 ? "x" : "_x") + std::to_string(lanes);
 }
 
 /// A number that this compiler has no type for, as its bits: what they mean is the code's affair.
@@ -120,6 +120,8 @@ struct Raw {
 
 using float16 = Raw<TypeCode::floating, std::uint16_t>;
 using bfloat16 = Raw<TypeCode::bfloat, std::uint16_t>;
+using complex32 = Raw<TypeCode::complex, std::uint32_t>;
+using bcomplex32 = Raw<TypeCode::bcomplex, std::uint32_t>;
 using float8_e3m4 = Raw<TypeCode::float8_e3m4, std::uint8_t>;
 using float8_e4m3 = Raw<TypeCode::float8_e4m3, std::uint8_t>;
 using float8_e4m3b11fnuz = Raw<TypeCode::float8_e4m3b11fnuz, std::uint8_t>;

@@ -59,7 +59,7 @@ static_assert(!std::is_copy_constructible_v<Client> && std::is_nothrow_move_cons
 static_assert(!std::is_copy_constructible_v<plasma::Buffer> && std::is_nothrow_move_constructible_v<plasma::Buffer>);
 static_assert(!std::is_copy_constructible_v<plasma::Tensor> && std::is_move_assignable_v<plasma::Tensor>);
 static_assert(plasma::DType(plasma::TypeCode::float4_e2m1fn, 4).bytes_of(5) == 3);
-static_assert(plasma::DType(plasma::TypeCode::float6_e2m3fn, 6).bytes_of(5) == 5);
+static_assert(plasma::DType(plasma::TypeCode::float6_e2m3fn, 6).bytes_of(5) == 4);
 static_assert(plasma::DType(plasma::TypeCode::floating, 32).bytes_of(5) == 20);
 static_assert(plasma::dtype_of<long long>::value == plasma::DType(plasma::TypeCode::integer, 64));
 
@@ -288,6 +288,8 @@ void element_types(const Client& client) {
   tensor_of<std::complex<double>>(client, {{1, 2}}, "complex128");
   tensor_of<plasma::float16>(client, {{0x3c00}}, "float16");
   tensor_of<plasma::bfloat16>(client, {{0x3f80}}, "bfloat16");
+  tensor_of<plasma::complex32>(client, {{0x3c00}}, "complex32");
+  tensor_of<plasma::bcomplex32>(client, {{0x3f80}}, "bcomplex32");
   tensor_of<plasma::float8_e3m4>(client, {{1}}, "float8_e3m4");
   tensor_of<plasma::float8_e4m3>(client, {{1}}, "float8_e4m3");
   tensor_of<plasma::float8_e4m3b11fnuz>(client, {{1}}, "float8_e4m3b11fnuz");
@@ -303,7 +305,7 @@ void element_types_without_a_type(const Client& client) {
   using plasma::TypeCode;
   const std::vector<std::pair<plasma::DType, std::string>> types{
       {{TypeCode::float4_e2m1fn, 4}, "float4_e2m1fn"}, {{TypeCode::float6_e2m3fn, 6}, "float6_e2m3fn"},
-      {{TypeCode::float6_e3m2fn, 6}, "float6_e3m2fn"}, {{TypeCode::bcomplex, 32}, "bcomplex32"},
+      {{TypeCode::float6_e3m2fn, 6}, "float6_e3m2fn"}, {{TypeCode::float4_e2m1fn, 4, 2}, "float4_e2m1fn_x2"},
       {{TypeCode::integer, 4}, "int4"},                {{TypeCode::floating, 32, 4}, "float32x4"},
       {{TypeCode::boolean, 8}, "bool"},                {{static_cast<TypeCode>(99), 8}, "DLPack type 99 of 8 bits"}};
   const std::vector<std::uint8_t> bytes{0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4, 5, 6, 7, 8};
@@ -316,7 +318,7 @@ void element_types_without_a_type(const Client& client) {
     put.value();
     const plasma::Tensor tensor = client.get_tensor(id, 0ms);
     CHECK(tensor.dtype() == type && tensor.bytes()[0] == 0x12);
-    CHECK(tensor.bytes().size() == (type.bits == 6 ? 8 : type.bits == 4 ? 4 : type.element_bytes()));
+    CHECK(tensor.bytes().size() == type.bytes_of(static_cast<std::size_t>(count)));
     CHECK(type.name() == "bool" || !tensor.try_values<std::uint8_t>());
   }
 }
