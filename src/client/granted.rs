@@ -10,6 +10,9 @@ use crate::shm::ring::grants::Grantee;
 use crate::shm::ring::record::Outcome;
 use crate::shm::ring::{GRANTS, MOST_GRANTED};
 
+/// Objects of about one size are to fit into the same room.
+const STEP: u64 = 4096;
+
 /// Room that was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
@@ -71,7 +74,7 @@ impl Rooms {
     pub fn wanted_after(&self, size: u64) -> u64 {
         let mut state = lock(&self.state);
         if size <= MOST_GRANTED {
-            state.wanted = size.max(state.wanted - state.wanted / 8);
+            state.wanted = size.max(state.wanted - state.wanted / 8).next_multiple_of(STEP);
         }
         if size > MOST_GRANTED || state.idle.len() >= GRANTS { 0 } else { state.wanted }
     }

@@ -61,6 +61,13 @@ impl Backing {
         missing
     }
 
+    /// Whether every page touched by `range` has memory.
+    pub fn has_all(&self, range: Range<u64>) -> bool {
+        let range = self.outwards(range);
+        // Runs are as long as can be, so one has to cover it.
+        range.is_empty() || self.overlapping(&range).any(|run| run.start <= range.start && run.end >= range.end)
+    }
+
     /// The whole pages inside `range` that have memory, by rising offset: what can be given back when it is free.
     pub fn within(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let range = self.inwards(range);
@@ -207,6 +214,7 @@ mod tests {
             let touched = if range.is_empty() { 0..0 } else { range.start / PAGE..range.end.div_ceil(PAGE) };
             let inside = range.start.div_ceil(PAGE)..range.end / PAGE;
             assert_eq!(backing.missing(range.clone()), runs(&flags, touched.clone(), false));
+            assert_eq!(backing.has_all(range.clone()), backing.missing(range.clone()).is_empty());
             assert_eq!(backing.within(range.clone()), runs(&flags, inside.clone(), true));
             if random.below(2) == 0 {
                 backing.add(range);

@@ -1,4 +1,4 @@
-//! Room that a producer has before it asks for it: extents of its own segments with memory that lies free, which nobody else could use.
+//! Room that a producer has before it asks for it: extents of its own segments, which nobody else could use, with memory.
 //!
 //! What it puts next it fills in there by itself, and tells the store then. Such room counts as free: it is taken back when memory is short, when
 //! nobody has put anything for a while, and when the producer wants room of another size, but for what it is just filling.

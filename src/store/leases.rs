@@ -65,6 +65,8 @@ struct Retired {
 #[derive(Debug)]
 struct Own {
     next_length: u64,
+    /// What was created last lies where memory was before.
+    recycles: bool,
     segments: Vec<OwnSegment>,
 }
 
@@ -122,11 +124,12 @@ impl Leases {
 
     /// Room in one of a producer's segments, in the oldest where there is some.
     pub(super) fn allocate(&mut self, producer: Producer, size: u64) -> Option<Place> {
-        let segments = &mut self.producers.get_mut(&producer)?.segments;
+        let Own { segments, recycles, .. } = self.producers.get_mut(&producer)?;
         segments.iter_mut().filter(|own| own.room >= size).find_map(|own| {
             let lease = self.leases.get_mut(&own.key).filter(|lease| !lease.is_closed)?;
             let extent = lease.region.arena.allocate(size)?;
             own.room = lease.region.arena.largest_free();
+            *recycles = lease.region.backing.has_all(extent.offset..extent.offset + extent.len);
             Some(Place { segment: own.key, extent })
         })
     }
@@ -155,21 +158,28 @@ impl Leases {
         self.grants.entry(peer).or_insert_with(|| Grants::new(grantor));
     }
 
-    /// Grants a peer room in its own segments that has memory and lies free, if there is some.
-    pub(super) fn grant(&mut self, peer: PeerId, size: u64) -> Option<Grant> {
-        let has_number = |leases: &Self| leases.grants.get(&peer).map(Grants::next_number);
-        if size == 0 || size > MOST_GRANTED || has_number(self)?.is_none() && !self.take_back_from(peer) {
+    /// Room in a peer's own segments for a grant.
+    pub(super) fn allocate_ahead(&mut self, peer: PeerId, size: u64) -> Option<Place> {
+        let can_have = |leases: &Self| leases.grants.get(&peer).is_some_and(|grants| grants.next_number().is_some());
+        if size == 0 || size > MOST_GRANTED || !can_have(self) && !(self.take_back_from(peer) && can_have(self)) {
             return None;
         }
-        let number = has_number(self)??;
+        let recycles = self.recycles(peer);
         let place = self.allocate(Producer::Peer(peer), size)?;
-        let region = self.region(place.segment)?;
-        if !region.backing.missing(place.extent.offset..place.extent.offset + place.extent.len).is_empty() {
-            self.free_own(place);
-            return None;
-        }
-        let grant = Grant { number, place };
-        self.grants.get_mut(&peer)?.add(grant);
+        self.producers.get_mut(&Producer::Peer(peer))?.recycles = recycles;
+        Some(place)
+    }
+
+    /// Whether what a peer created last lies where memory was before.
+    pub(super) fn recycles(&self, peer: PeerId) -> bool {
+        self.producers.get(&Producer::Peer(peer)).is_some_and(|own| own.recycles)
+    }
+
+    /// Grants a peer room that was allocated for it.
+    pub(super) fn grant(&mut self, peer: PeerId, place: Place) -> Option<Grant> {
+        let grants = self.grants.get_mut(&peer)?;
+        let grant = Grant { number: grants.next_number()?, place };
+        grants.add(grant);
         Some(grant)
     }
 
@@ -215,7 +225,7 @@ impl Leases {
         self.leases.values().map(|lease| lease.region.arena.taken_bytes()).sum()
     }
 
-    fn free_own(&mut self, place: Place) {
+    pub(super) fn free_own(&mut self, place: Place) {
         if let Err(error) = self.free(place) {
             log::error!("the arena refused an extent of its own: {error}");
         }
@@ -235,7 +245,7 @@ impl Leases {
         let room = region.arena.largest_free();
         let lease = Lease { region, producer: Some(producer), is_closed: false, is_readable, lent_to: BTreeSet::new() };
         self.leases.insert(segment, lease);
-        let none = Own { next_length: FIRST_LENGTH, segments: Vec::new() };
+        let none = Own { next_length: FIRST_LENGTH, recycles: false, segments: Vec::new() };
         let own = self.producers.entry(producer).or_insert(none);
         own.next_length = (own.next_length * 2).min(self.most_length);
         own.segments.push(OwnSegment { key: segment, room });

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::shm::arena::{Arena, Extent};
 use crate::shm::backing::Backing;
 use crate::shm::mapping::HUGE_PAGE;
+use crate::store::grants::Grant;
 use crate::store::leases::{Leases, Producer};
 use crate::store::peers::PeerId;
 use crate::store::stock::{Kind, Stock};
@@ -363,6 +364,19 @@ impl<P: Pages> Space<P> {
         self.used += size;
         self.has_changed = true;
         Ok(Some(place))
+    }
+
+    /// Grants a peer room for an object of so many bytes in one of its own segments. It has memory already, or gets some where the
+    /// peer uses the same memory again and again, so that one object can be filled while the one before is still there.
+    pub fn grant(&mut self, peer: PeerId, size: u64) -> Option<Grant> {
+        let place = self.leases.allocate_ahead(peer, size)?;
+        let missing = self.missing_bytes(place);
+        let may_have = || self.leases.recycles(peer) && self.backed() + missing <= self.limit;
+        if missing > 0 && !(may_have() && matches!(self.populate(place), Ok(Populated::Whole))) {
+            self.leases.free_own(place);
+            return None;
+        }
+        self.leases.grant(peer, place)
     }
 
     /// Takes room for bytes that are in a lease and are to leave it. They are counted once. There may have to be memory for them

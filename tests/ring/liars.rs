@@ -96,10 +96,14 @@ fn put(name: u64, data_size: u64, metadata_size: u64, staged: u64) -> Record {
     Record::Put { id: id(name), data_size, metadata_size, staged, evict: true }
 }
 
+fn publish(data_size: u64, metadata_size: u64, granted: u64) -> Record {
+    Record::Publish { id: id(1), data_size, metadata_size, evict: true, granted, next: u64::MAX }
+}
+
 /// A lie, and what the log must say of it.
 type Lie = (fn(&mut Liar), &'static str);
 
-const LIES: [Lie; 15] = [
+const LIES: [Lie; 18] = [
     (|liar| liar.write(TAIL, &[SLOTS as u64 + 1]), "513 records"),
     (|liar| liar.write(TAIL, &[u64::MAX]), "18446744073709551615 records"),
     (
@@ -121,6 +125,9 @@ const LIES: [Lie; 15] = [
     (|liar| _ = liar.submit(Record::Want { id: id(1), bell: ALL_BELLS as u64 }), "bell 65536"),
     (|liar| _ = liar.submit(Record::Want { id: id(1), bell: u64::MAX }), "bell 18446744073709551615"),
     (|liar| _ = liar.submit(Record::Unwant { bell: 1 << 40 }), "bell 1099511627776"),
+    (|liar| _ = liar.submit(publish(100, 0, 1)), "100 bytes into room 1, which"),
+    (|liar| _ = liar.submit(publish(0, 0, u64::MAX)), "0 bytes into room 18446744073709551615, which"),
+    (|liar| _ = liar.submit(publish(u64::MAX, 1, 1)), "18446744073709551615 + 1 bytes"),
 ];
 
 #[test]

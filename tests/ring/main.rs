@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod crowd;
+mod granted;
 #[allow(dead_code, reason = "who is served while others attack, and the daemon at rest")]
 #[path = "../hostile_crowd/healthy.rs"]
 mod healthy;

@@ -18,7 +18,7 @@ impl<P: Pages> Engine<P> {
     /// Grants a peer room for an object of so many bytes, if some lies free in its own segments. Where creates may have to wait for an external
     /// store there is none, since what was filled already cannot wait.
     pub fn grant(&mut self, peer: PeerId, size: u64) -> Option<Grant> {
-        if self.external.is_there { None } else { self.space.leases_mut().grant(peer, size) }
+        if self.external.is_there { None } else { self.space.grant(peer, size) }
     }
 
     /// Enters an object, sealed, that a peer has filled in the room of this number. Nobody holds it. When it is refused the room is the
