@@ -16,9 +16,9 @@
 // # Closing
 //
 // Close gives back what a value holds, may be called twice, and makes other calls fail with InvalidArgument. What is
-// forgotten is given back by the garbage collector some time. It cannot see slices of shared memory: those that Data,
-// Values and the like return are good until Close, or until nothing refers to the Buffer or Tensor any more. A
-// deferred Close is enough to keep it.
+// forgotten, but for a Store, is given back by the garbage collector some time. It cannot see slices of shared memory:
+// those that Data, Values and the like return are good until Close, or until nothing refers to the Buffer or Tensor
+// any more. A deferred Close is enough to keep it.
 //
 // # Waiting
 //

@@ -7,7 +7,6 @@ package plasmastore
 import "C"
 
 import (
-	"runtime"
 	"sync"
 	"unsafe"
 )
@@ -18,7 +17,8 @@ type StoreOptions struct {
 	Capacity uint64 // bytes of data and metadata that it holds at most; 0 for 256 MiB
 }
 
-// Store is a store in this process. Others connect to it as to the daemon.
+// Store is a store in this process. Others connect to it as to the daemon. It lives until Close, or as long as the
+// process: no garbage collector ends it, since clients know it by its socket alone.
 type Store struct {
 	mutex  sync.Mutex
 	handle *C.plasma_store
@@ -41,9 +41,7 @@ func StartStore(options StoreOptions) (*Store, error) {
 	if err := call(func() C.plasma_status { return C.plasma_store_start(&wanted, &handle) }); err != nil {
 		return nil, err
 	}
-	store := &Store{handle: handle, socket: C.GoString(C.plasma_store_socket(handle))}
-	runtime.SetFinalizer(store, (*Store).Close)
-	return store, nil
+	return &Store{handle: handle, socket: C.GoString(C.plasma_store_socket(handle))}, nil
 }
 
 // Socket is where it listens.
@@ -55,6 +53,5 @@ func (s *Store) Close() error {
 	defer s.mutex.Unlock()
 	handle := s.handle
 	s.handle = nil
-	runtime.SetFinalizer(s, nil)
 	return call(func() C.plasma_status { return C.plasma_store_stop(handle) })
 }

@@ -57,6 +57,25 @@ class StridedView {
     for (std::size_t i = 0; i < Dimensions; i++) offset += at[i] * byte_strides_[i];
     return *reinterpret_cast<T*>(reinterpret_cast<Byte*>(first_) + offset);
   }
+
+  /// `count` indices of the first dimension, from `first` on; touches no element.
+  StridedView rows(std::int64_t first, std::int64_t count) const noexcept {
+    static_assert(Dimensions > 0, "a number has no rows");
+    Numbers shape = shape_;
+    shape[0] = count;
+    auto* const begin = reinterpret_cast<Byte*>(first_) + first * byte_strides_[0];
+    return {reinterpret_cast<T*>(begin), shape, byte_strides_};
+  }
+  /// The same elements with the dimensions in reverse order.
+  StridedView transposed() const noexcept {
+    StridedView reversed = *this;
+    for (std::size_t i = 0; i < Dimensions; i++) {
+      reversed.shape_[i] = shape_[Dimensions - 1 - i];
+      reversed.byte_strides_[i] = byte_strides_[Dimensions - 1 - i];
+    }
+    return reversed;
+  }
+
   std::int64_t extent(std::size_t dimension) const noexcept { return shape_[dimension]; }
   const Numbers& shape() const noexcept { return shape_; }
   const Numbers& byte_strides() const noexcept { return byte_strides_; }

@@ -335,6 +335,8 @@ void layouts(const Client& client) {
   CHECK(column_major.is_column_major() && !column_major.is_row_major() && column_major.bytes().size() == 48);
   const auto view = column_major.view<double, 2>();
   CHECK(view(1, 0) == 2 && view(0, 2) == 5 && view.extent(1) == 3);
+  const auto last = view.rows(1, 1), turned = view.transposed();
+  CHECK(last.extent(0) == 1 && last(0, 2) == 6 && turned.extent(0) == 3 && turned(2, 0) == 5);
   const auto refused = column_major.try_values<double>();
   CHECK(!refused && contains(refused.error().what(), "[2, 3] is not row-major"));
   CHECK(thrown([&] { row_major.view<double, 3>(); }) == Status::invalid_argument);
