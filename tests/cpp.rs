@@ -57,6 +57,19 @@ fn every_compiler_and_standard_takes_the_header_without_a_warning() {
     }
 }
 
+/// A program's own DLPack header from before 1.0 is enough for all but the calls that give the struct of 1.x.
+#[test]
+fn an_old_dlpack_header_is_enough() {
+    let workshop = Workshop::new();
+    let ours = fs::read_to_string(root().join("include/plasma_store_dlpack.h")).unwrap();
+    let (old, rest) = ours.split_once("/* The same since DLPack 1.0").unwrap();
+    let (_, end) = rest.split_once("} DLManagedTensorVersioned;\n").unwrap();
+    workshop.write("dlpack/dlpack.h", &format!("{}{end}", old.replace("#define DLPACK_MAJOR_VERSION", "#define OLD")));
+    let source = workshop.write("old.cpp", "#include <plasma_store.hpp>\n#ifndef OLD\n#error not ours\n#endif\n");
+    let directory = format!("-I{}", workshop.path("").display());
+    compiles(&mut compiler(&source), &source, &["-std=c++17", &directory]);
+}
+
 /// What throws compiles as well, and ends the program when it would.
 #[test]
 fn exceptions_are_not_needed() {
