@@ -115,6 +115,7 @@ fn create(n: u64) -> Request {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: 0,
+        immutable: false,
     }
 }
 

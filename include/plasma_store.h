@@ -75,6 +75,19 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 #define PLASMA_CREATE_NO_EVICT 1
 
 /**
+ * Have the kernel refuse every write to the object once it is sealed, by whomever: also its creator's, who otherwise could go on
+ * writing what it has mapped. The object has a memory file of its own (`F_SEAL_WRITE`), which costs some system calls, a
+ * descriptor of the store's and new memory each time: it is meant for large objects.
+ *
+ * Its buffer, and every tensor made of it, must be released before the seal: else that is `PLASMA_BUSY`, and the object stays as it
+ * is. So it is while another process has the memory mapped for writing or a device uses it. A forked child does not have the
+ * memory of such an object before its seal: pointers into it are not valid there.
+ *
+ * `PLASMA_UNSUPPORTED` in a store with a directory (`-d`) or huge pages (`-h`), and for batches.
+ */
+#define PLASMA_CREATE_IMMUTABLE 2
+
+/**
  * Map the object copy-on-write: it can be written, and what is written stays in this process.
  */
 #define PLASMA_GET_PRIVATE 1
@@ -775,7 +788,9 @@ plasma_status plasma_put(struct plasma_client *client,
  *
  * `plasma_buffer_mutable_data` of its buffer is NULL afterwards; a pointer kept from before must not be written through.
  *
- * Errors: `PLASMA_OBJECT_NOT_FOUND` when there is none that this client may seal, `PLASMA_OBJECT_ALREADY_SEALED`.
+ * Errors: `PLASMA_OBJECT_NOT_FOUND` when there is none that this client may seal, `PLASMA_OBJECT_ALREADY_SEALED`. With
+ * `PLASMA_CREATE_IMMUTABLE` also `PLASMA_BUSY`, while its buffer is not released or somebody else could still write it; it may be
+ * tried again then, or the object aborted.
  */
 plasma_status plasma_seal(struct plasma_client *client,
                           const struct plasma_object_id *object_id);
@@ -832,7 +847,7 @@ plasma_status plasma_list(struct plasma_client *client, struct plasma_object_lis
  * `options` may be NULL. A batch is one message, which has at most 64 MiB: the bytes of all objects, and some 100 bytes for each.
  *
  * Errors: `PLASMA_OBJECT_EXISTS`, also for an id that comes twice; `PLASMA_STORE_FULL`; `PLASMA_INVALID_ARGUMENT` for a batch that
- * is too long; `PLASMA_UNSUPPORTED` for options with a `ttl_ms` or `wait_ms`, which a batch does not have.
+ * is too long; `PLASMA_UNSUPPORTED` for options with a `ttl_ms`, a `wait_ms` or `PLASMA_CREATE_IMMUTABLE`, which a batch does not have.
  */
 plasma_status plasma_put_batch(struct plasma_client *client,
                                const struct plasma_put_item *items,
@@ -860,7 +875,7 @@ plasma_status plasma_put_async(struct plasma_client *client,
 /**
  * Seals an object that this client created, soon: `plasma_flush` waits for it, and tells if it could not be done.
  *
- * The object must not be written from here on.
+ * The object must not be written from here on. The seal of one created with `PLASMA_CREATE_IMMUTABLE` is waited for.
  *
  * Errors: `PLASMA_OBJECT_NOT_FOUND` when this client is not creating it.
  */
@@ -903,6 +918,14 @@ plasma_status plasma_buffer_write(struct plasma_buffer *buffer,
                                   uint64_t offset,
                                   const uint8_t *data,
                                   uint64_t size);
+
+/**
+ * Whether the kernel keeps everybody from changing the object, its producer included. False for NULL and for what is not sealed.
+ *
+ * It does with objects that were created with `PLASMA_CREATE_IMMUTABLE`, so a reader that does not trust producers can tell; it
+ * may with others, too.
+ */
+bool plasma_buffer_is_immutable(const struct plasma_buffer *buffer);
 
 /**
  * Bytes of data. 0 for NULL.

@@ -259,6 +259,7 @@ fn a_client_that_leaves_while_it_waits_leaves_nothing() {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: 0,
+        immutable: false,
     });
     leaver.send(&Request::Get { ids: vec![id(1)], timeout_ms: -1 });
     external.wait_for(("put", id(2)));

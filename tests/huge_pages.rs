@@ -121,6 +121,7 @@ fn check(daemon: &Daemon) {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: 0,
+        immutable: false,
     };
     let Reply::Create { outcome: Ok(place), segment: Some(segment), .. } = old.ask(&request) else { panic!() };
     assert!(segment.mmap_size.is_multiple_of(Pool::page()) && segment.mmap_size >= CAPACITY);

@@ -81,6 +81,7 @@ fn captured_requests() {
             device_num: 0,
             ttl_ms: 0,
             wait_ms: 0,
+            immutable: false,
         },
     );
     check_request("seal_request", Request::Seal { id: ID1, digest: DIGEST1 });

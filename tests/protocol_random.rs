@@ -74,13 +74,15 @@ impl Random {
     }
 
     fn refusal(&mut self) -> Refusal {
-        match self.below(6) {
+        match self.below(8) {
             0 => Refusal::ObjectExists,
             1 => Refusal::ObjectNotFound,
             2 => Refusal::OutOfMemory,
             3 => Refusal::ObjectNotSealed,
             4 => Refusal::ObjectInUse,
-            _ => Refusal::ObjectAlreadySealed,
+            5 => Refusal::ObjectAlreadySealed,
+            6 => Refusal::StillWritable,
+            _ => Refusal::Unsupported,
         }
     }
 
@@ -134,6 +136,7 @@ impl Random {
                 device_num: self.number() as i32,
                 ttl_ms: self.number(),
                 wait_ms: self.number() as i64,
+                immutable: self.flag(),
             },
             3 => Request::CreateAndSeal {
                 id: self.id(),

@@ -11,7 +11,7 @@ use plasma_store::protocol::Request;
 use support::{Daemon, RawPeer, Watchdog, connect, eventually, id, put, store};
 
 const CAPACITY: u64 = 100_000;
-const WAITING: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: -1 };
+const WAITING: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: -1, immutable: false };
 
 /// Fills the store with an unsealed object.
 fn fill(client: &Client) -> WritableBuffer {
@@ -88,6 +88,7 @@ fn who_waits_for_room_and_leaves_makes_way() {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: -1,
+        immutable: false,
     });
     until_waiting(&client, 1);
     std::thread::scope(|scope| {

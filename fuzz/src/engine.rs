@@ -29,6 +29,8 @@ use plasma_store::store::stock::{Kind, default_pool};
 /// What a store may hold: so little that everything evicts, what tests use, and more than one slice of pages.
 const LIMITS: [u64; 4] = [10_000, 100_000, 1 << 20, 64 << 20];
 const NAMES: u8 = 12;
+/// Objects that may be immutable at once.
+const MOST_FOR_ONE: u64 = 6;
 const MOST_PEERS: usize = 6;
 /// Long work ends. Every slice either allocates pages or evicts.
 const MOST_SLICES: u32 = 100_000;
@@ -131,15 +133,10 @@ impl Script<'_> {
     }
 
     fn create(&mut self, ttl_ms: u64, wait_ms: i64) -> Request {
-        Request::Create {
-            id: self.id(),
-            data_size: self.size(),
-            metadata_size: i64::from(self.byte()),
-            evict_if_full: self.flag(),
-            device_num: i32::from(self.byte() == 255),
-            ttl_ms,
-            wait_ms,
-        }
+        let (id, data_size, metadata_size) = (self.id(), self.size(), i64::from(self.byte()));
+        let (evict_if_full, rarely) = (self.flag(), self.byte());
+        let (device_num, immutable) = (i32::from(rarely == 255), rarely % 8 == 1);
+        Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms, immutable }
     }
 
     const SUBSCRIBE: fn() -> Request = || Request::Subscribe;
@@ -167,6 +164,8 @@ struct Orders {
     writes: RefCell<Vec<Write>>,
     /// Length of each lease that was not dropped.
     leases: RefCell<BTreeMap<i32, u64>>,
+    /// Those of them that are for one object, with whether nobody can write there any more.
+    for_one: RefCell<BTreeMap<i32, bool>>,
     /// Files that are made ready for leases to come, and how often one was asked for.
     prepared: RefCell<Vec<Kind>>,
     asked: Cell<u32>,
@@ -178,6 +177,19 @@ struct Write {
     bytes: Range<u64>,
     /// Where they came from, when the store copied them: a segment, and where in it.
     source: Option<(i32, u64)>,
+}
+
+impl Orders {
+    fn begin(&self, segment: i32, len: u64, producer: Producer) {
+        assert_eq!(self.leases.borrow_mut().insert(segment, len), None);
+        if matches!(producer, Producer::Once(_)) {
+            self.for_one.borrow_mut().insert(segment, false);
+        }
+    }
+
+    fn is_immutable(&self, segment: i32) -> bool {
+        self.for_one.borrow().get(&segment).copied().unwrap_or(false)
+    }
 }
 
 impl Write {
@@ -199,6 +211,7 @@ struct CountedPages {
 impl Pages for CountedPages {
     fn allocate(&mut self, segment: i32, range: Range<u64>) -> Result<()> {
         assert!(segment == SHARED_SEGMENT || self.orders.leases.borrow()[&segment] >= range.end);
+        assert!(!self.orders.is_immutable(segment));
         if let Some(left) = self.orders.failures.get().checked_sub(1) {
             self.orders.failures.set(left);
             return Err(Error::io("fallocate", std::io::ErrorKind::StorageFull.into()));
@@ -214,12 +227,14 @@ impl Pages for CountedPages {
 
     fn write(&mut self, segment: i32, offset: u64, bytes: &[u8]) -> Result<()> {
         let bytes = offset..offset + bytes.len() as u64;
+        assert!(!self.orders.for_one.borrow().contains_key(&segment));
         self.orders.writes.borrow_mut().push(Write { segment, bytes, source: None });
         Ok(())
     }
 
     fn copy(&mut self, from: i32, bytes: Range<u64>, to: i32, offset: u64) -> Result<()> {
         assert!(self.orders.leases.borrow()[&from] >= bytes.end);
+        assert!(!self.orders.for_one.borrow().contains_key(&to));
         let (source, bytes) = (Some((from, bytes.start)), offset..offset + bytes.end - bytes.start);
         self.orders.writes.borrow_mut().push(Write { segment: to, bytes, source });
         Ok(())
@@ -229,8 +244,8 @@ impl Pages for CountedPages {
         true
     }
 
-    fn lease(&mut self, segment: i32, len: u64, _: Producer) -> Result<()> {
-        assert_eq!(self.orders.leases.borrow_mut().insert(segment, len), None);
+    fn lease(&mut self, segment: i32, len: u64, producer: Producer) -> Result<()> {
+        self.orders.begin(segment, len, producer);
         Ok(())
     }
 
@@ -243,14 +258,14 @@ impl Pages for CountedPages {
         true
     }
 
-    fn lease_prepared(&mut self, segment: i32, kind: Kind, _: Producer) -> Result<bool> {
+    fn lease_prepared(&mut self, segment: i32, kind: Kind, producer: Producer) -> Result<bool> {
         self.orders.asked.set(self.orders.asked.get() + 1);
         match self.orders.asked.get() % 4 {
             0 => return Ok(false),
             1 => self.drop_prepared(kind),
             _ => {
                 self.drop_prepared(kind);
-                assert_eq!(self.orders.leases.borrow_mut().insert(segment, kind.len), None);
+                self.orders.begin(segment, kind.len, producer);
                 return Ok(true);
             }
         }
@@ -265,7 +280,23 @@ impl Pages for CountedPages {
 
     fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()> {
         assert!(backed.iter().all(|range| range.end <= self.orders.leases.borrow()[&segment]));
+        assert!(!self.orders.for_one.borrow().contains_key(&segment));
         Ok(())
+    }
+
+    fn most_for_one(&self) -> u64 {
+        MOST_FOR_ONE
+    }
+
+    fn make_immutable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<bool> {
+        assert!(backed.iter().all(|range| range.end <= self.orders.leases.borrow()[&segment]));
+        assert!(!self.orders.is_immutable(segment), "it is asked for once");
+        // Now and then somebody can still write there.
+        self.orders.asked.set(self.orders.asked.get() + 1);
+        let is_done = !self.orders.asked.get().is_multiple_of(3);
+        let before = self.orders.for_one.borrow_mut().insert(segment, is_done);
+        assert!(before.is_some(), "others lie there");
+        Ok(is_done)
     }
 
     fn end_lease(&mut self, segment: i32) {
@@ -274,6 +305,7 @@ impl Pages for CountedPages {
 
     fn drop_lease(&mut self, segment: i32) {
         assert!(self.orders.leases.borrow_mut().remove(&segment).is_some());
+        self.orders.for_one.borrow_mut().remove(&segment);
     }
 }
 
@@ -484,7 +516,7 @@ impl Game {
             return;
         }
         let (data_size, metadata_size) = (script.size().cast_unsigned() % (1 << 40), u64::from(script.byte()));
-        let new = NewObject { id, data_size, metadata_size, evict: script.flag(), ttl_ms: 0 };
+        let new = NewObject { id, data_size, metadata_size, evict: script.flag(), ttl_ms: 0, immutable: false };
         if self.engine.publish_granted(asker, number, new, self.now).is_ok() {
             let place = self.granted.remove(&(asker.peer, number)).expect("it was granted that");
             assert!(data_size + metadata_size <= place.extent.len);
@@ -523,7 +555,9 @@ impl Game {
                     Effect::Wake { peer, bell } => {
                         assert!(self.wanted.remove(&(*peer, *bell)).is_some(), "bell {bell} of {peer} for nothing");
                     }
-                    Effect::Segment { asker, segment, .. } => {
+                    Effect::Segment { asker, segment, writable } => {
+                        let is_whole = self.orders.for_one.borrow().get(segment).is_none_or(|done| done != writable);
+                        assert!(is_whole, "segment {segment} is lent before its seal, or to be written after it");
                         let len = self.orders.leases.borrow().get(segment).copied();
                         let len = len.or((*segment == SHARED_SEGMENT).then_some(self.limit));
                         self.answered(*asker, &Reply::Segment { outcome: Ok(len.expect("what is lent is there")) });
@@ -563,6 +597,9 @@ impl Game {
             self.open.remove(&(to, kind));
         }
         match reply {
+            Reply::Create { outcome: Ok(place), .. } if self.orders.is_immutable(place.segment) => {
+                panic!("{place:?} cannot be filled")
+            }
             Reply::Create { id, outcome: Ok(place), .. } => {
                 self.check_place(place);
                 self.places.insert(*id, *place);
@@ -572,6 +609,9 @@ impl Game {
             }
             Reply::Get { ids, locations, .. } => {
                 assert_eq!(ids.len(), locations.len());
+                let for_one = self.orders.for_one.borrow();
+                let is_open = |place: &Location| for_one.get(&place.segment) == Some(&false);
+                assert!(!locations.iter().flatten().any(is_open), "somebody could still write what was got");
                 let is_told_truly = !self.careless.contains(&to.peer);
                 locations.iter().flatten().filter(|_| is_told_truly).for_each(|place| self.check_place(place));
             }
@@ -595,6 +635,7 @@ impl Game {
             Work::Put(place) if succeeds => drop(self.stored.insert(job.id, end(&place) - place.offset)),
             Work::Put(_) => {}
             Work::Get(place) => {
+                assert!(!self.orders.is_immutable(place.segment));
                 assert_eq!(self.stored.get(&job.id), Some(&(end(&place) - place.offset)), "{job:?}");
                 self.places.insert(job.id, place);
             }
@@ -755,6 +796,7 @@ impl Game {
         self.engine.handle(Asker { peer: self.observer, number: 0 }, Request::GetDebugString, self.now);
         let observed = self.settle();
         let [Reply::DebugString(text)] = &observed[..] else { panic!("{observed:?}") };
+        assert_eq!(*self.orders.for_one.borrow(), BTreeMap::new());
         assert_eq!(figure(text, "allocated bytes: "), 0, "somebody who is gone still holds something: {text}");
         // Memory that lies free is given back, some at a time.
         for _ in 0..10 {

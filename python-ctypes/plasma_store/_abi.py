@@ -52,6 +52,7 @@ PLASMA_PANIC = 21
 
 PLASMA_CONNECT_RETURN_ON_SIGNAL = 1
 PLASMA_CREATE_NO_EVICT = 1
+PLASMA_CREATE_IMMUTABLE = 2
 PLASMA_GET_PRIVATE = 1
 PLASMA_GET_NO_ASK = 2
 PLASMA_STATE_CREATED = 1
@@ -368,6 +369,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "plasma_buffer_mutable_data": (c_void_p, [_buffer]),
     "plasma_buffer_write": (plasma_status, [_buffer, c_uint64, c_char_p, c_uint64]),
     "plasma_buffer_size": (c_uint64, [_buffer]),
+    "plasma_buffer_is_immutable": (c_bool, [_buffer]),
     "plasma_buffer_metadata": (c_void_p, [_buffer]),
     "plasma_buffer_metadata_size": (c_uint64, [_buffer]),
     "plasma_buffer_id": (plasma_status, [_buffer, _id]),

@@ -28,7 +28,15 @@ from .asynchronous import Asynchronous
 from .buffer import Buffer, Hold, Source, wrap
 from .dlpack import DTYPES, dtype_name
 from .dlpack import Source as TensorSource
-from .errors import BY_STATUS, PlasmaError, PlasmaInvalidArgument, PlasmaNotStored, PlasmaTimeout, check
+from .errors import (
+    BY_STATUS,
+    PlasmaError,
+    PlasmaInvalidArgument,
+    PlasmaNotStored,
+    PlasmaObjectNotFound,
+    PlasmaTimeout,
+    check,
+)
 from .object_id import ObjectID, c_id, c_ids, c_text, whole
 from .tensor import Tensor
 from .waiting import milliseconds
@@ -121,6 +129,11 @@ class PlasmaClient(Asynchronous):
     Whatever creates an object takes two times in milliseconds. `ttl_ms`: so long after its seal it is deleted, as by `delete`;
     0 for never. `wait_ms`: so long it waits where there is no room, -1 for as long as it takes, 0 not at all. Who waits is served
     in the order of asking. Then PlasmaStoreFull, which says who has the room.
+
+    With `immutable` the kernel refuses every write to the object once it is sealed, also by this process, which otherwise could go on
+    writing what it created. It costs new memory and some system calls each time, and is meant for large objects. Before the seal
+    all buffers and arrays of the object must be gone: else that raises PlasmaBusy, and can be tried again. A forked child has none of them:
+    it must not touch those of its parent. Raises PlasmaUnsupported in a store with a directory (`-d`) or huge pages (`-h`).
     """
 
     def __init__(
@@ -131,29 +144,41 @@ class PlasmaClient(Asynchronous):
         super().__init__(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
 
     def create(
-        self, object_id: ObjectID, data_size: int, metadata: bytes = b"", *, ttl_ms: int = 0, wait_ms: int = 0
+        self,
+        object_id: ObjectID,
+        data_size: int,
+        metadata: bytes = b"",
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+        immutable: bool = False,
     ) -> Buffer:
         """Creates an object of `data_size` bytes, to be filled through the buffer and then sealed.
 
         The memory holds old bytes until it is written. Raises PlasmaObjectExists, PlasmaStoreFull.
         """
-        return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms).data())
+        return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms, immutable).data())
 
-    def _create(self, object_id: ObjectID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int) -> Hold:
+    def _create(
+        self, object_id: ObjectID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int, immutable: bool
+    ) -> Hold:
         wanted, size, meta, hold = c_id(object_id), _size(data_size), _bytes(metadata), Hold()
 
         def call(handle: Any, options: _abi.plasma_create_options) -> Any:
             return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold)
 
-        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms)
+        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms, immutable)
         return hold
 
-    def _call_create(self, create: Callable[[Any, Any], Any], options: Any, ttl_ms: int, wait_ms: int) -> None:
-        """Makes a call that creates an object, with the options as they are but for its times."""
+    def _call_create(
+        self, create: Callable[[Any, Any], Any], options: Any, ttl_ms: int, wait_ms: int, immutable: bool
+    ) -> None:
+        """Makes a call that creates an object, with the options as they are but for what all such calls have."""
         ttl = whole(ttl_ms, "ttl_ms")
         if not 0 <= ttl < 1 << 63:
             raise PlasmaInvalidArgument(f"ttl_ms is 0 or positive and below 2^63, not {ttl}")
         options.struct_size, options.ttl_ms = ctypes.sizeof(options), ttl
+        options.flags = _abi.PLASMA_CREATE_IMMUTABLE if immutable else 0
 
         def call(handle: Any, left_ms: int) -> int:
             options.wait_ms = left_ms
@@ -163,7 +188,14 @@ class PlasmaClient(Asynchronous):
         check(self._call(call, milliseconds(wait_ms, "wait_ms")))
 
     def create_and_seal(
-        self, object_id: ObjectID, data: Any, metadata: bytes = b"", *, ttl_ms: int = 0, wait_ms: int = 0
+        self,
+        object_id: ObjectID,
+        data: Any,
+        metadata: bytes = b"",
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+        immutable: bool = False,
     ) -> None:
         """Stores a copy of bytes as a sealed object; when it fails there is no object. `data` is anything bytes-like.
 
@@ -174,7 +206,7 @@ class PlasmaClient(Asynchronous):
         def call(handle: Any, options: _abi.plasma_create_options) -> Any:
             return lib.plasma_put(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
 
-        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms)
+        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms, immutable)
 
     def put_raw_buffer(
         self,
@@ -185,13 +217,14 @@ class PlasmaClient(Asynchronous):
         *,
         ttl_ms: int = 0,
         wait_ms: int = 0,
+        immutable: bool = False,
     ) -> ObjectID:
         """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
 
         As many threads copy as `connect` was told, whatever `memcopy_threads` says.
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
-        self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms)
+        self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms, immutable=immutable)
         return object_id
 
     def put_batch(self, objects: Iterable[Tuple[Any, ...]]) -> None:
@@ -218,6 +251,7 @@ class PlasmaClient(Asynchronous):
         *,
         ttl_ms: int = 0,
         wait_ms: int = 0,
+        immutable: bool = False,
     ) -> ObjectID:
         """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
 
@@ -226,18 +260,27 @@ class PlasmaClient(Asynchronous):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         serialized = values.serialize(value, memcopy_threads, serialization_context)
-        return self._fill(serialized, object_id, self.seal, ttl_ms, wait_ms)
+        return self._fill(serialized, object_id, self.seal, ttl_ms, wait_ms, immutable)
 
     def _fill(
-        self, value: values.Serialized, object_id: ObjectID, seal: Callable[[ObjectID], None], ttl_ms: int, wait_ms: int
+        self,
+        value: values.Serialized,
+        object_id: ObjectID,
+        seal: Callable[[ObjectID], None],
+        ttl_ms: int,
+        wait_ms: int,
+        immutable: bool,
     ) -> ObjectID:
-        hold = self._create(object_id, value.size, b"", ttl_ms, wait_ms)
+        hold = self._create(object_id, value.size, b"", ttl_ms, wait_ms, immutable)
         try:
-            value.write(hold)
+            try:
+                value.write(hold)
+            finally:
+                # With a live buffer an object cannot be aborted, nor sealed if it is to be immutable.
+                del hold
             seal(object_id)
         except BaseException:
-            # An object with a live buffer cannot be aborted. What went wrong first is what is raised.
-            del hold
+            # What went wrong first is what is raised.
             with contextlib.suppress(PlasmaError):
                 self.abort(object_id)
             raise
@@ -255,7 +298,7 @@ class PlasmaClient(Asynchronous):
         serialized = values.serialize(value, 1, serialization_context)
         if serialized.size <= MOST_AT_ONCE and not ttl_ms:
             return self.put_raw_buffer_nowait(serialized.to_bytes(), object_id)
-        return self._fill(serialized, object_id, self.seal_nowait, ttl_ms, 0)
+        return self._fill(serialized, object_id, self.seal_nowait, ttl_ms, 0, False)
 
     def put_raw_buffer_nowait(
         self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"", *, ttl_ms: int = 0
@@ -268,7 +311,7 @@ class PlasmaClient(Asynchronous):
             return lib.plasma_put_async(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
 
         next(self._submitted)
-        self._call_create(call, _abi.plasma_create_options(), ttl_ms, 0)
+        self._call_create(call, _abi.plasma_create_options(), ttl_ms, 0, False)
         return object_id
 
     def seal_nowait(self, object_id: ObjectID) -> None:
@@ -316,10 +359,21 @@ class PlasmaClient(Asynchronous):
     def seal(self, object_id: ObjectID) -> None:
         """Seals an object that this client created: it is immutable from now on, and everyone can get it.
 
-        Buffers of it must not be written any more. Raises PlasmaObjectNotFound, PlasmaObjectAlreadySealed (a TypeError).
+        Buffers of it must not be written any more; of one that was created with `immutable` there must be none, else PlasmaBusy. Raises
+        PlasmaObjectNotFound, PlasmaObjectAlreadySealed (a TypeError).
         """
         handle = self._live()
         check(lib.plasma_seal(handle.pointer, c_id(object_id)))
+
+    def is_immutable(self, object_id: ObjectID) -> bool:
+        """Whether the kernel keeps everybody from changing a sealed object, its producer included.
+
+        True of what was created with `immutable`: so who does not trust producers can tell. Raises PlasmaObjectNotFound.
+        """
+        hold = self._get_one(object_id, 0)
+        if not hold:
+            raise PlasmaObjectNotFound(f"object {object_id.hex()} is not there")
+        return bool(lib.plasma_buffer_is_immutable(hold))
 
     def abort(self, object_id: ObjectID) -> None:
         """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy."""
@@ -458,6 +512,7 @@ class PlasmaClient(Asynchronous):
         *,
         ttl_ms: int = 0,
         wait_ms: int = 0,
+        immutable: bool = False,
     ) -> ObjectID:
         """Stores a copy of an array of the CPU, of any library that has `__dlpack__` or `__array_interface__`.
 
@@ -470,7 +525,7 @@ class PlasmaClient(Asynchronous):
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
             return lib.tensor_write(handle.pointer, wanted, source.tensor, options)
 
-        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms)
+        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms, immutable)
         return object_id
 
     def create_tensor(
@@ -482,6 +537,7 @@ class PlasmaClient(Asynchronous):
         *,
         ttl_ms: int = 0,
         wait_ms: int = 0,
+        immutable: bool = False,
     ) -> Tensor:
         """Creates an object for a row-major tensor, to be filled in place and then sealed with `seal`.
 
@@ -498,7 +554,7 @@ class PlasmaClient(Asynchronous):
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
             return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold)
 
-        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms)
+        self._call_create(call, _write_options(metadata), ttl_ms, wait_ms, immutable)
         return Tensor(hold)
 
     def get_tensor(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:

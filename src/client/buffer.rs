@@ -4,6 +4,7 @@
 //! deleted, the store ended. In a forked child it stays readable too; dropping it there says nothing to the store.
 #![forbid(unsafe_code)]
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -233,6 +234,13 @@ impl Buffer {
         }
     }
 
+    /// Whether the kernel keeps everybody from changing the object, its producer included: as it does with what was created to be
+    /// immutable, and when this process has first seen it after its producer's end, also with other objects.
+    pub fn is_immutable(&self) -> bool {
+        let Memory { data_size, metadata_size, mapping, .. } = &self.memory;
+        (*data_size, *metadata_size) == (0, 0) || mapping.is_immutable()
+    }
+
     /// The digest that an old client would compute of this object: of its data and all its metadata, our trailer included.
     ///
     /// # Errors
@@ -261,6 +269,8 @@ enum Phase {
 pub struct Pending {
     id: ObjectId,
     connection: Arc<Connection>,
+    /// Nobody can write it once it is sealed; so its buffer must be gone by then.
+    pub immutable: bool,
     state: Mutex<PendingState>,
 }
 
@@ -272,8 +282,8 @@ struct PendingState {
 
 impl Pending {
     /// A new object, whose buffer is about to be made.
-    pub fn new(id: ObjectId, connection: Arc<Connection>) -> Self {
-        Self { id, connection, state: Mutex::new(PendingState { phase: Phase::Writing, has_buffer: true }) }
+    pub fn new(id: ObjectId, connection: Arc<Connection>, immutable: bool) -> Self {
+        Self { id, connection, immutable, state: Mutex::new(PendingState { phase: Phase::Writing, has_buffer: true }) }
     }
 
     /// Whether its buffer is still alive.
@@ -333,8 +343,29 @@ impl Pending {
 /// The pointer may be used from any thread; after the seal it must not be written through any more.
 #[derive(Debug)]
 pub struct WritableBuffer {
-    pending: Arc<Pending>,
     memory: Memory,
+    /// This process has its segment mapped for this buffer alone, and a forked child does not.
+    is_alone: bool,
+    /// Dropped last: when it is told that there is no buffer, nothing is mapped for it any more.
+    pending: OfBuffer,
+}
+
+/// An object as its buffer knows it.
+#[derive(Debug)]
+struct OfBuffer(Arc<Pending>);
+
+impl Deref for OfBuffer {
+    type Target = Pending;
+
+    fn deref(&self) -> &Pending {
+        &self.0
+    }
+}
+
+impl Drop for OfBuffer {
+    fn drop(&mut self) {
+        self.0.buffer_dropped();
+    }
 }
 
 impl WritableBuffer {
@@ -347,9 +378,14 @@ impl WritableBuffer {
 
     /// Maps room that the store does not know to be an object's.
     pub(super) fn in_room(pending: Arc<Pending>, location: Location) -> Result<Self> {
-        let mapping = pending.connection.segment(location.segment, Access::Write)?;
+        // What has no bytes lies nowhere.
+        let is_alone = pending.immutable && location.data_size.saturating_add(location.metadata_size) > 0;
+        let mapping = match is_alone {
+            true => Arc::new(pending.connection.segment_for_one(location.segment)?),
+            false => pending.connection.segment(location.segment, Access::Write)?,
+        };
         let place = Place::shared(mapping, location)?;
-        Ok(Self { pending, memory: Memory::new(place, location) })
+        Ok(Self { memory: Memory::new(place, location), is_alone, pending: OfBuffer(pending) })
     }
 
     /// The object's name.
@@ -367,9 +403,14 @@ impl WritableBuffer {
         writable.then(|| self.memory.data_mut())
     }
 
-    /// The same for reading, also when it is sealed.
+    /// The same for reading, also when it is sealed. Null in a forked child if the object is to be immutable: there its memory is not.
     pub fn data(&self) -> *const u8 {
-        self.memory.data()
+        if self.is_here() { self.memory.data() } else { std::ptr::null() }
+    }
+
+    /// Whether this process has its memory.
+    fn is_here(&self) -> bool {
+        !self.is_alone || self.pending.connection.is_usable()
     }
 
     /// Bytes of data.
@@ -377,9 +418,9 @@ impl WritableBuffer {
         self.memory.data_size
     }
 
-    /// First byte of the metadata.
+    /// First byte of the metadata; null where the data are.
     pub fn metadata(&self) -> *const u8 {
-        self.memory.metadata()
+        if self.is_here() { self.memory.metadata() } else { std::ptr::null() }
     }
 
     /// Bytes of the user's metadata, without our trailer.
@@ -387,7 +428,7 @@ impl WritableBuffer {
     /// # Errors
     /// [`crate::error::Error::InvalidArgument`] if the mapping is too short, which [`WritableBuffer::new`] rules out.
     pub fn metadata_size(&self) -> Result<u64> {
-        self.memory.user_metadata_size()
+        if self.is_here() { self.memory.user_metadata_size() } else { Err(Error::Forked) }
     }
 
     /// Copies data in, at the speed of the memory ([`crate::shm::copy`]).
@@ -408,9 +449,12 @@ impl WritableBuffer {
     /// Copies data out.
     ///
     /// # Errors
-    /// [`crate::error::Error::InvalidArgument`] when the range is not in the data.
+    /// [`crate::error::Error::InvalidArgument`] when the range is not in the data; [`Error::Forked`] where it is not mapped.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         crate::client::check_range(offset, bytes.len() as u64, self.size())?;
+        if !self.is_here() {
+            return Err(Error::Forked);
+        }
         self.memory.mapping.read(self.memory.offset + offset, bytes)
     }
 
@@ -422,7 +466,10 @@ impl WritableBuffer {
 
 impl Drop for WritableBuffer {
     fn drop(&mut self) {
-        self.pending.buffer_dropped();
+        if !self.is_here() {
+            // At these addresses a forked child may have something else by now.
+            std::mem::forget(self.memory.mapping.clone());
+        }
     }
 }
 

@@ -65,14 +65,14 @@ impl Client {
         if self.sees(id)? == Some(true) {
             return Err(Error::ObjectExists(id));
         }
-        let pending = Arc::new(Pending::new(id, self.connection.clone()));
+        let pending = Arc::new(Pending::new(id, self.connection.clone(), false));
         let buffer = WritableBuffer::in_room(pending, location)?;
         buffer.write_metadata(metadata)?;
         Ok((buffer, draft))
     }
 
     fn take_granted(&self, size: u64, options: CreateOptions) -> Option<(&Ring, Room)> {
-        let CreateOptions { ttl_ms: 0, wait_ms: 0, .. } = options else { return None };
+        let CreateOptions { ttl_ms: 0, wait_ms: 0, immutable: false, .. } = options else { return None };
         let ring = self.connection.present_ring().filter(|_| size > 0)?;
         ring.rooms.take(size).map(|room| (ring, room))
     }
@@ -101,7 +101,7 @@ impl Draft<'_> {
             Origin::Asked | Origin::Done => {}
         }
         if let Origin::Asked = self.origin {
-            self.client.seal_wanting(self.id, self.size())?;
+            self.client.seal_wanting(self.id, self.wanted())?;
             self.origin = Origin::Done;
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Draft<'_> {
                 let whose = Whose::Published(self.id, room);
                 self.client.connection.submit(ring, whose, |_| record, NO_BYTES)?;
             }
-            Origin::Asked => self.client.seal_async_wanting(self.id, self.size())?,
+            Origin::Asked => self.client.seal_async_wanting(self.id, self.wanted())?,
             Origin::Done => {}
         }
         self.origin = Origin::Done;
@@ -127,6 +127,11 @@ impl Draft<'_> {
 
     fn size(&self) -> u64 {
         self.location.data_size + self.location.metadata_size
+    }
+
+    /// For how large an object room may be wanted next. What is immutable never lies in such room.
+    fn wanted(&self) -> u64 {
+        if self.options.immutable { 0 } else { self.size() }
     }
 
     fn publish_record(&self, ring: &Ring, room: Room) -> Record {

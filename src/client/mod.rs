@@ -75,6 +75,9 @@ pub struct CreateOptions {
     pub ttl_ms: i64,
     /// Milliseconds to wait for room when there is none; -1 waits without limit.
     pub wait_ms: i64,
+    /// Have the kernel refuse every write to the object once it is sealed, also by this process. Its buffer has to be dropped before the
+    /// seal.
+    pub immutable: bool,
 }
 
 /// How to get.
@@ -329,5 +332,9 @@ fn refused(id: ObjectId, refusal: Refusal) -> Error {
         Refusal::ObjectNotSealed => Error::ObjectNotSealed(id),
         Refusal::ObjectInUse => Error::ObjectInUse(id),
         Refusal::ObjectAlreadySealed => Error::ObjectAlreadySealed(id),
+        Refusal::StillWritable => Error::Busy(format!(
+            "object {id} is not sealed: somebody has it mapped for writing, or a device has its memory, and it is to be immutable"
+        )),
+        Refusal::Unsupported => Error::Unsupported(format!("object {id}: this store cannot do that")),
     }
 }

@@ -40,7 +40,7 @@ impl Client {
         options: CreateOptions,
     ) -> Result<WritableBuffer> {
         match self.create_at_once(id, data_size, metadata.len() as u64, options)? {
-            Some(location) => self.adopt(id, location, data_size, metadata),
+            Some(location) => self.adopt(id, location, data_size, metadata, false),
             None => self.create_by_asking(id, data_size, metadata, options),
         }
     }
@@ -58,7 +58,7 @@ impl Client {
                 || Error::StoreFull(format!("an object of {size} bytes does not fit: capacity {}", self.capacity()));
             i64::try_from(size).map_err(|_| too_large())
         };
-        let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
+        let CreateOptions { no_evict, ttl_ms, wait_ms, immutable } = options;
         if wait_ms < -1 {
             return Err(Error::InvalidArgument(format!("wait_ms is -1, 0 or positive, not {wait_ms}")));
         }
@@ -71,11 +71,12 @@ impl Client {
             device_num: 0,
             ttl_ms: u64::try_from(ttl_ms).map_err(negative)?,
             wait_ms,
+            immutable,
         };
         match self.connection.call(&request, Patience::of_create(wait_ms))? {
             Reply::Create { id: created, outcome, .. } if created == id => {
                 let location = outcome.map_err(|refused| create_error(id, refused))?;
-                self.adopt(id, location, data_size, metadata)
+                self.adopt(id, location, data_size, metadata, immutable)
             }
             other => Err(unexpected(&other)),
         }
@@ -89,7 +90,7 @@ impl Client {
         metadata_size: u64,
         options: CreateOptions,
     ) -> Result<Option<Location>> {
-        let CreateOptions { no_evict, ttl_ms, wait_ms: 0 } = options else { return Ok(None) };
+        let CreateOptions { no_evict, ttl_ms, wait_ms: 0, immutable: false } = options else { return Ok(None) };
         let (Some(ring), Ok(ttl_ms)) = (self.connection.ring(), u64::try_from(ttl_ms)) else { return Ok(None) };
         let record = Record::Create { id, data_size, metadata_size, evict: !no_evict, ttl_ms };
         let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
@@ -101,8 +102,15 @@ impl Client {
     }
 
     /// Maps a new object and fills in its metadata; aborts it when that fails.
-    fn adopt(&self, id: ObjectId, location: Location, data_size: u64, metadata: &[u8]) -> Result<WritableBuffer> {
-        let pending = Arc::new(Pending::new(id, self.connection.clone()));
+    fn adopt(
+        &self,
+        id: ObjectId,
+        location: Location,
+        data_size: u64,
+        metadata: &[u8],
+        immutable: bool,
+    ) -> Result<WritableBuffer> {
+        let pending = Arc::new(Pending::new(id, self.connection.clone(), immutable));
         let buffer = WritableBuffer::new(pending.clone(), location)?;
         let sizes = (location.data_size, location.metadata_size);
         let written = match sizes == (data_size, metadata.len() as u64) {
@@ -162,7 +170,7 @@ impl Client {
 
     /// The ring, and metadata as they are stored, if an object can be put that way.
     fn small(&self, data: &[u8], metadata: &[u8], options: CreateOptions) -> Option<(&Ring, Vec<u8>)> {
-        let CreateOptions { ttl_ms: 0, wait_ms: 0, .. } = options else { return None };
+        let CreateOptions { ttl_ms: 0, wait_ms: 0, immutable: false, .. } = options else { return None };
         let metadata = Trailer::default().append_to(metadata);
         let is_small = (data.len() + metadata.len()) as u64 <= MOST_STAGED;
         is_small.then(|| self.connection.ring()).flatten().map(|ring| (ring, metadata))
@@ -197,9 +205,12 @@ impl Client {
     /// # Errors
     /// [`Error::ObjectExists`] also for an id that comes twice; [`Error::StoreFull`] with the figures;
     /// [`Error::InvalidArgument`] for more than fits a request of 64 MiB, with some 100 bytes for each object beside its own;
-    /// [`Error::Unsupported`] for times, which a batch does not have.
+    /// [`Error::Unsupported`] for times and immutability, which a batch does not have.
     pub fn put_batch(&self, items: &[PutItem<'_>], options: CreateOptions) -> Result<()> {
-        let CreateOptions { no_evict, ttl_ms, wait_ms } = options;
+        let CreateOptions { no_evict, ttl_ms, wait_ms, immutable } = options;
+        if immutable {
+            return Err(Error::Unsupported("objects of a batch cannot be immutable for the kernel".into()));
+        }
         if (ttl_ms, wait_ms) != (0, 0) {
             return Err(Error::Unsupported(format!(
                 "a batch has no ttl_ms and no wait_ms, and not {ttl_ms} and {wait_ms}"
@@ -233,7 +244,8 @@ impl Client {
     /// Seals an object that this client created: from now on it is immutable and everyone can get it.
     ///
     /// # Errors
-    /// [`Error::ObjectNotFound`] when there is none that this client may seal, [`Error::ObjectAlreadySealed`].
+    /// [`Error::ObjectNotFound`] when there is none that this client may seal, [`Error::ObjectAlreadySealed`]; [`Error::Busy`] when
+    /// it is to be immutable and somebody could still write it, as its buffer can. Then it is not sealed.
     pub fn seal(&self, id: ObjectId) -> Result<()> {
         self.seal_wanting(id, 0)
     }
@@ -242,6 +254,12 @@ impl Client {
     pub(super) fn seal_wanting(&self, id: ObjectId, size: u64) -> Result<()> {
         self.check_usable()?;
         let pending = self.pending(id);
+        if pending.as_ref().is_some_and(|pending| pending.immutable && pending.has_buffer()) {
+            let text = format!(
+                "object {id} is to be immutable, and cannot be sealed before its buffer and all views are released"
+            );
+            return Err(Error::Busy(text));
+        }
         let release = pending.as_ref().is_some_and(|pending| !pending.has_buffer());
         let is_released = match self.connection.ring() {
             Some(ring) => {
@@ -271,7 +289,8 @@ impl Client {
     /// done. The object must not be written from here on.
     ///
     /// # Errors
-    /// [`Error::ObjectNotFound`] when this client is not creating it; what the connection says.
+    /// [`Error::ObjectNotFound`] when this client is not creating it; what the connection says; as for [`Client::seal`] when it is to
+    /// be immutable, which is waited for.
     pub fn seal_async(&self, id: ObjectId) -> Result<()> {
         self.seal_async_wanting(id, 0)
     }
@@ -281,6 +300,10 @@ impl Client {
         self.check_usable()?;
         let Some(ring) = self.connection.ring() else { return self.seal(id) };
         let pending = self.pending(id).ok_or(Error::ObjectNotFound(id))?;
+        if pending.immutable {
+            // It may be refused, and then is still to be sealed or aborted.
+            return self.seal(id);
+        }
         let release = !pending.has_buffer();
         let record = seal_record(ring, id, release, size);
         self.connection.submit(ring, Whose::Flushed(id), |_| record, NO_BYTES)?;
@@ -343,6 +366,7 @@ fn seal_record(ring: &Ring, id: ObjectId, release: bool, size: u64) -> Record {
 fn create_error(id: ObjectId, refused_create: Refused) -> Error {
     match refused_create.refusal {
         Refusal::OutOfMemory => Error::StoreFull(refused_create.detail),
+        Refusal::Unsupported => Error::Unsupported(refused_create.detail),
         refusal => refused(id, refusal),
     }
 }

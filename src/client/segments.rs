@@ -19,6 +19,7 @@ use crate::client::{lock, unexpected};
 use crate::error::{Error, Result};
 use crate::protocol::{Reply, Request};
 use crate::shm::mapping::Mapping;
+use crate::transport::fork_guard::without_fork;
 use crate::transport::knock::listen;
 use crate::transport::threads::spawn_without_signals;
 
@@ -55,6 +56,21 @@ impl Connection {
         }
         self.mappings().keep(key, Access::Read, Mapping::read_only(&descriptor, len)?);
         Ok(())
+    }
+
+    /// A segment that only its producer has, and for a while: mapped for writing and nothing else, so that nobody can write when this
+    /// mapping is gone. A forked child does not get it.
+    ///
+    /// # Errors
+    /// As for [`Connection::segment`].
+    pub(super) fn segment_for_one(&self, key: i32) -> Result<Mapping> {
+        let (descriptor, len) = self.pull(key, Access::Write)?;
+        let mapping = without_fork(|| {
+            let mapping = Mapping::read_write(&descriptor, len)?;
+            mapping.leave_out_of_children().map(|()| mapping)
+        })?;
+        mapping.enter_what_is_clear(&descriptor);
+        Ok(mapping)
     }
 
     /// A copy-on-write mapping of `len` bytes from `offset` of a segment.

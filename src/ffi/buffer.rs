@@ -133,6 +133,24 @@ pub unsafe extern "C" fn plasma_buffer_write(
     })
 }
 
+/// Whether the kernel keeps everybody from changing the object, its producer included. False for NULL and for what is not sealed.
+///
+/// It does with objects that were created with `PLASMA_CREATE_IMMUTABLE`, so a reader that does not trust producers can tell; it
+/// may with others, too.
+///
+/// # Safety
+/// `buffer` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_buffer_is_immutable(buffer: *const plasma_buffer) -> bool {
+    // SAFETY: as the caller promised.
+    unsafe {
+        with(buffer, false, |memory| match memory {
+            TensorMemory::Sealed(buffer) => buffer.is_immutable(),
+            TensorMemory::Writable(_) => false,
+        })
+    }
+}
+
 /// Bytes of data. 0 for NULL.
 ///
 /// # Safety

@@ -29,6 +29,16 @@ pub struct plasma_client(Client);
 pub const PLASMA_CONNECT_RETURN_ON_SIGNAL: u32 = 1;
 /// Do not evict other objects to make room: fail with `PLASMA_STORE_FULL` instead.
 pub const PLASMA_CREATE_NO_EVICT: u32 = 1;
+/// Have the kernel refuse every write to the object once it is sealed, by whomever: also its creator's, who otherwise could go on
+/// writing what it has mapped. The object has a memory file of its own (`F_SEAL_WRITE`), which costs some system calls, a
+/// descriptor of the store's and new memory each time: it is meant for large objects.
+///
+/// Its buffer, and every tensor made of it, must be released before the seal: else that is `PLASMA_BUSY`, and the object stays as it
+/// is. So it is while another process has the memory mapped for writing or a device uses it. A forked child does not have the
+/// memory of such an object before its seal: pointers into it are not valid there.
+///
+/// `PLASMA_UNSUPPORTED` in a store with a directory (`-d`) or huge pages (`-h`), and for batches.
+pub const PLASMA_CREATE_IMMUTABLE: u32 = 2;
 /// Map the object copy-on-write: it can be written, and what is written stays in this process.
 pub const PLASMA_GET_PRIVATE: u32 = 1;
 /// Do not ask the store, and so wait for nothing, whatever the time: an object is got if it is seen in shared memory. What is not
@@ -95,8 +105,10 @@ pub(super) unsafe fn client_of<'a>(client: *const plasma_client) -> Result<&'a C
 
 /// What the fields that options of a create have in common mean.
 pub(super) fn create_options(flags: u32, ttl_ms: i64, wait_ms: i64) -> Result<CreateOptions> {
-    let flags = guard::known_flags(flags, PLASMA_CREATE_NO_EVICT, "create options")?;
-    Ok(CreateOptions { no_evict: flags & PLASMA_CREATE_NO_EVICT != 0, ttl_ms, wait_ms })
+    let known = PLASMA_CREATE_NO_EVICT | PLASMA_CREATE_IMMUTABLE;
+    let flags = guard::known_flags(flags, known, "create options")?;
+    let [no_evict, immutable] = [PLASMA_CREATE_NO_EVICT, PLASMA_CREATE_IMMUTABLE].map(|flag| flags & flag != 0);
+    Ok(CreateOptions { no_evict, ttl_ms, wait_ms, immutable })
 }
 
 /// What the options of a create mean.
@@ -310,7 +322,9 @@ pub unsafe extern "C" fn plasma_put(
 ///
 /// `plasma_buffer_mutable_data` of its buffer is NULL afterwards; a pointer kept from before must not be written through.
 ///
-/// Errors: `PLASMA_OBJECT_NOT_FOUND` when there is none that this client may seal, `PLASMA_OBJECT_ALREADY_SEALED`.
+/// Errors: `PLASMA_OBJECT_NOT_FOUND` when there is none that this client may seal, `PLASMA_OBJECT_ALREADY_SEALED`. With
+/// `PLASMA_CREATE_IMMUTABLE` also `PLASMA_BUSY`, while its buffer is not released or somebody else could still write it; it may be
+/// tried again then, or the object aborted.
 ///
 /// # Safety
 /// `client` is NULL or a live handle, `object_id` NULL or an id.

@@ -28,7 +28,7 @@ pub struct plasma_put_item {
 /// `options` may be NULL. A batch is one message, which has at most 64 MiB: the bytes of all objects, and some 100 bytes for each.
 ///
 /// Errors: `PLASMA_OBJECT_EXISTS`, also for an id that comes twice; `PLASMA_STORE_FULL`; `PLASMA_INVALID_ARGUMENT` for a batch that
-/// is too long; `PLASMA_UNSUPPORTED` for options with a `ttl_ms` or `wait_ms`, which a batch does not have.
+/// is too long; `PLASMA_UNSUPPORTED` for options with a `ttl_ms`, a `wait_ms` or `PLASMA_CREATE_IMMUTABLE`, which a batch does not have.
 ///
 /// # Safety
 /// `client` is NULL or a live handle; `items` points at `count` entries, each with as many bytes as its sizes say.

@@ -43,7 +43,7 @@ pub unsafe extern "C" fn plasma_put_async(
 
 /// Seals an object that this client created, soon: `plasma_flush` waits for it, and tells if it could not be done.
 ///
-/// The object must not be written from here on.
+/// The object must not be written from here on. The seal of one created with `PLASMA_CREATE_IMMUTABLE` is waited for.
 ///
 /// Errors: `PLASMA_OBJECT_NOT_FOUND` when this client is not creating it.
 ///

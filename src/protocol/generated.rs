@@ -807,6 +807,7 @@ impl<'a> PlasmaCreateRequest<'a> {
   pub const VT_DEVICE_NUM: ::flatbuffers::VOffsetT = 12;
   pub const VT_TTL_MS: ::flatbuffers::VOffsetT = 14;
   pub const VT_WAIT_MS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_IMMUTABLE: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -824,6 +825,7 @@ impl<'a> PlasmaCreateRequest<'a> {
     builder.add_data_size(args.data_size);
     builder.add_device_num(args.device_num);
     if let Some(x) = args.object_id { builder.add_object_id(x); }
+    builder.add_immutable(args.immutable);
     builder.add_evict_if_full(args.evict_if_full);
     builder.finish()
   }
@@ -878,6 +880,13 @@ impl<'a> PlasmaCreateRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<i64>(PlasmaCreateRequest::VT_WAIT_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn immutable(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(PlasmaCreateRequest::VT_IMMUTABLE, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PlasmaCreateRequest<'_> {
@@ -893,6 +902,7 @@ impl ::flatbuffers::Verifiable for PlasmaCreateRequest<'_> {
      .visit_field::<i32>("device_num", Self::VT_DEVICE_NUM, false)?
      .visit_field::<u64>("ttl_ms", Self::VT_TTL_MS, false)?
      .visit_field::<i64>("wait_ms", Self::VT_WAIT_MS, false)?
+     .visit_field::<bool>("immutable", Self::VT_IMMUTABLE, false)?
      .finish();
     Ok(())
   }
@@ -905,6 +915,7 @@ pub struct PlasmaCreateRequestArgs<'a> {
     pub device_num: i32,
     pub ttl_ms: u64,
     pub wait_ms: i64,
+    pub immutable: bool,
 }
 impl<'a> Default for PlasmaCreateRequestArgs<'a> {
   #[inline]
@@ -917,6 +928,7 @@ impl<'a> Default for PlasmaCreateRequestArgs<'a> {
       device_num: 0,
       ttl_ms: 0,
       wait_ms: 0,
+      immutable: false,
     }
   }
 }
@@ -955,6 +967,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PlasmaCreateRequestBuilder<'a
     self.fbb_.push_slot::<i64>(PlasmaCreateRequest::VT_WAIT_MS, wait_ms, 0);
   }
   #[inline]
+  pub fn add_immutable(&mut self, immutable: bool) {
+    self.fbb_.push_slot::<bool>(PlasmaCreateRequest::VT_IMMUTABLE, immutable, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PlasmaCreateRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PlasmaCreateRequestBuilder {
@@ -979,6 +995,7 @@ impl ::core::fmt::Debug for PlasmaCreateRequest<'_> {
       ds.field("device_num", &self.device_num());
       ds.field("ttl_ms", &self.ttl_ms());
       ds.field("wait_ms", &self.wait_ms());
+      ds.field("immutable", &self.immutable());
       ds.finish()
   }
 }

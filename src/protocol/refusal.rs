@@ -21,6 +21,10 @@ pub enum Refusal {
     ObjectInUse = 5,
     /// The object is sealed already. Ours: old peers have no such number.
     ObjectAlreadySealed = 6,
+    /// Somebody can still write the object, which must not be once it is sealed. Ours.
+    StillWritable = 7,
+    /// This store cannot do that at all. Ours.
+    Unsupported = 8,
 }
 
 impl Refusal {
@@ -33,7 +37,11 @@ impl Refusal {
     pub const fn code_for_old_client(self) -> i32 {
         match self {
             Self::ObjectExists | Self::ObjectNotFound | Self::OutOfMemory => self.code(),
-            Self::ObjectNotSealed | Self::ObjectInUse | Self::ObjectAlreadySealed => Self::ObjectNotFound.code(),
+            Self::ObjectNotSealed
+            | Self::ObjectInUse
+            | Self::ObjectAlreadySealed
+            | Self::StillWritable
+            | Self::Unsupported => Self::ObjectNotFound.code(),
         }
     }
 
@@ -46,6 +54,8 @@ impl Refusal {
             4 => Self::ObjectNotSealed,
             5 => Self::ObjectInUse,
             6 => Self::ObjectAlreadySealed,
+            7 => Self::StillWritable,
+            8 => Self::Unsupported,
             _ => return None,
         })
     }
@@ -74,7 +84,7 @@ pub(super) fn outcome(body: Body<'_>, code: i32) -> Result<Result<(), Refusal>> 
     match (code, Refusal::from_code(code)) {
         (0, _) => Ok(Ok(())),
         (_, Some(refusal)) => Ok(Err(refusal)),
-        (_, None) => Err(body.refuse(format_args!("error code {code}, where 0 to 6 are known"))),
+        (_, None) => Err(body.refuse(format_args!("error code {code}, where 0 to 8 are known"))),
     }
 }
 
@@ -84,11 +94,11 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_old_plasma_and_survivable() {
-        for code in 1..=6 {
+        for code in 1..=8 {
             let refusal = Refusal::from_code(code).unwrap();
             assert_eq!(refusal.code(), code);
             assert_eq!(refusal.code_for_old_client(), if code <= 3 { code } else { 2 });
         }
-        assert!([i32::MIN, -1, 0, 7].into_iter().all(|code| Refusal::from_code(code).is_none()));
+        assert!([i32::MIN, -1, 0, 9].into_iter().all(|code| Refusal::from_code(code).is_none()));
     }
 }

@@ -33,6 +33,9 @@ pub enum Request {
         ttl_ms: u64,
         /// How long to wait for room; -1: for ever; 0 and any other negative number: not at all. Old clients do not wait.
         wait_ms: i64,
+        /// Whether the kernel is to keep everybody from writing the object once it is sealed, its creator included. Old clients cannot
+        /// have that.
+        immutable: bool,
     },
     /// Make a sealed object out of bytes in the message.
     CreateAndSeal {
@@ -278,7 +281,7 @@ impl Request {
         match self {
             Self::Connect { abilities } => encode_connect(*abilities),
             Self::Disconnect => Vec::new(),
-            Self::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms } => {
+            Self::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms, immutable } => {
                 let mut writer = Writer::small();
                 let args = fbs::PlasmaCreateRequestArgs {
                     object_id: Some(writer.string(id.as_bytes())),
@@ -288,6 +291,7 @@ impl Request {
                     device_num: *device_num,
                     ttl_ms: *ttl_ms,
                     wait_ms: *wait_ms,
+                    immutable: *immutable,
                 };
                 writer.finish(|b| fbs::PlasmaCreateRequest::create(b, &args))
             }
@@ -337,6 +341,7 @@ fn create(body: Body<'_>) -> Result<Request> {
         device_num: table.device_num(),
         ttl_ms: table.ttl_ms(),
         wait_ms: table.wait_ms(),
+        immutable: table.immutable(),
     })
 }
 

@@ -11,7 +11,7 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 use super::huge::is_huge;
 pub use super::memory::HUGE_PAGE;
 use super::memory::{LeaveOut, Memory};
-use super::segment::{clear_until, file_len};
+use super::segment::{clear_until, file_len, is_immutable};
 use crate::error::{Error, Result};
 
 /// Memory of a segment in this process's address space.
@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 pub struct Mapping {
     memory: Memory,
     writable: bool,
+    /// The kernel lets nobody write the file any more.
+    immutable: bool,
 }
 
 impl Mapping {
@@ -43,7 +45,8 @@ impl Mapping {
     /// # Errors
     /// As for [`read_only`](Self::read_only).
     pub fn part(fd: impl AsFd, offset: u64, len: u64) -> Result<Self> {
-        Ok(Self { memory: shared(fd.as_fd(), offset, len, ProtFlags::PROT_READ)?, writable: false })
+        let memory = shared(fd.as_fd(), offset, len, ProtFlags::PROT_READ)?;
+        Ok(Self { memory, writable: false, immutable: is_immutable(fd.as_fd()) })
     }
 
     /// Maps the first `len` bytes of `fd` for reading and writing; everyone who maps it sees what is written.
@@ -52,7 +55,7 @@ impl Mapping {
     /// As for [`read_only`](Self::read_only).
     pub fn read_write(fd: impl AsFd, len: u64) -> Result<Self> {
         let memory = shared(fd.as_fd(), 0, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
-        Ok(Self { memory, writable: true })
+        Ok(Self { memory, writable: true, immutable: false })
     }
 
     /// Maps `len` bytes from any `offset` of `fd` for reading and private writing: what is written here stays here,
@@ -69,7 +72,7 @@ impl Mapping {
         }
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let memory = Memory::of_file(fd.as_fd(), offset, len, prot, MapFlags::MAP_PRIVATE)?;
-        Ok(Self { memory, writable: true })
+        Ok(Self { memory, writable: true, immutable: is_immutable(fd.as_fd()) })
     }
 
     /// The same where a private mapping would take huge pages of its own, which there may not be: a copy in other memory.
@@ -79,7 +82,7 @@ impl Mapping {
         // SAFETY: all of it is mapped, writable and zero, no other process has it, and nobody else knows it yet.
         let bytes = unsafe { slice::from_raw_parts_mut(memory.start(), memory.len()) };
         file.read_exact_at(bytes, offset).map_err(|error| Error::io(format!("pread of {len} bytes"), error))?;
-        Ok(Self { memory, writable: true })
+        Ok(Self { memory, writable: true, immutable: false })
     }
 
     /// Leaves this mapping out of processes that fork off from here on.
@@ -117,6 +120,11 @@ impl Mapping {
     #[inline]
     pub fn len(&self) -> u64 {
         self.memory.len() as u64
+    }
+
+    /// Whether the kernel let nobody write the file any more when it was mapped here. What a private mapping wrote is its own.
+    pub fn is_immutable(&self) -> bool {
+        self.immutable
     }
 
     /// Whether its bytes may be written.

@@ -85,6 +85,20 @@ impl OneWriter {
         missing.try_for_each(|range| self.segment.fill(range.clone()))
     }
 
+    /// Nobody can write it from here on, in no way, and no seal can be added; what is `backed` has memory afterwards. Returns false
+    /// when the kernel refuses: somebody still has it mapped for writing, or a device has pages of it. Then those may go on, nobody
+    /// else may begin, and it can be tried again.
+    ///
+    /// # Errors
+    /// As for [`end_chances`](Self::end_chances).
+    pub fn end_all_writing(&self, backed: &[Range<u64>]) -> Result<bool> {
+        self.end_chances(backed)?;
+        match add_seals(&self.segment, SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL) {
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => Ok(false),
+            sealed => sealed.map(|()| true),
+        }
+    }
+
     /// Nobody writes it any more, if its writer has really unmapped it: then the kernel refuses every way to.
     pub fn end_writing(&self) {
         if let Err(error) = add_seals(&self.segment, SealFlag::F_SEAL_WRITE) {
@@ -98,6 +112,15 @@ impl OneWriter {
     /// [`Error::Io`] when a call fails.
     pub fn for_readers(&self) -> Result<Segment> {
         let fd = self.read_only()?;
+        Ok(Segment { fd, len: self.len(), is_huge: false })
+    }
+
+    /// The same file to be filled without a mapping, as long as it is not sealed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is no descriptor.
+    pub fn to_be_filled(&self) -> Result<Segment> {
+        let fd = self.segment.fd.try_clone().map_err(|error| Error::io("dup", error))?;
         Ok(Segment { fd, len: self.len(), is_huge: false })
     }
 

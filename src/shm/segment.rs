@@ -267,6 +267,12 @@ pub(super) fn seal_length(memfd: &OwnedFd) -> Result<()> {
     add_seals(memfd, seals)
 }
 
+/// Whether nobody can write or shorten the file behind `fd`, ever. Only a memfd can be so.
+pub(super) fn is_immutable(fd: BorrowedFd<'_>) -> bool {
+    let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+    seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK))
+}
+
 /// Adds seals for good.
 pub(super) fn add_seals(memfd: impl AsFd, seals: SealFlag) -> Result<()> {
     fcntl(memfd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(Error::from_errno("fcntl(F_ADD_SEALS)"))

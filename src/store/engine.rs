@@ -54,6 +54,9 @@ use crate::store::waiters::{Load, Waiters, WaitingGet};
 /// What one peer may have waiting, so that it cannot take the store's own memory; a peer that asks for more is none of ours.
 const MAX_WAITING: Load = Load { gets: 1 << 16, ids: 1 << 20 };
 
+/// So many seals of one peer may come while somebody can still write its object.
+const MAX_REFUSED_SEALS: u32 = 100;
+
 /// What time it is, for rules that count it.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -312,9 +315,9 @@ impl<P: Pages> Engine<P> {
         match request {
             Request::Connect { abilities } => self.greet(asker, abilities),
             Request::Disconnect => self.close(asker.peer, "it said goodbye".into()),
-            Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms } => {
+            Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms, immutable } => {
                 let sizes = Sizes { data: data_size, metadata: metadata_size, device_num };
-                match sizes.of_object(id, evict_if_full, ttl_ms) {
+                match sizes.of_object(id, evict_if_full, ttl_ms, immutable) {
                     Ok(new) => self.create(asker, new, wait_ms, now),
                     Err(refused) => self.answer_create(asker, id, Err(refused)),
                 }
@@ -435,9 +438,13 @@ impl<P: Pages> Engine<P> {
         if object.created_by.peer != peer || !object.populated {
             return Err(Refusal::ObjectNotFound);
         }
-        if let Some(Err(error)) = object.place.map(|place| self.space.make_readable(place)) {
-            self.close(peer, format!("its segment cannot be made readable: {error}"));
-            return Err(Refusal::OutOfMemory);
+        match object.place.map_or(Ok(true), |place| self.space.make_readable(place)) {
+            Ok(true) => {}
+            Ok(false) => return Err(self.still_writable(peer)),
+            Err(error) => {
+                self.close(peer, format!("its segment cannot be made readable: {error}"));
+                return Err(Refusal::OutOfMemory);
+            }
         }
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.unsealed.remove(&id);
@@ -445,6 +452,19 @@ impl<P: Pages> Engine<P> {
         self.mark_sealed(id, digest, now);
         self.publish(&[id]);
         Ok(())
+    }
+
+    /// The kernel does not let an object become immutable. Where a device has pages of it the kernel waits for that, and so does the
+    /// store; nobody may have it wait again and again.
+    fn still_writable(&mut self, peer: PeerId) -> Refusal {
+        let refused = self.peers.get_mut(&peer).map_or(0, |state| {
+            state.refused_seals += 1;
+            state.refused_seals
+        });
+        if refused > MAX_REFUSED_SEALS {
+            self.close(peer, format!("{refused} of its seals came while somebody could still write the object"));
+        }
+        Refusal::StillWritable
     }
 
     fn mark_sealed(&mut self, id: ObjectId, digest: [u8; 8], now: Now) {

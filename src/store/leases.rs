@@ -4,6 +4,9 @@
 //! segment lives: its free room waits for the same producer. A segment where nothing lies is *retired* when its producer is
 //! gone, or when memory is short: the store lets go of it, and those who mapped it are told to. Its memory is free when the last
 //! of them has. Who does not let go gets no further segments from some point on.
+//!
+//! An object that nobody is to write after its seal, its producer included, has a segment for itself: then the kernel can be asked to
+//! refuse every writer. It goes with its object.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +27,8 @@ pub(super) const FIRST_LENGTH: u64 = 2 << 20;
 /// lies there.
 const MOST_LENGTH: u64 = 64 << 20;
 const MOST_SHARE: u64 = 16;
+/// Segments for one object are so many bytes long, or a multiple; that is whole pages on every machine.
+const ONE_STEP: u64 = 64 << 10;
 
 /// Who writes a leased segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +37,13 @@ pub enum Producer {
     Peer(PeerId),
     /// The store itself: for objects whose bytes came with the request.
     Store,
+    /// A client, for one object that nobody can write once it is sealed; nothing else ever lies there. [`NOBODY`] where the bytes come
+    /// from an external store.
+    Once(PeerId),
 }
+
+/// No client: none ever has this number.
+pub const NOBODY: PeerId = PeerId::MAX;
 
 /// One segment.
 #[derive(Debug)]
@@ -40,8 +51,10 @@ struct Lease {
     region: Region,
     /// `None` when it is gone: nothing new is put here.
     producer: Option<Producer>,
-    /// It is being emptied: nothing new is put here, either.
+    /// It is being emptied, or is for one object: nothing new is put here, either.
     is_closed: bool,
+    /// It is for one object, which nobody can write once it is sealed.
+    is_for_one: bool,
     /// Nobody else can map it for writing any more.
     is_readable: bool,
     /// Peers that were given its descriptor.
@@ -93,6 +106,8 @@ impl Own {
 pub struct Leases {
     leases: BTreeMap<i32, Lease>,
     retired: BTreeMap<i32, Retired>,
+    /// How many of the leases are for one object.
+    for_one: u64,
     producers: HashMap<Producer, Own>,
     /// Room that peers have ahead. It is taken in the arenas.
     grants: HashMap<PeerId, Grants>,
@@ -109,6 +124,7 @@ impl Leases {
         Self {
             leases: BTreeMap::new(),
             retired: BTreeMap::new(),
+            for_one: 0,
             producers: HashMap::default(),
             grants: HashMap::default(),
             to_tell: BTreeSet::new(),
@@ -158,21 +174,20 @@ impl Leases {
         self.grants.entry(peer).or_insert_with(|| Grants::new(grantor));
     }
 
-    /// Room in a peer's own segments for a grant.
-    pub(super) fn allocate_ahead(&mut self, peer: PeerId, size: u64) -> Option<Place> {
-        let can_have = |leases: &Self| leases.grants.get(&peer).is_some_and(|grants| grants.next_number().is_some());
-        if size == 0 || size > MOST_GRANTED || !can_have(self) && !(self.take_back_from(peer) && can_have(self)) {
-            return None;
-        }
-        let recycles = self.recycles(peer);
-        let place = self.allocate(Producer::Peer(peer), size)?;
-        self.producers.get_mut(&Producer::Peer(peer))?.recycles = recycles;
-        Some(place)
+    /// Whether a peer can be granted room of this size now. What it does not use of more than it can have is taken back for that.
+    pub(super) fn can_grant(&mut self, peer: PeerId, size: u64) -> bool {
+        let has_number = |leases: &Self| leases.grants.get(&peer).is_some_and(|grants| grants.next_number().is_some());
+        (1..=MOST_GRANTED).contains(&size) && (has_number(self) || self.take_back_from(peer) && has_number(self))
     }
 
     /// Whether what a peer created last lies where memory was before.
     pub(super) fn recycles(&self, peer: PeerId) -> bool {
         self.producers.get(&Producer::Peer(peer)).is_some_and(|own| own.recycles)
+    }
+
+    /// Undoes what an allocation says of what a peer creates, as it was for a grant.
+    pub(super) fn set_recycles(&mut self, peer: PeerId, recycles: bool) {
+        self.producers.get_mut(&Producer::Peer(peer)).into_iter().for_each(|own| own.recycles = recycles);
     }
 
     /// Grants a peer room that was allocated for it.
@@ -243,12 +258,48 @@ impl Leases {
         // Nobody but the store ever had a descriptor with which its own could be written.
         let is_readable = producer == Producer::Store;
         let room = region.arena.largest_free();
-        let lease = Lease { region, producer: Some(producer), is_closed: false, is_readable, lent_to: BTreeSet::new() };
-        self.leases.insert(segment, lease);
+        self.insert(segment, producer, region, is_readable, false);
         let none = Own { next_length: FIRST_LENGTH, recycles: false, segments: Vec::new() };
         let own = self.producers.entry(producer).or_insert(none);
         own.next_length = (own.next_length * 2).min(self.most_length);
         own.segments.push(OwnSegment { key: segment, room });
+    }
+
+    /// Key and length of a segment for one object of `size` bytes. `None` when all keys are used up.
+    pub(super) fn next_for_one(&mut self, size: u64) -> Option<(i32, u64)> {
+        let segment = self.next_key;
+        self.next_key = segment.checked_add(1)?;
+        Some((segment, size.checked_next_multiple_of(ONE_STEP)?))
+    }
+
+    /// Enters such a segment and takes the room of its object.
+    pub(super) fn add_for_one(
+        &mut self,
+        segment: i32,
+        producer: Producer,
+        mut region: Region,
+        size: u64,
+    ) -> Option<Place> {
+        let extent = region.arena.allocate(size)?;
+        self.insert(segment, producer, region, false, true);
+        Some(Place { segment, extent })
+    }
+
+    fn insert(&mut self, segment: i32, producer: Producer, region: Region, is_readable: bool, is_for_one: bool) {
+        let (producer, lent_to) = (Some(producer), BTreeSet::new());
+        let lease = Lease { region, producer, is_closed: is_for_one, is_for_one, is_readable, lent_to };
+        self.for_one += u64::from(is_for_one);
+        self.leases.insert(segment, lease);
+    }
+
+    /// Whether a segment is for one object.
+    pub(super) fn is_for_one(&self, segment: i32) -> bool {
+        self.leases.get(&segment).is_some_and(|lease| lease.is_for_one)
+    }
+
+    /// How many segments are.
+    pub fn count_for_one(&self) -> u64 {
+        self.for_one
     }
 
     pub(super) fn region(&self, segment: i32) -> Option<&Region> {
@@ -286,8 +337,11 @@ impl Leases {
         Some(lease.region.backing.within(0..u64::MAX))
     }
 
+    /// Others than its producer may read a segment from now on. Nobody writes one that is for one object any more.
     pub(super) fn set_readable(&mut self, segment: i32) {
-        self.leases.get_mut(&segment).into_iter().for_each(|lease| lease.is_readable = true);
+        let Some(lease) = self.leases.get_mut(&segment) else { return };
+        lease.is_readable = true;
+        lease.producer = lease.producer.filter(|_| !lease.is_for_one);
     }
 
     /// Whether nobody has a use for a segment any more.
@@ -311,9 +365,9 @@ impl Leases {
         self.of_nobody().count()
     }
 
-    /// Those segments, with the bytes that lie there.
+    /// Those segments, with the bytes that lie there, but for those of one object, which never moves.
     pub(super) fn of_nobody(&self) -> impl Iterator<Item = (i32, u64)> {
-        let left = self.leases.iter().filter(|(_, lease)| lease.producer.is_none());
+        let left = self.leases.iter().filter(|(_, lease)| lease.producer.is_none() && !lease.is_for_one);
         left.map(|(segment, lease)| (*segment, lease.region.arena.taken_bytes()))
     }
 
@@ -366,6 +420,7 @@ impl Leases {
 
     pub(super) fn retire(&mut self, segment: i32) {
         let Some(lease) = self.leases.remove(&segment) else { return };
+        self.for_one -= u64::from(lease.is_for_one);
         if let Some(own) = lease.producer.and_then(|producer| self.producers.get_mut(&producer)) {
             own.segments.retain(|own| own.key != segment);
         }
@@ -410,7 +465,7 @@ impl Leases {
             return Err(format!("{kept} bytes of retired segments are still mapped; {most} may be"));
         }
         let lease = self.leases.get_mut(&segment).ok_or_else(|| format!("there is no segment {segment}"))?;
-        let is_own = lease.producer == Some(Producer::Peer(peer));
+        let is_own = [Producer::Peer(peer), Producer::Once(peer)].map(Some).contains(&lease.producer);
         match (writable, lease.is_readable) {
             (true, false) if is_own => {}
             (true, _) => return Err(format!("segment {segment} is not to be written by this client, or not any more")),

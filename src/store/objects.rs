@@ -79,6 +79,8 @@ pub struct Object {
     pub pinned: bool,
     /// Milliseconds that it lives after its seal; 0 without limit.
     pub ttl_ms: u64,
+    /// Nobody can write it once it is sealed: it lies in a segment for itself, and never moves.
+    pub immutable: bool,
     /// When it will be deleted.
     pub expires: Option<Instant>,
     /// Its place among those that may be evicted, when it is one.

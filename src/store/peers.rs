@@ -31,6 +31,8 @@ pub struct Peer {
     pub process: String,
     /// Bytes that its requests brought along and that wait for room.
     pub carried: u64,
+    /// How often the kernel did not let an object of its become immutable.
+    pub refused_seals: u32,
     /// Memory it reserved for what it creates.
     pub(in crate::store) quota: Option<Quota>,
 }

@@ -26,6 +26,8 @@ pub struct NewObject {
     pub evict: bool,
     /// Milliseconds that it lives after its seal; 0 without limit.
     pub ttl_ms: u64,
+    /// Whether nobody at all is to write it once it is sealed.
+    pub immutable: bool,
 }
 
 impl NewObject {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
 use crate::object::Location;
@@ -23,6 +24,8 @@ use crate::transport::stream::SharedDescriptor;
 
 /// What stands for a segment's key where there is none.
 const NO_SEGMENT: i32 = 0;
+/// This share of the descriptors that the process may have is for segments of one object each.
+const DESCRIPTOR_SHARE: u64 = 4;
 /// Bytes that are copied at once.
 const COPY_SIZE: u64 = 1 << 20;
 
@@ -84,15 +87,34 @@ impl Segments {
     }
 
     /// A segment, for reading by the store.
-    pub fn segment(&self, key: i32) -> Option<Arc<Guarded<Segment>>> {
-        if key == SHARED_SEGMENT { Some(self.shared.clone()) } else { Some(self.leases.get(&key)?.for_readers.clone()) }
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when there is none of this key.
+    pub fn segment(&self, key: i32) -> Result<Arc<Guarded<Segment>>> {
+        if key == SHARED_SEGMENT {
+            return Ok(self.shared.clone());
+        }
+        let lease = self.leases.get(&key).ok_or_else(|| no_segment(key))?;
+        Ok(lease.for_readers.clone())
+    }
+
+    /// A segment, for the external store to write an object there that comes back.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when nobody may write it any more, [`Error::Io`] when there is no descriptor.
+    pub fn segment_to_fill(&self, key: i32) -> Result<Arc<Guarded<Segment>>> {
+        if key == SHARED_SEGMENT {
+            return Ok(self.shared.clone());
+        }
+        let file = self.file(key)?;
+        Ok(Arc::new(Guarded::open(|| file.to_be_filled())?))
     }
 
     /// Gathers a large object that was sealed in huge pages, when there is time.
     pub fn gather(&self, Location { segment, offset, data_size, metadata_size }: Location) {
         let range = offset..offset + data_size + metadata_size;
         let collapser = self.collapser.as_ref().filter(|_| self.shared.fixed_length().is_none());
-        if let Some((collapser, file)) = collapser.zip(self.segment(segment)) {
+        if let Some((collapser, file)) = collapser.zip(self.segment(segment).ok()) {
             collapser.give(segment, &(file as SharedDescriptor), range);
         }
     }
@@ -116,7 +138,7 @@ impl Segments {
             };
             return Ok((self.shared.len(), descriptor));
         }
-        let missing = || Error::InvalidArgument(format!("there is no segment {key}"));
+        let missing = || no_segment(key);
         let lease = self.leases.get(&key).ok_or_else(missing)?;
         let descriptor: SharedDescriptor = match writable {
             true => lease.file.clone().ok_or_else(missing)?,
@@ -134,7 +156,7 @@ impl Segments {
     fn enter(&mut self, segment: i32, file: LeaseFile, producer: Producer) -> Result<()> {
         let for_readers = Arc::new(Guarded::open(|| file.for_readers())?);
         let own = match producer {
-            Producer::Peer(_) => None,
+            Producer::Peer(_) | Producer::Once(_) => None,
             Producer::Store => {
                 let own = Mapping::read_write(file.as_fd(), file.len())?;
                 file.end_chances(&[])?;
@@ -169,8 +191,7 @@ impl Pages for Segments {
     }
 
     fn copy(&mut self, from: i32, bytes: Range<u64>, to: i32, offset: u64) -> Result<()> {
-        let source = self.segment(from);
-        let source = source.ok_or_else(|| Error::InvalidArgument(format!("there is no segment {from}")))?;
+        let source = self.segment(from)?;
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(COPY_SIZE as usize, 0);
         let mut done = 0;
@@ -218,6 +239,17 @@ impl Pages for Segments {
         self.file(segment)?.end_chances(backed)
     }
 
+    fn most_for_one(&self) -> u64 {
+        getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(most, _)| most / DESCRIPTOR_SHARE)
+    }
+
+    fn make_immutable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<bool> {
+        let is_done = self.file(segment)?.end_all_writing(backed)?;
+        // From here on it can do no more than the one for readers.
+        self.leases.get_mut(&segment).filter(|_| is_done).into_iter().for_each(|lease| lease.file = None);
+        Ok(is_done)
+    }
+
     fn end_lease(&mut self, segment: i32) {
         if let Some(file) = self.leases.get_mut(&segment).and_then(|lease| lease.file.take()) {
             match &self.collapser {
@@ -230,6 +262,10 @@ impl Pages for Segments {
     fn drop_lease(&mut self, segment: i32) {
         self.leases.remove(&segment);
     }
+}
+
+fn no_segment(key: i32) -> Error {
+    Error::InvalidArgument(format!("there is no segment {key}"))
 }
 
 /// Without it leases get their memory when somebody asks for it.

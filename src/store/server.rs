@@ -240,12 +240,16 @@ impl Server {
 
     /// Gives a job to the external store, with the segment that it is about.
     fn order(&mut self, job: Job) {
-        let key = match job.work {
-            Work::Put(location) | Work::Get(location) => location.segment,
-            Work::Delete => SHARED_SEGMENT,
+        let segments = self.engine.pages();
+        let segment = match job.work {
+            Work::Put(location) => segments.segment(location.segment),
+            Work::Get(location) => segments.segment_to_fill(location.segment),
+            Work::Delete => Ok(segments.shared().clone()),
         };
-        if let (Some(worker), Some(segment)) = (&self.external, self.engine.pages().segment(key)) {
-            worker.give(job, segment);
+        match (&self.external, segment) {
+            (Some(worker), Ok(segment)) => worker.give(job, segment),
+            (None, Ok(_)) => {}
+            (_, Err(error)) => self.engine.job_done(job.number, Err(error)),
         }
     }
 

@@ -26,6 +26,8 @@ const ADDRESS_FACTOR: u64 = 4;
 const SLACK_BYTES: u64 = 1 << 20;
 /// Free pages are given back in pieces of this many bytes, so that not every create has to.
 const GIVE_BACK_STEP: u64 = 1 << 20;
+/// A file of the pool is for one object only where this share of its memory at most is left over.
+const MOST_WASTE: u64 = 16;
 /// Behind what the store itself writes, pages are allocated ahead for what it will write next: this share of the limit, at most so
 /// many bytes, and in steps that are whole pages on every machine.
 const AHEAD_SHARE: u64 = 1024;
@@ -109,6 +111,18 @@ pub trait Pages {
     /// Lets go of a file that was to be made ready. Its memory is free when this returns.
     fn drop_prepared(&mut self, _: Kind) {}
 
+    /// How many segments there may be that are for one object each.
+    fn most_for_one(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Has the kernel refuse every writer of a leased segment from now on; `backed` is what must have memory after that. Returns false
+    /// when somebody still has it mapped for writing, or a device writes there.
+    ///
+    /// # Errors
+    /// As for [`Pages::make_readable`].
+    fn make_immutable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<bool>;
+
     /// Ends everybody's chance to map a leased segment for writing, who has not yet; `backed` is what must have memory after that.
     ///
     /// # Errors
@@ -138,6 +152,8 @@ pub enum NoRoom {
     OverLimit(u64),
     /// No free extent is long enough.
     Fragmented,
+    /// The object needs a segment for itself, and there is none.
+    NoSegment,
 }
 
 /// The books of one segment: which bytes are taken, and which pages have memory.
@@ -260,8 +276,9 @@ impl<P: Pages> Space<P> {
     /// Why there is no room.
     pub fn reserve(&mut self, size: u64, kept: u64, producer: Option<Producer>) -> Result<Option<Place>, NoRoom> {
         self.check_limit(size, kept)?;
-        let place = match size {
-            0 => None,
+        let place = match (size, producer) {
+            (0, _) => None,
+            (_, Some(Producer::Once(_))) => Some(self.place_for_one(size, producer).ok_or(NoRoom::NoSegment)?),
             _ => Some(self.place(size, producer).ok_or(NoRoom::Fragmented)?),
         };
         self.used += size;
@@ -304,10 +321,36 @@ impl<P: Pages> Space<P> {
         self.leases.allocate(producer, size)
     }
 
+    /// A segment for one object.
+    fn place_for_one(&mut self, size: u64, producer: Option<Producer>) -> Option<Place> {
+        let producer = producer.filter(|_| self.pages.can_lease())?;
+        let (segment, len) = self.leases.next_for_one(size)?;
+        match self.make_lease(segment, len, size, producer) {
+            Ok(region) => self.leases.add_for_one(segment, producer, region, size),
+            Err(error) => {
+                log::warn!("an object of {size} bytes gets no segment for itself: {error}");
+                None
+            }
+        }
+    }
+
+    /// Whether one more object can have a segment for itself, as far as their number goes.
+    ///
+    /// # Errors
+    /// How many there are, and may be.
+    pub fn may_have_one_more(&self) -> Result<(), (u64, u64)> {
+        let (count, most) = (self.leases.count_for_one(), self.pages.most_for_one());
+        if count < most { Ok(()) } else { Err((count, most)) }
+    }
+
     /// A segment of `len` bytes or some more for an object of `size`: with memory from the pool, or without.
     fn make_lease(&mut self, segment: i32, len: u64, size: u64, producer: Producer) -> Result<Region> {
         let leases = &self.leases;
-        if let Some(kind) = self.stock.fitting(len, size, || leases.free_bytes()) {
+        let kind = self.stock.fitting(len, size, || leases.free_bytes());
+        // What one object leaves free there is for nobody.
+        let is_for_one = matches!(producer, Producer::Once(_));
+        let fits = |kind: &Kind| !is_for_one || kind.backed.saturating_sub(size) <= kind.backed / MOST_WASTE;
+        if let Some(kind) = kind.filter(fits) {
             let taken = self.pages.lease_prepared(segment, kind, producer);
             if !matches!(taken, Ok(false)) {
                 self.stock.remove(kind);
@@ -369,10 +412,18 @@ impl<P: Pages> Space<P> {
     /// Grants a peer room for an object of so many bytes in one of its own segments. It has memory already, or gets some where the
     /// peer uses the same memory again and again, so that one object can be filled while the one before is still there.
     pub fn grant(&mut self, peer: PeerId, size: u64) -> Option<Grant> {
-        let place = self.leases.allocate_ahead(peer, size)?;
-        let missing = self.missing_bytes(place);
-        let may_have = || self.leases.recycles(peer) && self.backed() + missing <= self.limit;
-        if missing > 0 && !(may_have() && matches!(self.populate(place), Ok(Populated::Whole))) {
+        if !self.leases.can_grant(peer, size) {
+            return None;
+        }
+        let recycles = self.leases.recycles(peer);
+        let may_have_more = recycles && self.backed() + size <= self.limit;
+        let place = match self.leases.allocate(Producer::Peer(peer), size) {
+            None if may_have_more => self.place_in_lease(size, Producer::Peer(peer))?,
+            place => place?,
+        };
+        self.leases.set_recycles(peer, recycles);
+        let has_memory = self.missing_bytes(place) == 0;
+        if !has_memory && !(may_have_more && matches!(self.populate(place), Ok(Populated::Whole))) {
             self.leases.free_own(place);
             return None;
         }
@@ -459,15 +510,21 @@ impl<P: Pages> Space<P> {
         self.pages.copy(from.segment, bytes, to.segment, to.extent.offset + range.start)
     }
 
-    /// Others than its producer may read a place from now on.
+    /// Others than its producer may read a place from now on, and nobody can write it where it has a segment for itself. Returns
+    /// false when somebody still can.
     ///
     /// # Errors
     /// [`Error::Io`] when the producer took memory away and there is none to replace it.
-    pub fn make_readable(&mut self, place: Place) -> Result<()> {
-        let Some(backed) = self.leases.not_readable(place.segment) else { return Ok(()) };
-        self.pages.make_readable(place.segment, &backed)?;
-        self.leases.set_readable(place.segment);
-        Ok(())
+    pub fn make_readable(&mut self, Place { segment, .. }: Place) -> Result<bool> {
+        let Some(backed) = self.leases.not_readable(segment) else { return Ok(true) };
+        let is_done = match self.leases.is_for_one(segment) {
+            true => self.pages.make_immutable(segment, &backed)?,
+            false => self.pages.make_readable(segment, &backed).map(|()| true)?,
+        };
+        if is_done {
+            self.leases.set_readable(segment);
+        }
+        Ok(is_done)
     }
 
     /// Takes back what [`Space::reserve`] gave. Its pages stay warm while memory is below its bound.

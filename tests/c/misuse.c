@@ -288,6 +288,55 @@ static void times(plasma_client *client) {
   OK(plasma_abort(client, &next));
 }
 
+/* What is to be immutable cannot be sealed while anything of this process could still write it, and can be when that is gone. */
+static void immutable(plasma_client *client) {
+  plasma_object_id id = id_of(40), other = id_of(41);
+  plasma_create_options options = {sizeof options, PLASMA_CREATE_IMMUTABLE, 0, 0};
+  tensor_write_options written = {sizeof written, PLASMA_CREATE_IMMUTABLE, NULL, 0, 0, 0};
+  plasma_put_item item = {id, (const uint8_t *)"x", 1, NULL, 0};
+  plasma_buffer *buffer = NULL;
+  DLManagedTensor *tensor = NULL;
+  const int64_t shape[1] = {1000};
+  bool contained = true;
+  OK(plasma_create(client, &id, 10000, NULL, 0, &options, &buffer));
+  memset(plasma_buffer_mutable_data(buffer), 7, 10000);
+  EXPECT(PLASMA_BUSY, plasma_seal(client, &id), "2828");
+  EXPECT(PLASMA_BUSY, plasma_seal_async(client, &id), "2828");
+  EXPECT(PLASMA_BUSY, plasma_abort(client, &id), "2828");
+  OK(plasma_contains(client, &id, &contained));
+  CHECK(!contained && plasma_buffer_mutable_data(buffer) != NULL && !plasma_buffer_is_immutable(buffer));
+  plasma_buffer_release(buffer);
+  OK(plasma_seal(client, &id));
+  EXPECT(PLASMA_OBJECT_ALREADY_SEALED, plasma_seal(client, &id), "2828");
+  OK(plasma_get(client, &id, 1, 0, NULL, &buffer));
+  CHECK(holds(buffer, 10000, 7) && plasma_buffer_is_immutable(buffer) && !plasma_buffer_is_immutable(NULL));
+  plasma_buffer_release(buffer);
+
+  /* A tensor of its buffer is a view of it as well. */
+  OK(tensor_create_buffer(client, &other, (DLDataType){kDLFloat, 32, 1}, 1, shape, &written, &buffer));
+  OK(tensor_from_buffer(buffer, &tensor));
+  plasma_buffer_release(buffer);
+  memset(tensor->dl_tensor.data, 0, sizeof(float) * 1000);
+  EXPECT(PLASMA_BUSY, plasma_seal(client, &other), "2929");
+  tensor->deleter(tensor);
+  OK(plasma_seal(client, &other));
+  OK(tensor_read(client, &other, 0, &tensor));
+  CHECK(((float *)tensor->dl_tensor.data)[999] == 0);
+  tensor->deleter(tensor);
+  OK(plasma_delete(client, &id, 1, NULL));
+  OK(plasma_delete(client, &other, 1, NULL));
+
+  OK(tensor_create_buffer(client, &other, (DLDataType){kDLFloat, 32, 1}, 1, shape, &written, &buffer));
+  plasma_buffer_release(buffer);
+  OK(plasma_abort(client, &other));
+  OK(plasma_put(client, &id, (const uint8_t *)"x", 1, NULL, 0, &options));
+  OK(plasma_delete(client, &id, 1, NULL));
+  EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, 2 * CAPACITY, NULL, 0, &options, &buffer), "2097152");
+  EXPECT(PLASMA_UNSUPPORTED, plasma_put_batch(client, &item, 1, &options), "immutable");
+  options.flags = 4 | PLASMA_CREATE_IMMUTABLE;
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put(client, &id, (const uint8_t *)"x", 1, NULL, 0, &options), "0x4");
+}
+
 static void empty_object(plasma_client *client) {
   plasma_object_id id = id_of(4);
   plasma_buffer *buffer = NULL;
@@ -701,6 +750,7 @@ int main(int argc, char **argv) {
   older_options(client);
   pinning(client);
   times(client);
+  immutable(client);
   empty_object(client);
   getting(client);
   deleting(client);

@@ -25,7 +25,11 @@ pub type Seed = (String, Vec<u8>);
 pub fn seeds(target: &str) -> Vec<Seed> {
     match target {
         "frame" => streams(),
-        "request" => bodies("request", requests().iter().map(Request::encode)),
+        "request" => {
+            let mut seeds = bodies("request", requests().iter().map(Request::encode));
+            seeds.extend(native_requests());
+            seeds
+        }
         "reply" => {
             let mut seeds = bodies("reply", replies().iter().map(|reply| reply.encode(Dialect::Native)));
             seeds.extend(native_replies());
@@ -165,6 +169,16 @@ fn native_replies() -> Vec<Seed> {
     replies.into_iter().map(seed).collect()
 }
 
+/// What old clients do not send: a create with all that is ours.
+fn native_requests() -> Vec<Seed> {
+    let (id, data_size, metadata_size) = (ID, 100, 5);
+    let (evict_if_full, device_num, ttl_ms, wait_ms) = (true, 0, 50, -1);
+    let create =
+        Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms, immutable: true };
+    let (kind, body) = create.encode();
+    vec![("our_create".into(), [(kind as u16).to_le_bytes().to_vec(), body].concat())]
+}
+
 fn notifications() -> Vec<Seed> {
     let captured = captured().into_iter().filter(|(name, ..)| name.contains("_notification"));
     let framed = |numbers: &[i64], body: Vec<u8>| [numbers[0].to_le_bytes().to_vec(), body].concat();
@@ -218,7 +232,11 @@ fn records() -> Vec<Seed> {
 fn games() -> Vec<Seed> {
     const OLD: &[u8] = &[0];
     const NATIVE: &[u8] = &[1];
+    /// One that asks for segments.
+    const OURS: &[u8] = &[1, 1];
     let create = |peer, name, size| vec![9, peer, 1, 0, name, size, 2, 3, 1, 0];
+    // The last byte makes it immutable.
+    let lone = |peer, name, size| vec![9, peer, 1, 0, name, size, 2, 3, 1, 1];
     let seal = |peer, name| vec![9, peer, 2, 5, name, 6];
     let release = |peer, name| vec![9, peer, 3, 10, name];
     let get = |peer, names: [u8; 2], timeout| vec![9, peer, 4, 8, 2, names[0], names[1], timeout];
@@ -279,6 +297,32 @@ fn games() -> Vec<Seed> {
                     &[23, 0, 3, 1, 0, 3],
                     &[23, 1, 4, 1, 1, 0, 23, 1, 5, 2, 2, 1, 23, 1, 6, 2, 2, 2],
                 ],
+            ),
+        ),
+        // Sealed until it is done, read, copied for an old client; another one that is aborted, and one whose creator goes.
+        (
+            "immutable".into(),
+            game(
+                2,
+                &[
+                    OLD,
+                    OURS,
+                    &lone(1, 1, 9),
+                    &seal(1, 1),
+                    &seal(1, 1),
+                    &get(0, [1, 1], 1),
+                    &lone(1, 2, 9),
+                    &[9, 1, 1, 12, 2],
+                    &lone(1, 3, 9),
+                    &[2, 1],
+                ],
+            ),
+        ),
+        (
+            "immutable_comes_back".into(),
+            game(
+                128,
+                &[OURS, &lone(0, 1, 70), &seal(0, 1), &seal(0, 1), &release(0, 1), &create(0, 2, 150), &[8, 1], &back],
             ),
         ),
         ("wire".into(), game(1, &[OLD, &[6, 0, 0, 19, 0, 0, 6, 0, 0, 17, 0, 0]])),

@@ -25,6 +25,7 @@ fn request(random: &mut Random) -> Request {
                 device_num: 0,
                 ttl_ms: random.below(20),
                 wait_ms: random.below(3) as i64 - 1,
+                immutable: false,
             }
         }
         4 | 5 => Request::Seal { id: name, digest: [7; 8] },

@@ -15,7 +15,7 @@ const KIBIBYTE: u64 = 1 << 10;
 fn warm(client: &Client, size: u64) {
     let bytes = pattern(0, size);
     for _ in 0..3 {
-        client.put(id(900), &bytes, b"", PUT).unwrap();
+        client.put(id(900), &bytes, b"m", PUT).unwrap();
         assert!(client.delete(&[id(900)]).unwrap()[0].is_ok());
     }
 }

@@ -159,6 +159,7 @@ impl RawPeer {
             device_num: 0,
             ttl_ms: 0,
             wait_ms: 0,
+            immutable: false,
         })
     }
 

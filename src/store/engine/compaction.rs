@@ -100,7 +100,12 @@ impl<P: Pages> Engine<P> {
 
     fn can_move(&self, object: &Object) -> bool {
         let is_settled = object.is_sealed() && object.residence == Residence::Here && object.copy.is_none();
-        is_settled && object.holders == 0 && !object.doomed && object.is_leased() && self.readers(object) == 0
+        is_settled
+            && !object.immutable
+            && object.holders == 0
+            && !object.doomed
+            && object.is_leased()
+            && self.readers(object) == 0
     }
 
     /// Moves the next objects.

@@ -9,11 +9,12 @@ use crate::object::ObjectId;
 use crate::store::engine::creation::{Growing, Purpose};
 use crate::store::engine::external::Relief;
 use crate::store::engine::{Asker, Engine};
+use crate::store::leases;
 use crate::store::objects::{Object, Residence, SecondPlace};
 use crate::store::space::{NoRoom, Pages, Place, SLICE};
 
 /// Nobody in particular: a copy is made for all old clients.
-pub(super) const NOBODY: Asker = Asker { peer: u64::MAX, number: 0 };
+pub(super) const NOBODY: Asker = Asker { peer: leases::NOBODY, number: 0 };
 
 impl<P: Pages> Engine<P> {
     /// Copies an object that somebody waits for and could have if there were a copy.
@@ -67,7 +68,7 @@ impl<P: Pages> Engine<P> {
             }
             let relief = match lack {
                 NoRoom::OverLimit(missing) => self.relieve(missing, |_, more| more),
-                NoRoom::Fragmented => self.relieve_somehow(),
+                NoRoom::Fragmented | NoRoom::NoSegment => self.relieve_somehow(),
             };
             if !matches!(relief, Relief::Now) {
                 return self.has_no_room(id);
@@ -75,9 +76,10 @@ impl<P: Pages> Engine<P> {
         }
     }
 
-    /// Whether nobody but the copying itself holds or reads an object. An external store reads what it is given to write.
+    /// Whether nobody but the copying itself holds or reads an object, and it may move. An external store reads what it is given to write.
     fn is_in_the_way_of_nobody(&self, id: ObjectId) -> bool {
-        let is_free = |object: &Object| object.holders == 1 && object.residence == Residence::Here;
+        let is_here = |object: &Object| object.residence == Residence::Here && !object.immutable;
+        let is_free = |object: &Object| object.holders == 1 && is_here(object);
         self.objects.get(&id).is_some_and(|object| is_free(object) && self.readers(object) == 0)
     }
 

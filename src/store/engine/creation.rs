@@ -80,12 +80,20 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// The object that is to have these sizes, or a sentence that names what is wrong with them.
-    pub(super) fn of_object(self, id: ObjectId, evict: bool, ttl_ms: u64) -> Result<NewObject, Refused> {
+    pub(super) fn of_object(
+        self,
+        id: ObjectId,
+        evict: bool,
+        ttl_ms: u64,
+        immutable: bool,
+    ) -> Result<NewObject, Refused> {
         if self.device_num != 0 {
             return Err(out_of_memory(format!("this store has host memory only, not device {}", self.device_num)));
         }
         match (u64::try_from(self.data), u64::try_from(self.metadata)) {
-            (Ok(data_size), Ok(metadata_size)) => Ok(NewObject { id, data_size, metadata_size, evict, ttl_ms }),
+            (Ok(data_size), Ok(metadata_size)) => {
+                Ok(NewObject { id, data_size, metadata_size, evict, ttl_ms, immutable })
+            }
             _ => {
                 let text = format!("an object of {} data and {} metadata bytes cannot be", self.data, self.metadata);
                 Err(out_of_memory(text))
@@ -102,7 +110,7 @@ impl<P: Pages> Engine<P> {
         }
         let waits = self.may_wait(asker.peer, wait_ms);
         let is_its_turn = !waits || self.queue.is_empty() || self.was_in_line();
-        let producer = self.producer(asker.peer);
+        let producer = self.producer(asker.peer, new.immutable);
         match if is_its_turn { self.begin_at_once(asker, new, producer, now) } else { Err(Lack::Full) } {
             Ok(()) => {
                 self.give_to_creator(asker.peer, &new);
@@ -132,7 +140,25 @@ impl<P: Pages> Engine<P> {
                 "an object of {size} bytes is larger than the client's quota of {quota}"
             )));
         }
-        if size > self.space.limit() { Err(self.full(peer, size, now)) } else { Ok(()) }
+        if size > self.space.limit() {
+            return Err(self.full(peer, size, now));
+        }
+        if new.immutable { self.check_immutable(peer) } else { Ok(()) }
+    }
+
+    /// Whether there can be a segment for one object that nobody can write.
+    fn check_immutable(&self, peer: PeerId) -> Result<(), Refused> {
+        let pulls = self.peers.get(&peer).is_some_and(|peer| peer.pulls);
+        if !pulls || !self.space.pages().can_lease() {
+            let whose = if pulls { "a store with a directory (-d) or huge pages (-h)" } else { "an old client" };
+            let detail = format!("{whose} cannot have objects that are immutable for the kernel");
+            return Err(Refused { refusal: Refusal::Unsupported, detail });
+        }
+        self.space.may_have_one_more().map_err(|(count, most)| {
+            out_of_memory(format!(
+                "{count} objects are immutable for the kernel, each with a descriptor of the store's; {most} may be"
+            ))
+        })
     }
 
     /// Makes objects whose bytes came with the request, and answers it.
@@ -240,7 +266,7 @@ impl<P: Pages> Engine<P> {
     /// slices.
     fn make(&mut self, asker: Asker, object: &InlineObject, evict: bool, now: Now) -> Result<(), Stop> {
         let (peer, new) = (asker.peer, whole(object, evict));
-        let producer = self.producer(peer).map(|_| Producer::Store);
+        let producer = self.producer(peer, false).map(|_| Producer::Store);
         self.begin_at_once(asker, new, producer, now).map_err(|lack| self.stop(lack, peer, new.size(), now))?;
         let filled = self.populate_whole(object.id, evict).and_then(|place| {
             let Some(place) = place else { return Ok(()) };
@@ -296,7 +322,7 @@ impl<P: Pages> Engine<P> {
 
     /// The same where its room is reserved.
     pub(super) fn enter_new(&mut self, asker: Asker, new: NewObject, place: Option<Place>, now: Now) {
-        let NewObject { id, data_size, metadata_size, ttl_ms, .. } = new;
+        let NewObject { id, data_size, metadata_size, ttl_ms, immutable, .. } = new;
         let object = Object {
             place,
             copy: None,
@@ -310,6 +336,7 @@ impl<P: Pages> Engine<P> {
             doomed: false,
             pinned: false,
             ttl_ms,
+            immutable,
             expires: None,
             age: None,
             create_time: now.unix_seconds,
@@ -353,6 +380,7 @@ impl<P: Pages> Engine<P> {
             let kept = self.kept();
             let relief = match find(&mut self.space, kept) {
                 Ok(place) => return Ok(place),
+                Err(NoRoom::NoSegment) => Relief::None,
                 Err(_) if self.some_are_gone() || self.drop_idle_copy() => Relief::Now,
                 Err(_) if !evict => Relief::None,
                 Err(NoRoom::OverLimit(missing)) => {
@@ -416,8 +444,9 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Who writes what this peer creates, if nobody else may.
-    pub(super) fn producer(&self, peer: PeerId) -> Option<Producer> {
-        self.peers.get(&peer).filter(|state| state.pulls).map(|_| Producer::Peer(peer))
+    pub(super) fn producer(&self, peer: PeerId, immutable: bool) -> Option<Producer> {
+        let producer = if immutable { Producer::Once(peer) } else { Producer::Peer(peer) };
+        self.peers.get(&peer).filter(|state| state.pulls).map(|_| producer)
     }
 
     /// There are no pages.
@@ -446,7 +475,7 @@ fn exists(id: ObjectId) -> Refused {
 /// What an object is that came whole.
 fn whole(object: &InlineObject, evict: bool) -> NewObject {
     let (data_size, metadata_size) = (object.data.len() as u64, object.metadata.len() as u64);
-    NewObject { id: object.id, data_size, metadata_size, evict, ttl_ms: 0 }
+    NewObject { id: object.id, data_size, metadata_size, evict, ttl_ms: 0, immutable: false }
 }
 
 pub(super) fn out_of_memory(detail: String) -> Refused {

@@ -14,6 +14,7 @@ use crate::protocol::{InlineObject, Refused, Reply};
 use crate::store::engine::creation::{Growing, Lack, Purpose, out_of_memory};
 use crate::store::engine::room::Evicted;
 use crate::store::engine::{Asker, Effect, Engine, Now};
+use crate::store::leases::{self, Producer};
 use crate::store::objects::Residence;
 use crate::store::peers::PeerId;
 use crate::store::queue::NewObject;
@@ -257,7 +258,8 @@ impl<P: Pages> Engine<P> {
             return self.grow(growing);
         };
         let bytes = object.size();
-        match self.reserve(growing.asker.peer, bytes, growing.evict, None) {
+        let producer = object.immutable.then_some(Producer::Once(leases::NOBODY));
+        match self.reserve(growing.asker.peer, bytes, growing.evict, producer) {
             Ok(place) => {
                 let object = self.objects.get_mut(&growing.id);
                 object.into_iter().for_each(|object| object.place = place);
@@ -279,7 +281,12 @@ impl<P: Pages> Engine<P> {
 
     fn is_back(&mut self, id: ObjectId) {
         let Some(object) = self.objects.get_mut(&id) else { return };
-        object.residence = Residence::Here;
+        let filled = object.place.filter(|_| object.immutable).map(|place| self.space.make_readable(place));
+        match filled {
+            None | Some(Ok(true)) => object.residence = Residence::Here,
+            Some(Ok(false)) => return self.stays_away(id, "somebody can write it"),
+            Some(Err(error)) => return self.stays_away(id, &error.to_string()),
+        }
         self.enter(id);
         self.gather(id);
         self.hand_out(id);

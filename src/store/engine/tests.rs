@@ -6,6 +6,7 @@ mod delete;
 mod external;
 mod get;
 mod grants;
+mod immutable;
 mod inline;
 mod leases;
 mod lifetimes;
@@ -46,6 +47,12 @@ struct Ledger {
     /// Whether producers have segments of their own: their keys, and how much memory each has.
     can_lease: bool,
     leases: BTreeMap<i32, u64>,
+    /// Those of them that are for one object, and those that nobody can write any more; how many there may be, and whether somebody has
+    /// them mapped for writing.
+    for_one: BTreeSet<i32>,
+    immutable: BTreeSet<i32>,
+    most_for_one: Option<u64>,
+    is_mapped: bool,
     /// Bytes that may be made ready, what is in order, and whether that is ready.
     pool_bytes: u64,
     prepared: Vec<Kind>,
@@ -60,6 +67,7 @@ struct FakePages(Rc<RefCell<Ledger>>);
 impl Pages for FakePages {
     fn allocate(&mut self, segment: i32, range: Range<u64>) -> Result<()> {
         let mut ledger = self.0.borrow_mut();
+        assert!(!ledger.immutable.contains(&segment));
         ledger.calls += 1;
         if ledger.failures.contains(&ledger.calls) {
             return Err(Error::io("fallocate", nix::errno::Errno::ENOSPC.into()));
@@ -93,8 +101,10 @@ impl Pages for FakePages {
         self.0.borrow().can_lease
     }
 
-    fn lease(&mut self, segment: i32, _: u64, _: Producer) -> Result<()> {
-        assert!(self.0.borrow_mut().leases.insert(segment, 0).is_none());
+    fn lease(&mut self, segment: i32, _: u64, producer: Producer) -> Result<()> {
+        let mut ledger = self.0.borrow_mut();
+        assert!(ledger.leases.insert(segment, 0).is_none());
+        ledger.note(segment, producer);
         Ok(())
     }
 
@@ -109,7 +119,7 @@ impl Pages for FakePages {
         true
     }
 
-    fn lease_prepared(&mut self, segment: i32, kind: Kind, _: Producer) -> Result<bool> {
+    fn lease_prepared(&mut self, segment: i32, kind: Kind, producer: Producer) -> Result<bool> {
         let mut ledger = self.0.borrow_mut();
         if !ledger.is_ready {
             return Ok(false);
@@ -117,6 +127,7 @@ impl Pages for FakePages {
         let index = ledger.prepared.iter().position(|prepared| *prepared == kind).expect("it was ordered");
         ledger.prepared.swap_remove(index);
         assert!(ledger.leases.insert(segment, kind.backed).is_none());
+        ledger.note(segment, producer);
         Ok(true)
     }
 
@@ -130,7 +141,24 @@ impl Pages for FakePages {
     fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()> {
         let bytes = backed.iter().map(|range| range.end - range.start).sum();
         assert_eq!(self.0.borrow().leases.get(&segment), Some(&bytes));
+        assert!(!self.0.borrow().for_one.contains(&segment));
         Ok(())
+    }
+
+    fn most_for_one(&self) -> u64 {
+        self.0.borrow().most_for_one.unwrap_or(u64::MAX)
+    }
+
+    fn make_immutable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<bool> {
+        let mut ledger = self.0.borrow_mut();
+        let bytes = backed.iter().map(|range| range.end - range.start).sum();
+        assert_eq!(ledger.leases.get(&segment), Some(&bytes));
+        assert!(ledger.for_one.contains(&segment));
+        if ledger.is_mapped {
+            return Ok(false);
+        }
+        assert!(ledger.immutable.insert(segment), "it is asked for once");
+        Ok(true)
     }
 
     fn end_lease(&mut self, segment: i32) {
@@ -141,6 +169,16 @@ impl Pages for FakePages {
         let mut ledger = self.0.borrow_mut();
         let backed = ledger.leases.remove(&segment);
         ledger.backed -= backed.expect("a lease is dropped once");
+        ledger.for_one.remove(&segment);
+        ledger.immutable.remove(&segment);
+    }
+}
+
+impl Ledger {
+    fn note(&mut self, segment: i32, producer: Producer) {
+        if matches!(producer, Producer::Once(_)) {
+            self.for_one.insert(segment);
+        }
     }
 }
 
@@ -178,6 +216,7 @@ fn create_of(name: u8, data_size: i64, metadata_size: i64) -> Request {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: 0,
+        immutable: false,
     }
 }
 
@@ -413,6 +452,16 @@ impl Lab {
             assert_eq!((quota.objects.oldest_first().count(), quota.used), listed(Some(*peer)), "quota of peer {peer}");
             assert_eq!(quota.objects.bytes(), quota.used);
         }
+        let ledger = self.pages.0.borrow();
+        for object in engine.objects.values() {
+            let segment = object.place.map(|place| place.segment);
+            let is_for_one = segment.is_some_and(|segment| ledger.for_one.contains(&segment));
+            assert_eq!(is_for_one, object.immutable && segment.is_some(), "an immutable object lies alone");
+            let is_immutable = segment.is_some_and(|segment| ledger.immutable.contains(&segment));
+            let is_filled = object.is_sealed() && object.residence != Residence::Returning;
+            assert_eq!(is_immutable, is_for_one && is_filled, "nobody writes what is sealed");
+        }
+        assert_eq!(ledger.for_one.len() as u64, engine.space.leases().count_for_one());
         let owners: HashSet<_> = engine.objects.values().filter_map(|object| object.owner).collect();
         assert!(owners.iter().all(|owner| engine.peers[owner].quota.is_some()), "an owner without a quota");
     }

@@ -72,7 +72,7 @@ impl<P: Pages> Engine<P> {
         }
         match self.check(asker.peer, &new, now) {
             Err(refused) => self.answer_create(asker, new.id, Err(refused)),
-            Ok(()) => match self.begin(asker, new, self.producer(asker.peer), now) {
+            Ok(()) => match self.begin(asker, new, self.producer(asker.peer, new.immutable), now) {
                 Ok(()) => {
                     self.give_to_creator(asker.peer, &new);
                     self.growing.push_back(Growing::new(asker, new.id, new.evict, Purpose::Create));

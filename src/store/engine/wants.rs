@@ -73,6 +73,10 @@ impl Wants {
 impl<P: Pages> Engine<P> {
     /// A peer's bell is to be rung when the object is sealed; at once when it is already, since there may be more to say of it.
     pub fn want(&mut self, peer: PeerId, bell: u64, id: ObjectId) {
+        if self.peers.get(&peer).is_some_and(|peer| !peer.pulls) {
+            // It would hold what lies where it cannot map it, and only copies are counted for such a peer.
+            return self.close(peer, "it waits by a bell and has not said that it asks for segments".into());
+        }
         self.settle(id);
         let is_there = self.is_sealed(id);
         self.counted.get(usize::from(is_there), usize::from(!is_there));

@@ -287,6 +287,7 @@ fn meaning(record: &Record, staging: &Staging) -> Result<Meaning> {
             device_num: 0,
             ttl_ms,
             wait_ms: 0,
+            immutable: false,
         }),
         Record::Seal { id, release: false, next } => Meaning::Whole(Whole::Sealed(id), next),
         Record::Seal { id, release: true, next } => Meaning::Whole(Whole::SealedAndReleased(id), next),
@@ -294,7 +295,7 @@ fn meaning(record: &Record, staging: &Staging) -> Result<Meaning> {
             if data_size.checked_add(metadata_size).is_none() {
                 return Err(Error::Protocol(format!("an object of {data_size} + {metadata_size} bytes cannot be")));
             }
-            let new = NewObject { id, data_size, metadata_size, evict, ttl_ms: 0 };
+            let new = NewObject { id, data_size, metadata_size, evict, ttl_ms: 0, immutable: false };
             Meaning::Whole(Whole::Granted(granted, new), next)
         }
         Record::Abort { id } => Meaning::Request(Request::Abort { id }),

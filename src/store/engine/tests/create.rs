@@ -51,6 +51,7 @@ fn sizes_that_cannot_be_are_refused_with_their_numbers() {
         device_num: 3,
         ttl_ms: 0,
         wait_ms: 0,
+        immutable: false,
     };
     assert!(lab.create_with(peer, device).unwrap_err().detail.contains('3'));
     assert_eq!(lab.names(), [9], "nothing went for an object that cannot be");
@@ -185,6 +186,7 @@ fn nobody_goes_for_a_create_that_fails_anyway() {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: 0,
+        immutable: false,
     };
     assert!(lab.create_with(native, polite).is_err());
     assert_eq!(lab.names(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);

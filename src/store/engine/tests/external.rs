@@ -15,7 +15,7 @@ fn failed() -> Result<()> {
 
 impl Lab {
     /// Takes the effects: the jobs that were ordered, and the answers.
-    fn jobs(&mut self) -> (Vec<Job>, Vec<Reply>) {
+    pub(super) fn jobs(&mut self) -> (Vec<Job>, Vec<Reply>) {
         let (mut jobs, mut replies) = (Vec::new(), Vec::new());
         for effect in self.effects() {
             match effect {
@@ -28,7 +28,7 @@ impl Lab {
     }
 
     /// Hands a request in that has one job for the external store, and no answer yet.
-    fn order(&mut self, peer: PeerId, request: Request) -> Job {
+    pub(super) fn order(&mut self, peer: PeerId, request: Request) -> Job {
         self.send(peer, request);
         self.work();
         let (jobs, replies) = self.jobs();
@@ -37,7 +37,7 @@ impl Lab {
     }
 
     /// Ends a job, and returns what follows.
-    fn done(&mut self, job: Job, outcome: Result<()>) -> (Vec<Job>, Vec<Reply>) {
+    pub(super) fn done(&mut self, job: Job, outcome: Result<()>) -> (Vec<Job>, Vec<Reply>) {
         self.engine.job_done(job.number, outcome);
         self.work();
         self.jobs()
@@ -403,6 +403,7 @@ fn what_has_no_bytes_stays_and_who_has_no_right_to_evict_is_refused_at_once() {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: 0,
+        immutable: false,
     };
     assert!(lab.create_with(peer, polite.clone()).is_err());
     let put = lab.order(peer, Request::Evict { bytes: u64::MAX });

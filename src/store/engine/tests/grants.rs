@@ -19,7 +19,7 @@ fn lab_with_leases(limit: u64) -> Lab {
 }
 
 fn new(name: u8, data_size: u64) -> NewObject {
-    NewObject { id: id(name), data_size, metadata_size: 0, evict: true, ttl_ms: 0 }
+    NewObject { id: id(name), data_size, metadata_size: 0, evict: true, ttl_ms: 0, immutable: false }
 }
 
 impl Lab {

@@ -229,6 +229,7 @@ fn compaction_makes_room_where_only_pieces_are_free() {
             device_num: 0,
             ttl_ms: 0,
             wait_ms: 0,
+            immutable: false,
         };
         lab.create_with(producer, request).unwrap();
         assert!(lab.stats().allocated_bytes <= limit + limit / 8 + 3 * MEBIBYTE);
@@ -427,6 +428,7 @@ fn what_many_dead_producers_left_is_gathered_in_segments_of_the_store() {
             device_num: 0,
             ttl_ms: 0,
             wait_ms: 0,
+            immutable: false,
         };
         for request in [create, Request::Seal { id, digest: [0; 8] }] {
             lab.engine.handle(Asker { peer: producer, number: 1 }, request, lab.now);

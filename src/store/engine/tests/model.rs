@@ -35,6 +35,7 @@ struct Thing {
     sealed: bool,
     doomed: bool,
     pinned: bool,
+    immutable: bool,
     ttl: u64,
     end: Option<u64>,
     holds: BTreeMap<PeerId, u32>,
@@ -55,6 +56,7 @@ struct Wish {
     name: u8,
     size: u64,
     evict: bool,
+    immutable: bool,
     ttl: u64,
     deadline: Option<u64>,
 }
@@ -70,6 +72,10 @@ struct Model {
     queue: Vec<Wish>,
     /// Bytes that others took since the first in the queue became the first.
     passed: u64,
+    /// There can be immutable objects; somebody can write them just now, and how many seals of whom came while that was so.
+    can_lease: bool,
+    is_mapped: bool,
+    refused: BTreeMap<PeerId, u32>,
     clock: u64,
     answers: Vec<Answer>,
 }
@@ -126,6 +132,7 @@ impl Model {
             sealed: false,
             doomed: false,
             pinned: false,
+            immutable: wish.immutable,
             end: None,
             holds: BTreeMap::new(),
         };
@@ -138,7 +145,8 @@ impl Model {
     fn hopeless(&self, wish: &Wish) -> Option<Refusal> {
         match self.things.contains_key(&wish.name) {
             true => Some(Refusal::ObjectExists),
-            false => (wish.size > LIMIT).then_some(Refusal::OutOfMemory),
+            false if wish.size > LIMIT => Some(Refusal::OutOfMemory),
+            false => (wish.immutable && !self.can_lease).then_some(Refusal::Unsupported),
         }
     }
 
@@ -214,6 +222,14 @@ impl Model {
         if thing.created_by.peer != asker.peer {
             return Some(Refusal::ObjectNotFound);
         }
+        if thing.immutable && thing.size > 0 && self.is_mapped {
+            let refused = self.refused.entry(asker.peer).or_default();
+            *refused += 1;
+            if *refused > 100 {
+                self.answers.push(Answer::Closed(asker.peer));
+            }
+            return Some(Refusal::StillWritable);
+        }
         thing.sealed = true;
         thing.end = (thing.ttl > 0).then(|| self.clock.saturating_add(thing.ttl));
         let size = thing.size;
@@ -279,14 +295,15 @@ impl Model {
     fn handle(&mut self, asker: Asker, request: &Request) {
         let name = |id: &ObjectId| id.as_bytes()[0];
         let answer = match request {
-            Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms } => {
+            Request::Create { id, data_size, metadata_size, evict_if_full, device_num, ttl_ms, wait_ms, immutable } => {
                 if *device_num != 0 || *data_size < 0 || *metadata_size < 0 {
                     return self.answers.push(Answer::Create(asker, name(id), Some(Refusal::OutOfMemory)));
                 }
                 let size = *data_size as u64 + *metadata_size as u64;
                 let deadline = (*wait_ms >= 0).then(|| self.clock + *wait_ms as u64);
                 let waits = self.native[&asker.peer] && (*wait_ms == -1 || *wait_ms > 0);
-                let wish = Wish { asker, name: name(id), size, evict: *evict_if_full, ttl: *ttl_ms, deadline };
+                let (evict, ttl, immutable) = (*evict_if_full, *ttl_ms, *immutable);
+                let wish = Wish { asker, name: name(id), size, evict, immutable, ttl, deadline };
                 return self.create(wish, waits);
             }
             Request::CancelCreate { number, id } => {
@@ -438,6 +455,7 @@ impl Random {
                 device_num: i32::from(self.below(50) == 0),
                 ttl_ms: [0, 0, 0, 1, 30, u64::MAX][self.below(6) as usize],
                 wait_ms: [0, 0, 0, -1, -3, 1, 40, 200][self.below(8) as usize],
+                immutable: self.below(4) == 0,
             },
             25..45 => Request::Seal { id: self.name(), digest: [0; 8] },
             45..60 => {
@@ -472,7 +490,8 @@ impl Match {
     fn new(seed: u64, has_leases: bool) -> Self {
         let lab = lab(LIMIT);
         lab.pages.0.borrow_mut().can_lease = has_leases;
-        let mut game = Self { lab, model: Model::default(), random: Random(seed), peers: Vec::new(), has_leases };
+        let model = Model { can_lease: has_leases, ..Model::default() };
+        let mut game = Self { lab, model, random: Random(seed), peers: Vec::new(), has_leases };
         (0..3).for_each(|_| game.connect());
         game
     }
@@ -504,7 +523,11 @@ impl Match {
                 let peer = self.peers[self.random.below(self.peers.len() as u64) as usize];
                 self.disconnect(peer);
             }
-            3..20 => {
+            3 => {
+                self.model.is_mapped = self.random.below(4) == 0;
+                self.lab.pages.0.borrow_mut().is_mapped = self.model.is_mapped;
+            }
+            4..20 => {
                 let time = self.random.below(20);
                 self.lab.pass(time);
                 self.model.pass(time);

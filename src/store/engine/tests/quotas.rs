@@ -105,6 +105,7 @@ fn without_leave_to_evict_the_quota_is_counted_and_not_enforced() {
         device_num: 0,
         ttl_ms: 0,
         wait_ms: 0,
+        immutable: false,
     };
     lab.create_with(owner, request).unwrap();
     assert_eq!(lab.used(), 300);
