@@ -86,6 +86,13 @@ func (b *Buffer) Metadata() []byte {
 	return bytes(C.plasma_buffer_metadata(b.handle), C.plasma_buffer_metadata_size(b.handle))
 }
 
+// IsImmutable tells whether the kernel keeps everybody from changing the object, its producer included.
+func (b *Buffer) IsImmutable() bool {
+	b.mutex.RLock()
+	defer b.mutex.RUnlock()
+	return bool(C.plasma_buffer_is_immutable(b.handle))
+}
+
 // ID is that of the object.
 func (b *Buffer) ID() (ObjectID, error) {
 	var id ObjectID

@@ -117,17 +117,23 @@ func (c *Client) Interrupt() {
 
 // CreateOptions is how to create, put or write. The zero value is all defaults.
 type CreateOptions struct {
-	Metadata []byte        // the user's
-	NoEvict  bool          // do not evict others to make room
-	TTL      time.Duration // how long the object lives after its seal; 0 is no limit
-	Wait     time.Duration // how long to wait for room; less than 0 is for ever
+	Metadata []byte // the user's
+	NoEvict  bool   // do not evict others to make room
+	// Immutable has the kernel refuse every write once the object is sealed, also the creator's: close its Buffer or
+	// Tensor before the Seal.
+	Immutable bool
+	TTL       time.Duration // how long the object lives after its seal; 0 is no limit
+	Wait      time.Duration // how long to wait for room; less than 0 is for ever
 }
 
 func (o CreateOptions) c() C.plasma_create_options {
 	made := C.plasma_create_options{ttl_ms: milliseconds(o.TTL), wait_ms: milliseconds(o.Wait)}
 	made.struct_size = C.size_t(unsafe.Sizeof(made))
 	if o.NoEvict {
-		made.flags = C.PLASMA_CREATE_NO_EVICT
+		made.flags |= C.PLASMA_CREATE_NO_EVICT
+	}
+	if o.Immutable {
+		made.flags |= C.PLASMA_CREATE_IMMUTABLE
 	}
 	return made
 }

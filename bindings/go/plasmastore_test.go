@@ -155,6 +155,22 @@ func TestPrivateCopies(t *testing.T) {
 	same(t, string(mine.Data())+string(theirs.Data()), "Sharedshared")
 }
 
+func TestImmutableObjects(t *testing.T) {
+	_, client := fresh(t)
+	id := random(t)
+	created, err := client.Create(id, 4, CreateOptions{Immutable: true})
+	must(t, err)
+	copy(created.Mutable(), "kept")
+	fails(t, client.Seal(id), Busy)
+	must(t, created.Close())
+	must(t, client.Seal(id))
+	buffer, err := client.Get(background, id)
+	must(t, err)
+	defer buffer.Close()
+	same(t, buffer.IsImmutable() && string(buffer.Data()) == "kept", true)
+	same(t, created.IsImmutable(), false)
+}
+
 func TestSeveralAtOnce(t *testing.T) {
 	_, client := fresh(t)
 	first, second, missing := random(t), random(t), random(t)

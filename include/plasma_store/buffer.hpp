@@ -43,6 +43,8 @@ class Buffer {
 
   /// Whether the object is being created, or was got to be changed in this process only.
   bool is_writable() const noexcept { return plasma_buffer_mutable_data(handle()) != nullptr; }
+  /// Whether the kernel keeps everybody from changing the object, its producer included.
+  bool is_immutable() const noexcept { return plasma_buffer_is_immutable(handle()); }
   /// The bytes for writing; none when it is not writable. Not to be kept beyond the seal.
   span<std::uint8_t> mutable_data() & noexcept {
     std::uint8_t* data = plasma_buffer_mutable_data(handle());

@@ -30,6 +30,9 @@ struct CreateOptions {
   BytesView metadata;
   /// Whether others may be evicted to make room.
   bool evict = true;
+  /// Have the kernel refuse every write once it is sealed, also the creator's: release its buffer and tensors before
+  /// the seal.
+  bool immutable = false;
   /// How long the object lives after its seal; 0 is no limit.
   std::chrono::milliseconds ttl{0};
   /// How long to wait for room.
@@ -58,7 +61,8 @@ inline plasma_connect_options connect_options(const ConnectOptions& options) {
 
 inline plasma_create_options create_options(const CreateOptions& options) {
   auto made = sized<plasma_create_options>();
-  if (!options.evict) made.flags = PLASMA_CREATE_NO_EVICT;
+  if (!options.evict) made.flags |= PLASMA_CREATE_NO_EVICT;
+  if (options.immutable) made.flags |= PLASMA_CREATE_IMMUTABLE;
   made.ttl_ms = options.ttl.count();
   made.wait_ms = options.wait.milliseconds();
   return made;

@@ -178,6 +178,19 @@ void copies_are_private(const Client& client) {
   CHECK(mine.text() == "Shared" && theirs.text() == "shared");
 }
 
+void immutable(const Client& client) {
+  const ObjectId id = ObjectId::random();
+  plasma::CreateOptions options;
+  options.immutable = true;
+  plasma::Buffer buffer = client.create(id, 4, options);
+  buffer.write(0, "kept");
+  CHECK(!buffer.is_immutable() && client.try_seal(id).status() == Status::busy);
+  buffer = plasma::Buffer();
+  client.seal(id);
+  const plasma::Buffer kept = client.get(id);
+  CHECK(kept.is_immutable() && kept.text() == "kept" && !plasma::Buffer().is_immutable());
+}
+
 void several(const Client& client) {
   const ObjectId first = ObjectId::random(), second = ObjectId::random(), missing = ObjectId::random();
   const std::vector<plasma::PutItem> items{{first, "1", {}}, {second, "22", "m"}};
@@ -496,6 +509,7 @@ void run() {
   const Client client = connect();
   objects(client);
   copies_are_private(client);
+  immutable(client);
   several(client);
   given_up(client);
   without_waiting(client);
