@@ -15,11 +15,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use plasma_store::client::tensor::{TensorMemory, TensorOptions};
 use plasma_store::client::{Buffer, Client, ConnectOptions, CreateOptions, GetOptions};
 use plasma_store::error::{Error, Result};
 use plasma_store::protocol::Reply;
 use plasma_store::protocol::frame::{Dialect, encode};
 use plasma_store::store::{Store, StoreOptions};
+use plasma_store::tensor::dtype::DType;
+use plasma_store::tensor::layout::Layout;
 use support::{Daemon, Random, RawPeer, Signalled, Watchdog, catch_signals, connect, eventually, id, put, store};
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -616,4 +619,62 @@ fn a_store_that_sleeps_does_not_hold_a_get_beyond_its_time_for_ever() {
     // The late answers held the object; nobody wanted them any more.
     eventually(|| client.list().unwrap()[0].ref_count == 0);
     assert!(client.delete(&[id(1)]).unwrap()[0].is_ok());
+}
+
+/// Puts a tensor whose bytes count up. Returns how often it was asked for them.
+fn put_tensor(client: &Client, name: u64, elements: i64, options: TensorOptions<'_>) -> Result<usize> {
+    let layout = Layout::row_major(DType::from_dlpack(1, 8, 1)?, vec![elements])?;
+    let bytes = (0..elements).map(|at| at as u8).collect::<Vec<_>>();
+    let mut asked = 0;
+    client.tensor_put(id(name), &layout, options, |data| {
+        asked += 1;
+        // SAFETY: it was asked for just so many bytes.
+        unsafe { data.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(())
+    })?;
+    Ok(asked)
+}
+
+#[test]
+fn a_small_tensor_is_put_whole_and_reads_as_any_other() {
+    let store = store(8 * MEBIBYTE);
+    let client = connect(store.socket());
+    let options = TensorOptions { metadata: b"mine", ..TensorOptions::default() };
+    for (name, elements) in [0, 1, 1000, 60_000].into_iter().enumerate() {
+        assert_eq!(put_tensor(&client, name as u64, elements, options).unwrap(), 1);
+        let tensor = client.tensor_read(id(name as u64), 0, GetOptions::default()).unwrap();
+        assert_eq!((tensor.layout.shape(), tensor.layout.nbytes()), (&[elements][..], elements as u64));
+        // SAFETY: the tensor has so many bytes, and keeps them.
+        let bytes = unsafe { std::slice::from_raw_parts(tensor.data(), elements as usize) };
+        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == at as u8));
+        let TensorMemory::Sealed(buffer) = &*tensor.memory else { panic!("it is sealed") };
+        // SAFETY: the buffer has so many bytes of metadata, and keeps them.
+        let metadata = unsafe { std::slice::from_raw_parts(buffer.metadata(), buffer.metadata_size() as usize) };
+        assert_eq!(metadata, b"mine");
+    }
+    // They lie in the store's own segment; this client has none.
+    assert_eq!(client.stats().unwrap().segments, 1);
+    assert_eq!(client.stats().unwrap().creates, 4);
+    for elements in [65_536, MEBIBYTE as i64] {
+        put_tensor(&client, 100 + elements as u64, elements, options).unwrap();
+    }
+    assert_eq!(client.stats().unwrap().segments, 2, "a larger one is filled in place");
+}
+
+#[test]
+fn a_small_tensor_that_cannot_be_put_is_refused_as_any_other() {
+    let store = store(MEBIBYTE);
+    let client = connect(store.socket());
+    put_tensor(&client, 1, 10, TensorOptions::default()).unwrap();
+    let refusal = |name, elements, create| {
+        put_tensor(&client, name, elements, TensorOptions { create, ..TensorOptions::default() }).unwrap_err()
+    };
+    assert!(matches!(refusal(1, 10, CreateOptions::default()), Error::ObjectExists(name) if name == id(1)));
+    put(&client, id(2), &vec![0; (MEBIBYTE - 20_000) as usize]);
+    let no_evict = CreateOptions { no_evict: true, ..CreateOptions::default() };
+    match refusal(3, 30_000, no_evict) {
+        Error::StoreFull(text) => assert!(text.contains("30"), "{text}"),
+        other => panic!("{other}"),
+    }
+    assert!(!client.contains(id(3)).unwrap());
 }

@@ -2,7 +2,7 @@
 
 use plasma_store::object::Location;
 use plasma_store::shm::ring::SLOTS;
-use plasma_store::shm::ring::collector::Collector;
+use plasma_store::shm::ring::collector::{Collector, Taken};
 use plasma_store::shm::ring::files::{NewRing, Staging, open_ring};
 use plasma_store::shm::ring::record::{Outcome, Record, RecordWords};
 use plasma_store::shm::ring::submitter::Submitter;
@@ -33,14 +33,19 @@ impl Ring {
         let number = self.next;
         self.next += 1;
         assert_eq!(self.submitter.outcome(number), None);
-        self.submitter.submit(number, record);
+        let is_awaited = number.is_multiple_of(2);
+        match is_awaited {
+            true => self.submitter.submit(number, record),
+            false => self.submitter.submit_unawaited(number, record),
+        }
         assert!(self.collector.has_more());
-        assert_eq!(self.collector.take().unwrap(), Some((number, *record)));
+        assert_eq!(self.collector.take().unwrap(), Some(Taken { number, record: *record, is_awaited }));
         assert!(!self.collector.has_more() && self.collector.take().unwrap().is_none());
         let location = Location { segment: number as i32, offset: staged, data_size: number, metadata_size: !staged };
         let outcome = Outcome { refusal: staged as i32, location };
         self.collector.done(number, &outcome);
-        assert_eq!(self.submitter.outcome(number), Some(outcome));
+        self.collector.served(0);
+        assert_eq!((self.submitter.outcome(number), self.submitter.served()), (Some(outcome), number + 1));
         assert!(self.submitter.outcome(number + SLOTS as u64).is_none());
     }
 

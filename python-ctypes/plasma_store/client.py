@@ -260,6 +260,9 @@ class PlasmaClient(Asynchronous):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         serialized = values.serialize(value, memcopy_threads, serialization_context)
+        if serialized.size <= MOST_AT_ONCE and not immutable:
+            self.create_and_seal(object_id, serialized.to_bytes(), ttl_ms=ttl_ms, wait_ms=wait_ms)
+            return object_id
         return self._fill(serialized, object_id, self.seal, ttl_ms, wait_ms, immutable)
 
     def _fill(

@@ -41,6 +41,29 @@ def test_arrays_come_back_whole(any_store: Store) -> None:
         client.flush()
 
 
+def test_small_values_and_tensors_are_put_whole(client: PlasmaClient) -> None:
+    np = pytest.importorskip("numpy")
+    small: Any = [None, "word", {"row": np.arange(1000)}, b"x" * 60_000]
+    names = [client.put(value) for value in small] + [client.put_tensor(np.ones(1000)[::2])]
+    got = client.get(names[:-1])
+    assert got[:2] == small[:2] and got[3] == small[3] and (got[2]["row"] == np.arange(1000)).all()
+    assert (client.get_tensor(names[-1]).numpy() == 1).all()
+    # They lie in the store's own segment, and what is larger in one of this client's.
+    assert client.stats()["segments"] == 1
+    client.put(b"x" * LARGE)
+    client.put_tensor(np.ones(LARGE))
+    assert client.stats()["segments"] == 2
+
+
+def test_a_small_value_is_refused_as_any_other(client: PlasmaClient) -> None:
+    object_id = client.put("first")
+    with pytest.raises(plasma_store.PlasmaObjectExists):
+        client.put("second", object_id)
+    assert client.get(object_id) == "first"
+    mortal = client.put("for a day", ttl_ms=86_400_000, wait_ms=10)
+    assert client.get(mortal) == "for a day"
+
+
 @pytest.mark.parametrize("size", [0, 10, 65536, LARGE])
 def test_raw_bytes_may_be_changed_at_once(client: PlasmaClient, object_id: ObjectID, size: int) -> None:
     data = bytearray(b"x" * size)

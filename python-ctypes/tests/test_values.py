@@ -116,7 +116,7 @@ def test_a_put_that_is_interrupted_leaves_nothing(
 
     monkeypatch.setattr(PlasmaClient, "seal", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        client.put([1], object_id)
+        client.put([1, b"x" * 100_000], object_id)
     assert not client.list()
 
 

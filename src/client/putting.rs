@@ -147,11 +147,23 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`] and [`Client::seal`].
     pub fn put(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
-        let Some((ring, described)) = self.small(data, metadata, options) else {
+        self.put_described(id, data, &Trailer::default().append_to(metadata), options)
+    }
+
+    /// The same with metadata as they are stored.
+    pub(super) fn put_described(
+        &self,
+        id: ObjectId,
+        data: &[u8],
+        metadata: &[u8],
+        options: CreateOptions,
+    ) -> Result<()> {
+        let size = data.len() + metadata.len();
+        let Some(ring) = self.ring_for(size as u64, options) else {
             return self.fill(id, data, metadata, options)?.seal();
         };
-        let record = put_record(id, data, &described, options);
-        match judged(&self.connection.submit_and_wait(ring, record, [data, &described])?) {
+        let record = put_record(id, data, metadata, options);
+        match judged(&self.connection.submit_and_wait(ring, record, [data, metadata])?) {
             Ok(()) => Ok(()),
             // The socket tells why.
             Err(Refusal::OutOfMemory) => self.fill(id, data, metadata, options)?.seal(),
@@ -159,21 +171,22 @@ impl Client {
         }
     }
 
-    /// Fills a new object.
+    /// Fills a new object; metadata as they are stored.
     fn fill(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<Draft<'_>> {
-        let metadata = Trailer::default().append_to(metadata);
-        let (buffer, draft) = self.draft(id, data.len() as u64, &metadata, options)?;
+        let (buffer, draft) = self.draft(id, data.len() as u64, metadata, options)?;
         let written = buffer.write(0, data);
         drop(buffer);
         written.map(|()| draft)
     }
 
-    /// The ring, and metadata as they are stored, if an object can be put that way.
-    fn small(&self, data: &[u8], metadata: &[u8], options: CreateOptions) -> Option<(&Ring, Vec<u8>)> {
-        let CreateOptions { ttl_ms: 0, wait_ms: 0, immutable: false, .. } = options else { return None };
-        let metadata = Trailer::default().append_to(metadata);
-        let is_small = (data.len() + metadata.len()) as u64 <= MOST_STAGED;
-        is_small.then(|| self.connection.ring()).flatten().map(|ring| (ring, metadata))
+    /// The ring, if an object of so many bytes with its metadata goes there whole.
+    fn ring_for(&self, size: u64, options: CreateOptions) -> Option<&Ring> {
+        Self::is_put_whole(size, options).then(|| self.connection.ring()).flatten()
+    }
+
+    /// Whether an object of so many bytes with its metadata is small enough to be put whole, with one record.
+    pub(super) fn is_put_whole(size: u64, options: CreateOptions) -> bool {
+        matches!(options, CreateOptions { ttl_ms: 0, wait_ms: 0, immutable: false, .. }) && size <= MOST_STAGED
     }
 
     /// Stores a copy of `data` as a sealed object some time soon: whoever looks for it then finds it. What was put like this, or sealed
@@ -184,11 +197,13 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`] for an object over 64 KiB; else what the connection says.
     pub fn put_async(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
-        if let Some((ring, metadata)) = self.small(data, metadata, options) {
+        let metadata = Trailer::default().append_to(metadata);
+        let size = data.len() + metadata.len();
+        if let Some(ring) = self.ring_for(size as u64, options) {
             let record = put_record(id, data, &metadata, options);
-            return self.connection.submit(ring, Whose::Flushed(id), record, [data, &metadata]).map(drop);
+            return self.connection.submit(ring, Whose::Put(id), record, [data, &metadata]).map(drop);
         }
-        self.fill(id, data, metadata, options)?.seal_async()
+        self.fill(id, data, &metadata, options)?.seal_async()
     }
 
     /// Waits until everything is done that was put or sealed without waiting. Returns the objects that are not there, each with the

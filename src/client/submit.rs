@@ -1,9 +1,10 @@
 //! Requests through shared memory: written into this client's ring, where the store finds them. While the store is awake submitting takes no
 //! system call, else one to wake it.
 //!
-//! One thread writes at a time. Who waits for what became of a record sleeps on that record alone. Records that nobody waits for are
-//! looked through by whoever writes next, in their order, since their places are used again in that order; those that were
-//! refused are kept until somebody asks ([`Connection::flush`]).
+//! One thread writes at a time. Who waits for what became of a record sleeps on that record alone. Records that nobody waits for have
+//! an outcome only if they were refused; that they are done the store says of many at once. They are looked through by whoever needs
+//! room, in their order, since their places are used again in that order; those that were refused are kept until somebody asks
+//! ([`Connection::flush`]).
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -65,6 +66,23 @@ struct Writing {
     failed: Vec<(ObjectId, Error)>,
 }
 
+impl Writing {
+    /// Takes room for so many bytes, and says where they go, if a record has a place and they have room.
+    fn take_room(&mut self, len: u64) -> Option<u64> {
+        let after = match (self.staged % STAGING_BYTES, len) {
+            (_, 0) => self.staged,
+            (at, _) if at + len <= STAGING_BYTES => self.staged + len,
+            // It would not lie in one piece.
+            (at, _) => self.staged + STAGING_BYTES - at + len,
+        };
+        let has_room = self.under_way.len() < SLOTS && after - self.unstaged <= STAGING_BYTES;
+        has_room.then(|| {
+            self.staged = after.next_multiple_of(STAGED_ALIGNMENT);
+            (after - len) % STAGING_BYTES
+        })
+    }
+}
+
 /// A record whose place is not free yet.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
@@ -79,7 +97,9 @@ struct UnderWay {
 pub(super) enum Whose {
     /// A thread waits for it.
     Waited,
-    /// Whoever flushes, if the object is refused.
+    /// Whoever flushes, if the object is refused. It comes whole, so there is nothing else to say of it.
+    Put(ObjectId),
+    /// Whoever flushes, if the object is refused; and there may be room for the next.
     Flushed(ObjectId),
     /// The same, of an object in room that was granted.
     Published(ObjectId, Room),
@@ -164,12 +184,15 @@ impl Ring {
 
     /// Frees the places of records that are done, in their order.
     fn reap(&self, writing: &mut Writing) {
-        while let Some(first) = writing.under_way.front().copied() {
-            let outcome = self.submitter.outcome(first.number);
-            match (outcome, first.whose) {
-                (None, _) => return,
-                (_, Whose::Waited) if !self.was_taken(first.number) => return,
-                (Some(outcome), Whose::Flushed(id)) => self.note(writing, id, &outcome),
+        let served = self.submitter.served();
+        while let Some(UnderWay { number, whose, staged }) = writing.under_way.front().copied() {
+            if whose.is_unawaited() && number >= served {
+                return;
+            }
+            match (self.submitter.outcome(number), whose) {
+                (_, Whose::Waited) if !self.was_taken(number) => return,
+                (None, Whose::Flushed(_) | Whose::Published(..)) => return,
+                (Some(outcome), Whose::Put(id) | Whose::Flushed(id)) => self.note(writing, id, &outcome),
                 (Some(outcome), Whose::Published(id, room)) => {
                     if outcome.refusal != 0 {
                         self.rooms.put_back(room);
@@ -178,9 +201,16 @@ impl Ring {
                 }
                 _ => {}
             }
-            writing.unstaged = first.staged;
+            writing.unstaged = staged;
             writing.under_way.pop_front();
         }
+    }
+}
+
+impl Whose {
+    /// Whether the store says of many such records at once that they are done, and has an outcome only for those that it refuses.
+    fn is_unawaited(self) -> bool {
+        matches!(self, Self::Put(_) | Self::Nobodys)
     }
 }
 
@@ -210,12 +240,17 @@ impl Connection {
         let at = self.wait_for_room(ring, &mut writing, len)?;
         let [data, metadata] = bytes;
         ring.staging.write(at, data)?;
-        ring.staging.write(at + data.len() as u64, metadata)?;
+        if !metadata.is_empty() {
+            ring.staging.write(at + data.len() as u64, metadata)?;
+        }
         let number = writing.next;
         writing.next += 1;
         let staged = writing.staged;
         writing.under_way.push_back(UnderWay { number, whose, staged });
-        ring.submitter.submit(number, &record(at));
+        match whose.is_unawaited() {
+            true => ring.submitter.submit_unawaited(number, &record(at)),
+            false => ring.submitter.submit(number, &record(at)),
+        }
         drop(writing);
         self.reader().into_iter().for_each(|reader| reader.wake_store());
         Ok(number)
@@ -223,28 +258,34 @@ impl Connection {
 
     /// Waits until a record has a place and its bytes have room. Returns where they go.
     fn wait_for_room(&self, ring: &Ring, writing: &mut Writing, len: u64) -> Result<u64> {
+        if let Some(at) = writing.take_room(len) {
+            return Ok(at);
+        }
         loop {
-            let after = match (writing.staged % STAGING_BYTES, len) {
-                (_, 0) => writing.staged,
-                (at, _) if at + len <= STAGING_BYTES => writing.staged + len,
-                // It would not lie in one piece.
-                (at, _) => writing.staged + STAGING_BYTES - at + len,
-            };
-            if writing.under_way.len() < SLOTS && after - writing.unstaged <= STAGING_BYTES {
-                let at = after - len;
-                writing.staged = after.next_multiple_of(STAGED_ALIGNMENT);
-                return Ok(at % STAGING_BYTES);
+            // What is done may still be in the way.
+            ring.reap(writing);
+            if let Some(at) = writing.take_room(len) {
+                return Ok(at);
             }
-            self.wait_for_first(ring, writing)?;
+            // Half of them, so that neither side waits for the other again at once.
+            self.wait_until_done(ring, writing, writing.under_way.len() / 2)?;
         }
     }
 
-    /// Waits until at least the first record's place is free.
-    fn wait_for_first(&self, ring: &Ring, writing: &mut Writing) -> Result<()> {
-        let Some(first) = writing.under_way.front().map(|first| first.number) else { return Ok(()) };
-        self.stay(ring, ring.submitter.until_done(first), || ring.submitter.outcome(first))?;
+    /// Waits until so many records, and the one behind them, are done. Frees the places of those whose outcomes were read.
+    fn wait_until_done(&self, ring: &Ring, writing: &mut Writing, before: usize) -> Result<()> {
+        let Some(&UnderWay { number, whose, .. }) = writing.under_way.get(before) else { return Ok(()) };
+        if whose.is_unawaited() {
+            let is_served = || (ring.submitter.served() > number).then_some(());
+            let waited = self.stay(ring, ring.submitter.until_served(number + 1), is_served);
+            ring.submitter.end_awaiting();
+            waited?;
+        } else {
+            self.stay(ring, ring.submitter.until_done(number), || ring.submitter.outcome(number))?;
+        }
+        let first = writing.under_way.front().map(|first| first.number);
         ring.reap(writing);
-        if writing.under_way.front().is_some_and(|still| still.number == first) {
+        if writing.under_way.front().map(|first| first.number) == first {
             // Whoever waits for it has not read it yet.
             thread::yield_now();
         }
@@ -298,7 +339,8 @@ impl Connection {
         let mut writing = ring.lock();
         let end = writing.next;
         while writing.under_way.front().is_some_and(|first| first.number < end) {
-            self.wait_for_first(ring, &mut writing)?;
+            let last = writing.under_way.len() - 1;
+            self.wait_until_done(ring, &mut writing, last)?;
         }
         Ok(mem::take(&mut writing.failed))
     }

@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::client::draft::Draft;
 use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer};
 use crate::error::{Error, Result};
 use crate::metadata::{KEY_DTYPE, KEY_SHAPE, Trailer};
@@ -151,19 +150,31 @@ impl Client {
         new.begin(buffer)
     }
 
-    /// The same for one that is sealed as soon as it is filled. What is given first is dropped before.
+    /// Stores a tensor as a sealed object. `fill` is given where its elements go, as [`Layout::packed`] of `layout` has them,
+    /// and writes all of them. A small one is put whole then, as [`Client::put`] does. When this fails there is no object.
     ///
     /// # Errors
-    /// As for [`Client::create`]; that there is such an object already may also be told when it is sealed.
-    pub fn tensor_draft(
+    /// As for [`Client::create`]; what `fill` says.
+    pub fn tensor_put(
         &self,
         id: ObjectId,
         layout: &Layout,
         options: TensorOptions<'_>,
-    ) -> Result<(Tensor, Draft<'_>)> {
+        fill: impl FnOnce(*mut u8) -> Result<()>,
+    ) -> Result<()> {
         let new = NewTensor::of(layout, options.metadata)?;
+        if Self::is_put_whole(new.size.saturating_add(new.metadata.len() as u64), options.create) {
+            let mut message = new.header;
+            let data_offset = message.len();
+            message.resize(new.size as usize, 0);
+            fill(message.as_mut_ptr().wrapping_add(data_offset))?;
+            return self.put_described(id, &message, &new.metadata, options.create);
+        }
         let (buffer, draft) = self.draft(id, new.size, &new.metadata, options.create)?;
-        Ok((new.begin(buffer)?, draft))
+        let stored = new.begin(buffer)?;
+        let filled = fill(stored.data());
+        drop(stored);
+        filled.and_then(|()| draft.seal())
     }
 
     /// Gets a tensor, waiting for it as [`Client::get`] does.

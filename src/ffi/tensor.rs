@@ -174,11 +174,10 @@ pub unsafe extern "C" fn tensor_write(
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (new, view) = unsafe { (NewTensor::read(client, object_id, options)?, dlpack::view(tensor)?) };
-        let (stored, draft) = new.client.tensor_draft(new.id, &view.layout, new.options)?;
-        // SAFETY: the view is valid as the caller promised; the new object has room for just these bytes, and is nobody else's.
-        let copied = unsafe { dlpack::copy_packed(&view, stored.data(), view.layout.nbytes(), new.client.copier()) };
-        drop(stored);
-        copied.and_then(|()| draft.seal())
+        new.client.tensor_put(new.id, &view.layout, new.options, |data| {
+            // SAFETY: the view is valid as the caller promised; there is room for just these bytes, and it is nobody else's.
+            unsafe { dlpack::copy_packed(&view, data, view.layout.nbytes(), new.client.copier()) }
+        })
     })
 }
 

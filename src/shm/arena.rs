@@ -8,8 +8,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use foldhash::HashMap;
+use std::mem;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 
@@ -26,16 +26,35 @@ pub struct Extent {
     pub len: u64,
 }
 
+impl Extent {
+    /// Its bytes.
+    pub fn range(self) -> Range<u64> {
+        self.offset..self.offset + self.len
+    }
+
+    fn end(self) -> u64 {
+        self.offset + self.len
+    }
+
+    /// As they are ordered to find the best fit.
+    fn fit(self) -> (u64, u64) {
+        (self.len, self.offset)
+    }
+}
+
 /// The free and the taken extents of one segment. Together they cover it without gap or overlap, and no two free ones
 /// touch.
 #[derive(Debug)]
 pub struct Arena {
-    /// Length of each free extent by its offset, to find the neighbours of what is freed.
+    /// The free extent that was cut last, or a longer one; it is in neither of the two lists. What is taken next comes from here most
+    /// often, and then nothing is searched.
+    open: Extent,
+    /// Length of each other free extent by its offset, to find the neighbours of what is freed.
     free_by_offset: BTreeMap<u64, u64>,
     /// The same extents as (length, offset), to find the best fit.
     free_by_len: BTreeSet<(u64, u64)>,
-    /// Length of each taken extent by its offset, so that a wrong `free` is noticed.
-    taken: HashMap<u64, u64>,
+    /// Where taken extents start, so that a wrong `free` is noticed.
+    starts: Starts,
     free_bytes: u64,
     size: u64,
 }
@@ -43,26 +62,39 @@ pub struct Arena {
 impl Arena {
     /// An arena of `size` bytes, rounded down to a multiple of [`ALIGNMENT`], all of them free.
     pub fn new(size: u64) -> Self {
-        let mut arena = Self {
+        let size = size - size % ALIGNMENT;
+        Self {
+            open: Extent { offset: 0, len: size },
             free_by_offset: BTreeMap::new(),
             free_by_len: BTreeSet::new(),
-            taken: HashMap::default(),
-            free_bytes: 0,
-            size: size - size % ALIGNMENT,
-        };
-        arena.insert_free(Extent { offset: 0, len: size - size % ALIGNMENT });
-        arena
+            starts: Starts::default(),
+            free_bytes: size,
+            size,
+        }
     }
 
     /// Takes `len` bytes, rounded up to a multiple of [`ALIGNMENT`] and at least that: an object without bytes gets an
     /// offset of its own too. `None` when no free extent is that long.
     pub fn allocate(&mut self, len: u64) -> Option<Extent> {
         let len = len.max(1).checked_next_multiple_of(ALIGNMENT)?;
-        let &(free_len, offset) = self.free_by_len.range((len, 0)..).next()?;
-        self.remove_free(Extent { offset, len: free_len });
-        self.insert_free(Extent { offset: offset + len, len: free_len - len });
-        self.taken.insert(offset, len);
-        Some(Extent { offset, len })
+        let free = self.take_best_fit(len)?;
+        self.keep(Extent { offset: free.offset + len, len: free.len - len });
+        self.free_bytes -= len;
+        self.starts.add(free.offset);
+        Some(Extent { offset: free.offset, len })
+    }
+
+    /// Takes the smallest free extent that is long enough, the lowest of equals.
+    fn take_best_fit(&mut self, len: u64) -> Option<Extent> {
+        let listed = self.free_by_len.range((len, 0)..).next().map(|&(len, offset)| Extent { offset, len });
+        match listed {
+            Some(listed) if self.open.len < len || listed.fit() < self.open.fit() => {
+                self.unlist(listed);
+                Some(listed)
+            }
+            _ if self.open.len < len => None,
+            _ => Some(self.take_open()),
+        }
     }
 
     /// Gives back what [`allocate`](Self::allocate) gave out, and joins it with the free extents on both sides.
@@ -70,24 +102,74 @@ impl Arena {
     /// # Errors
     /// [`Error::InvalidArgument`] when exactly this extent is not taken; nothing is changed then.
     pub fn free(&mut self, extent: Extent) -> Result<()> {
-        let Extent { mut offset, mut len } = extent;
-        let taken = self.taken.remove(&offset);
-        if taken != Some(len) {
-            self.taken.extend(taken.map(|taken| (offset, taken)));
+        let Extent { offset, len } = extent;
+        if !self.is_taken(extent) {
             return Err(Error::InvalidArgument(format!("{len} bytes at {offset} are not allocated")));
         }
-        if let Some((&before, &before_len)) = self.free_by_offset.range(..offset).next_back()
-            && before + before_len == offset
-        {
-            self.remove_free(Extent { offset: before, len: before_len });
-            (offset, len) = (before, before_len + len);
-        }
-        if let Some(&after_len) = self.free_by_offset.get(&(offset + len)) {
-            self.remove_free(Extent { offset: offset + len, len: after_len });
-            len += after_len;
-        }
-        self.insert_free(Extent { offset, len });
+        self.starts.remove(offset);
+        self.free_bytes += len;
+        let before = self.take_free(|arena| arena.ends_at(offset));
+        let after = self.take_free(|arena| arena.starts_at(extent.end()));
+        let start = before.map_or(offset, |before| before.offset);
+        let end = after.map_or(extent.end(), Extent::end);
+        self.keep(Extent { offset: start, len: end - start });
         Ok(())
+    }
+
+    /// Whether exactly this extent is taken: one starts where it does, the next of any kind where it ends, and none between.
+    fn is_taken(&self, Extent { offset, len }: Extent) -> bool {
+        let end = offset.checked_add(len).filter(|end| *end > offset && *end <= self.size);
+        let Some(end) = end.filter(|_| self.starts.has(offset)) else { return false };
+        let is_boundary = end == self.size || self.starts_at(end).is_some() || self.starts.has(end);
+        let is_open_between = self.open.len > 0 && (offset..end).contains(&self.open.offset);
+        is_boundary
+            && !is_open_between
+            && self.free_by_offset.range(offset..end).next().is_none()
+            && !self.starts.has_between(offset, end)
+    }
+
+    /// The free extent that starts here.
+    fn starts_at(&self, offset: u64) -> Option<Extent> {
+        if self.open.len > 0 && self.open.offset == offset {
+            return Some(self.open);
+        }
+        self.free_by_offset.get(&offset).map(|&len| Extent { offset, len })
+    }
+
+    /// The free extent that ends here.
+    fn ends_at(&self, end: u64) -> Option<Extent> {
+        if self.open.len > 0 && self.open.end() == end {
+            return Some(self.open);
+        }
+        let before = self.free_by_offset.range(..end).next_back().map(|(&offset, &len)| Extent { offset, len });
+        before.filter(|before| before.end() == end)
+    }
+
+    fn take_free(&mut self, find: impl Fn(&Self) -> Option<Extent>) -> Option<Extent> {
+        let found = find(self)?;
+        match found == self.open {
+            true => drop(self.take_open()),
+            false => self.unlist(found),
+        }
+        Some(found)
+    }
+
+    fn take_open(&mut self) -> Extent {
+        mem::replace(&mut self.open, Extent { offset: 0, len: 0 })
+    }
+
+    fn unlist(&mut self, listed: Extent) {
+        self.free_by_offset.remove(&listed.offset);
+        self.free_by_len.remove(&listed.fit());
+    }
+
+    /// Keeps what is free: the longer of it and what was open stays open.
+    fn keep(&mut self, free: Extent) {
+        let other = if free.len > self.open.len { mem::replace(&mut self.open, free) } else { free };
+        if other.len > 0 {
+            self.free_by_offset.insert(other.offset, other.len);
+            self.free_by_len.insert(other.fit());
+        }
     }
 
     /// Gives back what of a taken extent lies behind its first `len` bytes, rounded up as they are when they are taken. Returns
@@ -98,14 +180,13 @@ impl Arena {
     pub fn shrink(&mut self, extent: Extent, len: u64) -> Result<Extent> {
         let whole = extent.len;
         let len = len.max(1).checked_next_multiple_of(ALIGNMENT).filter(|len| *len <= whole);
-        let len = len.filter(|_| self.taken.get(&extent.offset) == Some(&whole));
+        let len = len.filter(|_| self.is_taken(extent));
         let Some(len) = len else {
             return Err(Error::InvalidArgument(format!("{extent:?} is not allocated, or too short")));
         };
         if len < whole {
             let rest = Extent { offset: extent.offset + len, len: whole - len };
-            self.taken.insert(extent.offset, len);
-            self.taken.insert(rest.offset, rest.len);
+            self.starts.add(rest.offset);
             self.free(rest)?;
         }
         Ok(Extent { len, ..extent })
@@ -113,7 +194,7 @@ impl Arena {
 
     /// Whether nothing is taken.
     pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+        self.free_bytes == self.size
     }
 
     /// Its length in bytes.
@@ -133,26 +214,57 @@ impl Arena {
 
     /// The length of the longest free extent: the largest that can be allocated now.
     pub fn largest_free(&self) -> u64 {
-        self.free_by_len.last().map_or(0, |&(len, _)| len)
+        self.free_by_len.last().map_or(0, |&(len, _)| len).max(self.open.len)
     }
 
     /// The free extents, by rising offset.
     pub fn free_extents(&self) -> impl Iterator<Item = Extent> {
-        self.free_by_offset.iter().map(|(&offset, &len)| Extent { offset, len })
+        let listed = |(&offset, &len): (&u64, &u64)| Extent { offset, len };
+        let before = self.free_by_offset.range(..self.open.offset).map(listed);
+        let behind = self.free_by_offset.range(self.open.offset..).map(listed);
+        before.chain((self.open.len > 0).then_some(self.open)).chain(behind)
+    }
+}
+
+/// Where taken extents start: a bit for each unit of [`ALIGNMENT`], in words for 64 of them. Small objects that lie side by side share
+/// a word.
+#[derive(Debug, Default)]
+struct Starts(BTreeMap<u64, u64>);
+
+/// Bytes that a word is for.
+const WORD: u64 = 64 * ALIGNMENT;
+
+/// The bit of a unit in its word.
+fn bit(offset: u64) -> u64 {
+    1 << (offset / ALIGNMENT % 64)
+}
+
+impl Starts {
+    fn add(&mut self, offset: u64) {
+        *self.0.entry(offset / WORD).or_insert(0) |= bit(offset);
     }
 
-    fn insert_free(&mut self, extent: Extent) {
-        if extent.len > 0 {
-            self.free_by_offset.insert(extent.offset, extent.len);
-            self.free_by_len.insert((extent.len, extent.offset));
-            self.free_bytes += extent.len;
+    fn remove(&mut self, offset: u64) {
+        if let Some(word) = self.0.get_mut(&(offset / WORD)) {
+            *word &= !bit(offset);
+            if *word == 0 {
+                self.0.remove(&(offset / WORD));
+            }
         }
     }
 
-    fn remove_free(&mut self, extent: Extent) {
-        self.free_by_offset.remove(&extent.offset);
-        self.free_by_len.remove(&(extent.len, extent.offset));
-        self.free_bytes -= extent.len;
+    fn has(&self, offset: u64) -> bool {
+        offset.is_multiple_of(ALIGNMENT) && self.0.get(&(offset / WORD)).is_some_and(|word| word & bit(offset) != 0)
+    }
+
+    /// Whether any extent starts behind `start` and before `end`, which are multiples of [`ALIGNMENT`].
+    fn has_between(&self, start: u64, end: u64) -> bool {
+        let (first, last) = (start / WORD, (end - 1) / WORD);
+        self.0.range(first..=last).any(|(&at, &word)| {
+            let behind = if at == first { !(bit(start) | (bit(start) - 1)) } else { u64::MAX };
+            let before = if at == last { bit(end - 1) | (bit(end - 1) - 1) } else { u64::MAX };
+            word & behind & before != 0
+        })
     }
 }
 
@@ -261,6 +373,9 @@ mod tests {
         assert_eq!(arena.free_bytes(), runs.iter().map(|run| run.1 as u64 * 64).sum::<u64>());
         assert_eq!(arena.largest_free(), runs.iter().map(|run| run.1 as u64 * 64).max().unwrap_or(0));
         assert_eq!(arena.free_by_len.len(), arena.free_by_offset.len());
+        assert!(runs.iter().all(
+            |run| arena.free_by_offset.contains_key(&(run.0 as u64 * 64)) || run.0 as u64 * 64 == arena.open.offset
+        ));
     }
 
     #[test]
@@ -301,6 +416,6 @@ mod tests {
         assert!(refused > 1000, "the arena was never full, the run tells little: {refused}");
         live.drain(..).for_each(|extent| arena.free(extent).unwrap());
         assert!(arena.free_extents().eq([Extent { offset: 0, len: UNITS as u64 * 64 }]));
-        assert!(arena.taken.is_empty());
+        assert!(arena.is_empty() && arena.starts.0.is_empty());
     }
 }

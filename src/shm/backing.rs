@@ -63,9 +63,9 @@ impl Backing {
 
     /// Whether every page touched by `range` has memory.
     pub fn has_all(&self, range: Range<u64>) -> bool {
-        let range = self.outwards(range);
+        let Range { start, end } = self.outwards(range);
         // Runs are as long as can be, so one has to cover it.
-        range.is_empty() || self.overlapping(&range).any(|run| run.start <= range.start && run.end >= range.end)
+        start >= end || self.runs.range(..=start).next_back().is_some_and(|(_, &run_end)| run_end >= end)
     }
 
     /// The whole pages inside `range` that have memory, by rising offset: what can be given back when it is free.

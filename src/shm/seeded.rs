@@ -1,4 +1,4 @@
-//! Repeatable random numbers for the property tests of this module (SplitMix64).
+//! Repeatable random numbers for the property tests of this crate (SplitMix64).
 #![forbid(unsafe_code)]
 
 /// A generator whose whole future is its seed, so that a failing run can be repeated.

@@ -22,6 +22,7 @@ mod wants;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::iter;
 use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
@@ -34,6 +35,7 @@ use crate::protocol::{InlineObject, Refusal, Reply, Request};
 use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::pins::store::SharedIndex;
 use crate::store::engine::compaction::Compaction;
+pub use crate::store::engine::creation::WholeObject;
 use crate::store::engine::creation::{Growing, Sizes};
 use crate::store::engine::external::External;
 pub use crate::store::engine::external::{Job, Work};
@@ -450,7 +452,7 @@ impl<P: Pages> Engine<P> {
             peer.unsealed.remove(&id);
         }
         self.mark_sealed(id, digest, now);
-        self.publish(&[id]);
+        self.publish(iter::once(id));
         Ok(())
     }
 
@@ -476,14 +478,14 @@ impl<P: Pages> Engine<P> {
     }
 
     /// Tells subscribers of objects that were just sealed, and then those who wait for them.
-    fn publish(&mut self, ids: &[ObjectId]) {
-        ids.iter().for_each(|id| self.enter(*id));
-        ids.iter().for_each(|id| self.gather(*id));
+    fn publish(&mut self, ids: impl Iterator<Item = ObjectId> + Clone) {
+        ids.clone().for_each(|id| self.enter(id));
+        ids.clone().for_each(|id| self.gather(id));
         self.announce(|engine| {
-            let found = ids.iter().filter_map(|id| engine.objects.get(id).map(|object| (*id, object)));
+            let found = ids.clone().filter_map(|id| engine.objects.get(&id).map(|object| (id, object)));
             found.map(|(id, object)| object.sealed_event(id)).collect()
         });
-        ids.iter().for_each(|id| self.hand_out(*id));
+        ids.for_each(|id| self.hand_out(id));
     }
 
     /// Has an object gathered in huge pages that may have a whole one.

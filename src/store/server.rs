@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::protocol::frame::{Dialect, encode};
 use crate::protocol::native::ABILITY_SEGMENTS;
 use crate::protocol::{Reply, Request, SegmentInfo};
+use crate::shm::ring::collector::Taken;
 use crate::store::engine::{Asker, Effect, Engine, Job, Now, SubscriptionId, Work};
 use crate::store::external::ExternalStore;
 use crate::store::external::worker::Worker;
@@ -103,6 +104,8 @@ pub struct Server {
     external: Option<Worker>,
     connections: HashMap<PeerId, Connection>,
     rings: Rings,
+    /// Records that were taken and are being served.
+    batch: Vec<Taken>,
     subscriptions: HashMap<SubscriptionId, Subscription>,
     scratch: Vec<u8>,
     /// Given up for a moment when no descriptor is left, to refuse a connection that would otherwise wait for ever.
@@ -165,6 +168,7 @@ impl Server {
             external,
             connections: HashMap::default(),
             rings: Rings::default(),
+            batch: Vec::new(),
             subscriptions: HashMap::default(),
             scratch: vec![0; READ_SIZE],
             spare: spare_descriptor(),

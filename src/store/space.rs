@@ -422,8 +422,9 @@ impl<P: Pages> Space<P> {
             place => place?,
         };
         self.leases.set_recycles(peer, recycles);
-        let has_memory = self.missing_bytes(place) == 0;
-        if !has_memory && !(may_have_more && matches!(self.populate(place), Ok(Populated::Whole))) {
+        let has_memory =
+            self.missing_bytes(place) == 0 || may_have_more && matches!(self.populate(place), Ok(Populated::Whole));
+        if !has_memory {
             self.leases.free_own(place);
             return None;
         }
@@ -463,6 +464,9 @@ impl<P: Pages> Space<P> {
     }
 
     fn populate_within(&mut self, place: Place, most: u64) -> Result<Populated> {
+        if self.region_of(place).is_none_or(|region| region.backing.has_all(place.extent.range())) {
+            return Ok(Populated::Whole);
+        }
         let mut budget = SLICE;
         for missing in self.missing(place) {
             if budget == 0 {
@@ -478,9 +482,12 @@ impl<P: Pages> Space<P> {
         Ok(Populated::Whole)
     }
 
-    fn missing(&self, Place { segment, extent }: Place) -> Vec<Range<u64>> {
-        let region = if segment == SHARED_SEGMENT { Some(&self.shared) } else { self.leases.region(segment) };
-        region.map(|region| region.backing.missing(extent.offset..extent.offset + extent.len)).unwrap_or_default()
+    fn region_of(&self, Place { segment, .. }: Place) -> Option<&Region> {
+        if segment == SHARED_SEGMENT { Some(&self.shared) } else { self.leases.region(segment) }
+    }
+
+    fn missing(&self, place: Place) -> Vec<Range<u64>> {
+        self.region_of(place).map(|region| region.backing.missing(place.extent.range())).unwrap_or_default()
     }
 
     /// Bytes of pages of a place that have no memory yet.

@@ -122,7 +122,7 @@ impl Waiters {
 
     /// Whether anybody waits for this object.
     pub fn is_awaited(&self, id: ObjectId) -> bool {
-        self.by_object.contains_key(&id)
+        !self.by_object.is_empty() && self.by_object.contains_key(&id)
     }
 
     /// Takes every get out that waits for this object, oldest first.

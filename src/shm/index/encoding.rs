@@ -92,13 +92,9 @@ pub(in crate::shm) struct IdWords(pub [u64; 3]);
 
 impl IdWords {
     pub fn new(id: &ObjectId) -> Self {
-        let mut words = [0; 3];
-        for (word, bytes) in words.iter_mut().zip(id.as_bytes().chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..bytes.len()].copy_from_slice(bytes);
-            *word = u64::from_le_bytes(whole);
-        }
-        Self(words)
+        let (words, rest) = id.as_bytes().as_chunks::<8>();
+        let (half, _) = rest.as_chunks::<4>();
+        Self([u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]), u64::from(u32::from_le_bytes(half[0]))])
     }
 
     pub fn id(&self) -> ObjectId {

@@ -29,6 +29,12 @@ impl Table {
         chain(hash, table.len()).find(is_free)
     }
 
+    /// Asks for the slot with which a search for this hash begins.
+    pub fn look_ahead(&self, parts: &Parts, hash: u64) {
+        let table = &parts.tables[self.number as usize & 1];
+        table.prefetch(hash as usize & (table.all().len() - 1));
+    }
+
     /// Enters descriptor `index` into a slot that is free.
     pub fn enter(&mut self, parts: &Parts, slot: usize, hash: u64, index: usize) {
         let word = &in_use(parts, self.number)[slot];

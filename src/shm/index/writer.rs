@@ -73,6 +73,11 @@ impl IndexWriter {
         inserted
     }
 
+    /// Asks for the slot that a name is about to be entered in.
+    pub fn look_ahead(&self, id: &ObjectId) {
+        self.table.look_ahead(&self.parts, IdWords::new(id).hash(self.key));
+    }
+
     /// From now on what is not in the index may still be in the store, which has to be asked.
     pub fn is_never_complete(&mut self) {
         self.count_unindexed(1);

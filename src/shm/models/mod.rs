@@ -18,7 +18,7 @@ use super::index::reader::IndexReader;
 use super::index::writer::{Descriptor, IndexWriter};
 use super::pins::peer::{Lookup, Peer};
 use super::pins::store::SharedIndex;
-use super::ring::collector::Collector;
+use super::ring::collector::{Collector, Taken};
 use super::ring::doze::Doze;
 use super::ring::record::{Outcome, Record};
 use super::ring::submitter::Submitter;

@@ -25,7 +25,7 @@ fn outcome(n: u64) -> Outcome {
 }
 
 /// Looks until there is something.
-fn awaited<T>(look: impl Fn() -> Option<T>) -> T {
+fn awaited<T>(mut look: impl FnMut() -> Option<T>) -> T {
     loop {
         match look() {
             Some(found) => return found,
@@ -39,7 +39,7 @@ fn serve(collector: &mut Collector, count: u64) {
     let mut served = 0;
     while served < count {
         match collector.take().unwrap() {
-            Some((number, taken)) => {
+            Some(Taken { number, record: taken, .. }) => {
                 assert_eq!((number, taken), (served, record(served)), "a record in pieces");
                 collector.done(number, &outcome(number));
                 served += 1;
@@ -134,7 +134,7 @@ fn sleep_until_done() {
     assert_eq!(WAKES.get(), 1, "one slept");
     submitter.submit(SLOTS as u64, &record(SLOTS as u64));
     WAKES.set(0);
-    let number = collector.take().unwrap().unwrap().0;
+    let number = collector.take().unwrap().unwrap().number;
     let store = thread::spawn(move || collector.done(number, &outcome(number)));
     let sleeps = sleeps(submitter.until_done(number), || submitter.outcome(number).is_some());
     store.join().unwrap();
@@ -145,6 +145,54 @@ fn sleep_until_done() {
 #[test]
 fn whoever_sleeps_until_a_record_is_done_is_woken() {
     check(sleep_until_done, DOZE_STEPS);
+}
+
+/// Two records that nobody awaits are served, of which one is refused, and one more has the first one's place.
+fn submit_unawaited_and_serve() {
+    let (submitter, mut collector) = ring();
+    let store = thread::spawn(move || {
+        for number in 0..=SLOTS as u64 {
+            let taken = awaited(|| collector.take().unwrap());
+            assert_eq!((taken.number, taken.record), (number, record(number)), "a record in pieces");
+            if number == 1 {
+                collector.done(number, &outcome(number));
+            }
+            collector.served(0);
+        }
+    });
+    (0..SLOTS as u64).for_each(|n| submitter.submit_unawaited(n, &record(n)));
+    awaited(|| (submitter.served() > 1).then_some(()));
+    assert_eq!((submitter.outcome(0), submitter.outcome(1)), (None, Some(outcome(1))), "served, and no outcome");
+    submitter.submit_unawaited(SLOTS as u64, &record(SLOTS as u64));
+    awaited(|| (submitter.served() > SLOTS as u64).then_some(()));
+    store.join().unwrap();
+}
+
+#[test]
+fn who_sees_that_records_were_served_sees_which_were_refused() {
+    check(submit_unawaited_and_serve, RECORD_STEPS);
+}
+
+/// Records are served one by one while a thread is about to sleep until both are.
+fn sleep_until_served() {
+    let (submitter, mut collector) = ring();
+    (0..2).for_each(|n| submitter.submit_unawaited(n, &record(n)));
+    let store = thread::spawn(move || {
+        for _ in 0..2 {
+            collector.take().unwrap();
+            collector.served(0);
+        }
+    });
+    let sleeps = sleeps(submitter.until_served(2), || submitter.served() == 2);
+    store.join().unwrap();
+    assert_eq!(submitter.served(), 2);
+    assert!(!sleeps || WAKES.get() > 0, "nobody wakes who sleeps until records are served");
+    submitter.end_awaiting();
+}
+
+#[test]
+fn whoever_sleeps_until_records_are_served_is_woken() {
+    check(sleep_until_served, DOZE_STEPS);
 }
 
 /// A bell is rung while its thread is about to sleep.

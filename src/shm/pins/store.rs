@@ -18,13 +18,15 @@ pub struct SharedIndex {
     doomed: Vec<Descriptor>,
     /// For each descriptor the gets of all peers when they were last counted.
     uses: Vec<u32>,
+    /// Peers were told that the store sleeps.
+    sleeps: bool,
 }
 
 impl SharedIndex {
     /// Without peers yet.
     pub fn new(index: IndexWriter) -> Self {
         let uses = vec![0; index.capacity()];
-        Self { index, peers: Vec::new(), doomed: Vec::new(), uses }
+        Self { index, peers: Vec::new(), doomed: Vec::new(), uses, sleeps: false }
     }
 
     /// The index, for what needs no look at pins: [`IndexWriter::insert`] and the like.
@@ -126,13 +128,17 @@ impl SharedIndex {
     /// After `true` a peer that gives up the last hold of a doomed object kicks, or with `waits_for_room` of any object. The
     /// caller then looks for room once more before it sleeps. Call [`woke`](Self::woke) afterwards in both cases.
     pub fn may_sleep(&mut self, waits_for_room: bool) -> bool {
+        self.sleeps = true;
         self.index.set_sleep(if waits_for_room { Sleep::UntilRoom } else { Sleep::UntilDoomed });
         !taken(Step::SleepCheck) || self.doomed.iter().all(|descriptor| self.is_held(descriptor))
     }
 
     /// The store does not sleep any more.
     pub fn woke(&mut self) {
-        self.index.set_sleep(Sleep::Awake);
+        // Peers look at the word again and again: what does not change is not written.
+        if std::mem::take(&mut self.sleeps) {
+            self.index.set_sleep(Sleep::Awake);
+        }
     }
 
     /// Frees a condemned object, or makes it what it shall be when it is held.

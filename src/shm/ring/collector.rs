@@ -1,10 +1,10 @@
 //! The store's side of a ring. Whatever the peer's words say, nothing here panics or reads outside them.
 
 use super::doze::{change, wake};
-use super::record::{Outcome, Record, RecordWords};
+use super::record::{Outcome, Record, RecordWords, UNAWAITED};
 use super::{
-    AT_ASLEEP, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SLEEPERS, AT_TAIL, BELLS, LAST_RUNG, LINE,
-    OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
+    AT_ASLEEP, AT_AWAITED, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SERVED, AT_SLEEPERS, AT_TAIL, BELLS,
+    LAST_RUNG, LINE, OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
 };
 use crate::error::{Error, Result};
 use crate::shm::sync::{AtomicU64, Ordering, Step, taken};
@@ -17,6 +17,20 @@ pub struct Collector {
     own: Words<AtomicU64>,
     /// Records taken.
     head: u64,
+    /// How many the peer was told are served.
+    served: u64,
+}
+
+/// A record that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its number.
+    pub number: u64,
+    /// What it says.
+    pub record: Record,
+    /// Whether the peer looks for its outcome however it ends. If not it needs one only when it is refused, and that before
+    /// [`Collector::served`] says that it was served.
+    pub is_awaited: bool,
 }
 
 impl Collector {
@@ -26,7 +40,7 @@ impl Collector {
     /// [`Error::Protocol`] when there are too few words, [`Error::InvalidArgument`] when `own` is read-only.
     pub fn new(peers: &Words<AtomicU64>, own: &Words<AtomicU64>) -> Result<Self> {
         let own = own.part(0..STORE_WORDS)?.for_writing()?;
-        Ok(Self { peers: peers.part(0..PEER_WORDS)?, own, head: 0 })
+        Ok(Self { peers: peers.part(0..PEER_WORDS)?, own, head: 0, served: 0 })
     }
 
     /// Whether there is a record to take. A store that is about to sleep asks once more after it has said so.
@@ -35,11 +49,11 @@ impl Collector {
         taken(Step::RecordCheck) && self.peers.all()[AT_TAIL].load(Ordering::SeqCst) != self.head
     }
 
-    /// Takes the next record, with its number.
+    /// Takes the next record.
     ///
     /// # Errors
     /// [`Error::Protocol`] when the peer claims more records than there can be, or one says nothing that is known.
-    pub fn take(&mut self) -> Result<Option<(u64, Record)>> {
+    pub fn take(&mut self) -> Result<Option<Taken>> {
         let tail = self.peers.all()[AT_TAIL].load(Ordering::SeqCst);
         let waiting = tail.wrapping_sub(self.head);
         if waiting == 0 {
@@ -49,10 +63,13 @@ impl Collector {
             return Err(Error::Protocol(format!("it has submitted {waiting} records; {SLOTS} can be under way")));
         }
         let number = self.head;
-        let record = self.copy_of(number);
+        let mut words = self.copy_of(number);
         self.head += 1;
-        let unknown = || Error::Protocol(format!("record {number} is of no known kind: {:#x}", record[0]));
-        Ok(Some((number, Record::decode(&record).ok_or_else(unknown)?)))
+        let kind = words[0];
+        words[0] &= !UNAWAITED;
+        let unknown = || Error::Protocol(format!("record {number} is of no known kind: {kind:#x}"));
+        let record = Record::decode(&words).ok_or_else(unknown)?;
+        Ok(Some(Taken { number, record, is_awaited: kind & UNAWAITED == 0 }))
     }
 
     fn copy_of(&self, number: u64) -> RecordWords {
@@ -70,8 +87,22 @@ impl Collector {
             word.store(value, Ordering::Relaxed);
         }
         let asleep = &self.peers.all()[AT_RECORDS + slot * RECORD_WORDS + AT_ASLEEP];
-        if change(&words[0], number + 1, asleep) {
+        if change(&words[0], number + 1, asleep) != 0 {
             wake(&words[0]);
+        }
+    }
+
+    /// Says that everything was served that was taken, but for the last `left` records and those that are awaited. Wakes who sleeps
+    /// until then.
+    pub fn served(&mut self, left: u64) {
+        let served = self.head.saturating_sub(left);
+        if served == self.served {
+            return;
+        }
+        self.served = served;
+        let word = &self.own.all()[AT_SERVED];
+        if (1..=served).contains(&change(word, served, &self.peers.all()[AT_AWAITED])) {
+            wake(word);
         }
     }
 
@@ -82,7 +113,7 @@ impl Collector {
         }
         let word = &self.own.all()[AT_BELLS + bell * LINE];
         let next = word.load(Ordering::Relaxed).wrapping_add(1);
-        if change(word, next, &self.peers.all()[AT_SLEEPERS + bell]) {
+        if change(word, next, &self.peers.all()[AT_SLEEPERS + bell]) != 0 {
             wake(word);
         }
     }

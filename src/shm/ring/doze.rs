@@ -12,6 +12,8 @@ use crate::shm::sync::{AtomicU64, Ordering, Step, taken, total_order};
 pub struct Doze<'a> {
     pub(super) word: &'a AtomicU64,
     pub(super) asleep: &'a AtomicU64,
+    /// What the own word is while somebody sleeps: not 0.
+    pub(super) mark: u64,
 }
 
 impl Doze<'_> {
@@ -24,7 +26,7 @@ impl Doze<'_> {
     /// From now on whoever changes the word wakes. `false`: it has changed from `old` already, so nobody must sleep.
     pub fn begin(&self, old: u64) -> bool {
         if taken(Step::DozeFirst) {
-            self.asleep.swap(1, Ordering::SeqCst);
+            self.asleep.swap(self.mark, Ordering::SeqCst);
             total_order(Step::DozeBarrier);
         }
         self.now() == old
@@ -50,13 +52,13 @@ impl Doze<'_> {
     }
 }
 
-/// Changes a word to `new`. Returns whether somebody may sleep until it does, who is then to be woken.
+/// Changes a word to `new`. Returns the mark of who may sleep until it does, and is then to be woken; 0 when nobody does.
 #[inline]
-pub(super) fn change(word: &AtomicU64, new: u64, asleep: &AtomicU64) -> bool {
+pub(super) fn change(word: &AtomicU64, new: u64, asleep: &AtomicU64) -> u64 {
     let order = if taken(Step::DoneOrder) { Ordering::SeqCst } else { Ordering::Relaxed };
     word.swap(new, order);
     total_order(Step::DoneBarrier);
-    asleep.load(Ordering::SeqCst) != 0
+    asleep.load(Ordering::SeqCst)
 }
 
 /// Wakes who sleeps until a word changes.

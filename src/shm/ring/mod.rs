@@ -48,6 +48,8 @@ const OUTCOME_WORDS: usize = LINE;
 
 /// In the peer's file: how many records there are.
 const AT_TAIL: usize = 0;
+/// How many records have to be served before whoever sleeps until then is woken; 0 when nobody does.
+const AT_AWAITED: usize = 1;
 /// One word for each bell, not 0 while its thread sleeps.
 const AT_SLEEPERS: usize = LINE;
 /// One word for each grant: its number while it is in use.
@@ -65,4 +67,6 @@ const AT_LAST_RUNG: usize = AT_RUNG + LINE;
 const LAST_RUNG: usize = if cfg!(loom) { 2 } else { 1024 };
 /// One word for each grant: its number while it stands.
 const AT_GRANTED: usize = AT_LAST_RUNG + LAST_RUNG;
-pub(super) const STORE_WORDS: usize = AT_GRANTED + GRANTS;
+/// Behind them, on a line of its own: so many records were served.
+const AT_SERVED: usize = AT_GRANTED + GRANTS.next_multiple_of(LINE);
+pub(super) const STORE_WORDS: usize = AT_SERVED + LINE;

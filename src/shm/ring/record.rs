@@ -89,6 +89,9 @@ pub enum Record {
     },
 }
 
+/// In a record's first word, beside what it says: nobody looks for its outcome as long as it is not refused.
+pub(super) const UNAWAITED: u64 = 1 << 9;
+
 const PUT: u64 = 1;
 const CREATE: u64 = 2;
 const SEAL: u64 = 3;

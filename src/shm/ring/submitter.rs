@@ -2,10 +2,10 @@
 //! slot is not used again before its outcome was read.
 
 use super::doze::Doze;
-use super::record::{Outcome, Record};
+use super::record::{Outcome, Record, RecordWords, UNAWAITED};
 use super::{
-    AT_ASLEEP, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SLEEPERS, AT_TAIL, LAST_RUNG, LINE, OUTCOME_WORDS,
-    PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
+    AT_ASLEEP, AT_AWAITED, AT_BELLS, AT_LAST_RUNG, AT_RECORDS, AT_RUNG, AT_SERVED, AT_SLEEPERS, AT_TAIL, LAST_RUNG,
+    LINE, OUTCOME_WORDS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS,
 };
 use crate::error::Result;
 use crate::shm::sync::{AtomicU64, Ordering, Step, order_of, total_order};
@@ -30,13 +30,33 @@ impl Submitter {
 
     /// Writes record `number`, for the store to see at once. Numbers go up by one from 0, and the slot is free.
     pub fn submit(&self, number: u64, record: &Record) {
-        let at = AT_RECORDS + number as usize % SLOTS * RECORD_WORDS;
-        for (word, value) in self.own.all()[at..].iter().zip(record.encode()) {
+        self.own.all()[Self::place(number) + AT_ASLEEP].store(0, Ordering::Relaxed);
+        self.write(number, record.encode());
+    }
+
+    /// The same for a record that has an outcome only if it is refused: [`served`](Self::served) tells that it is done.
+    pub fn submit_unawaited(&self, number: u64, record: &Record) {
+        let mut words = record.encode();
+        words[0] |= UNAWAITED;
+        self.write(number, words);
+    }
+
+    fn place(number: u64) -> usize {
+        AT_RECORDS + number as usize % SLOTS * RECORD_WORDS
+    }
+
+    fn write(&self, number: u64, words: RecordWords) {
+        for (word, value) in self.own.all()[Self::place(number)..].iter().zip(words) {
             word.store(value, Ordering::Relaxed);
         }
-        self.own.all()[at + AT_ASLEEP].store(0, Ordering::Relaxed);
         self.own.all()[AT_TAIL].swap(number + 1, order_of(Step::SubmitOrder, Ordering::SeqCst));
         total_order(Step::SubmitBarrier);
+    }
+
+    /// So many records were served. Of those that nobody awaits an outcome is there from here on, if they were refused.
+    #[inline]
+    pub fn served(&self) -> u64 {
+        self.stores.all()[AT_SERVED].load(Ordering::SeqCst)
     }
 
     /// What became of record `number`, if it is done.
@@ -56,13 +76,25 @@ impl Submitter {
         let slot = number as usize % SLOTS;
         Doze {
             word: &self.stores.all()[slot * OUTCOME_WORDS],
-            asleep: &self.own.all()[AT_RECORDS + slot * RECORD_WORDS + AT_ASLEEP],
+            asleep: &self.own.all()[Self::place(number) + AT_ASLEEP],
+            mark: 1,
         }
+    }
+
+    /// To sleep until so many records are served. One thread at a time does so.
+    pub fn until_served(&self, count: u64) -> Doze<'_> {
+        Doze { word: &self.stores.all()[AT_SERVED], asleep: &self.own.all()[AT_AWAITED], mark: count }
+    }
+
+    /// The thread that waited until records were served does so no more.
+    pub fn end_awaiting(&self) {
+        self.own.all()[AT_AWAITED].store(0, Ordering::Relaxed);
     }
 
     /// To sleep until a bell, which is below [`BELLS`](super::BELLS), is rung.
     pub fn until_rung(&self, bell: usize) -> Doze<'_> {
-        Doze { word: &self.stores.all()[AT_BELLS + bell * LINE], asleep: &self.own.all()[AT_SLEEPERS + bell] }
+        let asleep = &self.own.all()[AT_SLEEPERS + bell];
+        Doze { word: &self.stores.all()[AT_BELLS + bell * LINE], asleep, mark: 1 }
     }
 
     /// The thread that waited for a bell does so no more.

@@ -1,9 +1,9 @@
 //! Both sides of a ring in plain buffers, which Miri runs too: what is written comes out, and the store survives any words.
 
-use super::collector::Collector;
+use super::collector::{Collector, Taken};
 use super::record::{Outcome, Record, RecordWords};
 use super::submitter::Submitter;
-use super::{AT_RECORDS, AT_SLEEPERS, AT_TAIL, BELLS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS};
+use super::{AT_AWAITED, AT_RECORDS, AT_SLEEPERS, AT_TAIL, BELLS, PEER_WORDS, RECORD_WORDS, SLOTS, STORE_WORDS};
 use crate::error::Error;
 use crate::object::{Location, ObjectId};
 use crate::shm::seeded::Seeded;
@@ -104,8 +104,8 @@ fn every_record_arrives_once_in_its_order_and_its_outcome_is_its_own() {
             submitted += 1;
         }
         while random.next() % 8 > 0 && ring.collector.has_more() {
-            let (number, record) = ring.collector.take().unwrap().unwrap();
-            assert_eq!((number, record), (taken, records[taken as usize]));
+            let Taken { number, record, is_awaited } = ring.collector.take().unwrap().unwrap();
+            assert_eq!((number, record, is_awaited), (taken, records[taken as usize], true));
             assert_eq!(ring.submitter.outcome(number), None, "an outcome before there is one");
             outcomes.push(any_outcome(&mut random));
             ring.collector.done(number, outcomes.last().unwrap());
@@ -114,6 +114,40 @@ fn every_record_arrives_once_in_its_order_and_its_outcome_is_its_own() {
         }
     }
     assert!(taken > SLOTS as u64, "no slot was used twice");
+}
+
+#[test]
+fn what_nobody_awaits_is_served_with_others_and_has_an_outcome_only_when_refused() {
+    let mut ring = ring();
+    (0..5).for_each(|number| ring.submitter.submit_unawaited(number, &Record::Unwant { bell: number }));
+    ring.submitter.submit(5, &Record::Unwant { bell: 5 });
+    for number in 0..6 {
+        let taken = ring.collector.take().unwrap().unwrap();
+        assert_eq!(taken, Taken { number, record: Record::Unwant { bell: number }, is_awaited: number == 5 });
+    }
+    let refused = Outcome { refusal: 7, ..Outcome::default() };
+    ring.collector.done(3, &refused);
+    assert_eq!(ring.submitter.served(), 0);
+    ring.collector.served(2);
+    assert_eq!(ring.submitter.served(), 4);
+    let outcomes: Vec<_> = (0..6).map(|number| ring.submitter.outcome(number)).collect();
+    assert_eq!(outcomes, [None, None, None, Some(refused), None, None]);
+    ring.collector.served(0);
+    assert_eq!(ring.submitter.served(), 6);
+}
+
+#[test]
+fn whoever_waits_until_records_are_served_says_how_many() {
+    let mut ring = ring();
+    (0..3).for_each(|number| ring.submitter.submit_unawaited(number, &Record::Unwant { bell: 0 }));
+    let doze = ring.submitter.until_served(3);
+    assert!(doze.begin(doze.now()), "nothing has happened yet");
+    assert_eq!(ring.peers.all()[AT_AWAITED].load(Ordering::SeqCst), 3);
+    (0..3).for_each(|_| _ = ring.collector.take().unwrap());
+    ring.collector.served(0);
+    assert!(!ring.submitter.until_served(3).begin(0));
+    ring.submitter.end_awaiting();
+    assert_eq!(ring.peers.all()[AT_AWAITED].load(Ordering::SeqCst), 0);
 }
 
 #[test]
@@ -137,7 +171,7 @@ fn whoever_is_about_to_sleep_is_told_when_there_is_no_need_to() {
     ring.submitter.submit(0, &Record::Unwant { bell: 0 });
     let old = ring.submitter.until_done(0).now();
     assert!(ring.submitter.until_done(0).begin(old), "nothing has happened yet");
-    let number = ring.collector.take().unwrap().unwrap().0;
+    let number = ring.collector.take().unwrap().unwrap().number;
     ring.collector.done(number, &Outcome::default());
     assert!(!ring.submitter.until_done(0).begin(old));
     let old = ring.submitter.until_rung(5).now();
@@ -169,7 +203,7 @@ fn a_tail_that_goes_back_is_refused_by_the_number_that_it_makes() {
 
 #[test]
 fn a_kind_that_is_none_is_refused_by_its_number_and_the_records() {
-    for kind in [0, 10, 255, 1 << 9 | 1, 1 << 63 | 3, u64::MAX] {
+    for kind in [0, 10, 255, 1 << 10 | 1, 1 << 63 | 3, u64::MAX] {
         let mut ring = ring();
         ring.submitter.submit(0, &Record::Unwant { bell: 0 });
         ring.collector.take().unwrap().unwrap();
@@ -196,7 +230,7 @@ fn any_word(random: &mut Random, near: u64) -> u64 {
 fn take_all(ring: &mut Ring) -> u64 {
     for taken in 0.. {
         match ring.collector.take() {
-            Ok(Some((number, record))) => {
+            Ok(Some(Taken { number, record, .. })) => {
                 assert!(Record::decode(&record.encode()) == Some(record));
                 ring.collector.done(number, &Outcome::default());
             }

@@ -1,5 +1,7 @@
 //! How objects come into being: filled later by their creator, or whole with the request.
 
+use std::slice;
+
 use foldhash::HashSet;
 
 use crate::error::Error;
@@ -56,7 +58,48 @@ pub(super) enum Lack {
     Full,
 }
 
-/// Why objects that came whole were not made.
+/// An object whose bytes are at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct WholeObject<'a> {
+    /// Its name.
+    pub id: ObjectId,
+    /// Its data.
+    pub data: &'a [u8],
+    /// Its metadata.
+    pub metadata: &'a [u8],
+    /// Its digest, which nobody checks.
+    pub digest: [u8; 8],
+}
+
+impl WholeObject<'_> {
+    /// The object that is to be made of it.
+    fn new_object(&self, evict: bool) -> NewObject {
+        let (data_size, metadata_size) = (self.data.len() as u64, self.metadata.len() as u64);
+        NewObject { id: self.id, data_size, metadata_size, evict, ttl_ms: 0, immutable: false }
+    }
+
+    fn size(&self) -> u64 {
+        (self.data.len() + self.metadata.len()) as u64
+    }
+
+    /// The same with bytes of its own, for one that has to wait.
+    fn to_inline(self) -> InlineObject {
+        let Self { id, data, metadata, digest } = self;
+        InlineObject { id, data: data.to_vec(), metadata: metadata.to_vec(), digest }
+    }
+}
+
+impl<'a> From<&'a InlineObject> for WholeObject<'a> {
+    fn from(object: &'a InlineObject) -> Self {
+        let InlineObject { id, data, metadata, digest } = object;
+        Self { id: *id, data, metadata, digest: *digest }
+    }
+}
+
+/// Why objects that came whole were not made, and which of them it was, where it was one.
+pub(super) type NotMade = (Stop, Option<ObjectId>);
+
+/// The reason alone.
 pub(super) enum Stop {
     /// Room comes when objects have been written to the external store.
     Later,
@@ -170,70 +213,88 @@ impl<P: Pages> Engine<P> {
         evict: bool,
         now: Now,
     ) {
-        let (outcome, id) = match self.create_sealed(asker, &objects, evict, now) {
-            Ok(()) => (Ok(()), None),
-            Err((Stop::Refused(refused), id)) => (Err(refused), id),
-            Err((Stop::Later, _)) => match self.stall_whole(What::Whole { asker, objects, is_batch, evict, now }) {
-                Ok(()) => return,
-                Err(refused) => (Err(refused), None),
-            },
-        };
-        match is_batch {
-            true => self.reply(asker, Reply::CreateAndSealBatch { outcome, id }),
-            false => {
-                let outcome = outcome.map_err(|refused| refused.refusal);
-                self.reply(asker, Reply::CreateAndSeal { outcome });
-            }
+        let whole: Vec<_> = objects.iter().map(WholeObject::from).collect();
+        match self.create_sealed(asker, &whole, evict, now) {
+            Err((Stop::Later, _)) => self.put_later(asker, objects, is_batch, evict, now),
+            outcome => self.answer_whole(asker, is_batch, outcome),
         }
     }
 
+    /// Makes one object of bytes that are at hand. The answer is that of a batch, and where it was made there is none if nobody waits
+    /// for one.
+    pub fn put(&mut self, asker: Asker, object: WholeObject<'_>, evict: bool, is_awaited: bool, now: Now) {
+        match self.create_sealed(asker, slice::from_ref(&object), evict, now) {
+            Ok(()) if !is_awaited => {}
+            Err((Stop::Later, _)) => self.put_later(asker, vec![object.to_inline()], true, evict, now),
+            outcome => self.answer_whole(asker, true, outcome),
+        }
+    }
+
+    /// Objects of these names are about to be put: what is looked up for each is asked for now, all at once.
+    pub fn look_ahead(&mut self, ids: impl Iterator<Item = ObjectId> + Clone) {
+        if let Some(index) = &mut self.index {
+            ids.clone().for_each(|id| index.index().look_ahead(&id));
+        }
+        self.objects.look_ahead(ids);
+    }
+
+    /// What was put waits for the external store.
+    fn put_later(&mut self, asker: Asker, objects: Vec<InlineObject>, is_batch: bool, evict: bool, now: Now) {
+        if let Err(refused) = self.stall_whole(What::Whole { asker, objects, is_batch, evict, now }) {
+            self.answer_whole(asker, is_batch, Err((refused.into(), None)));
+        }
+    }
+
+    fn answer_whole(&mut self, asker: Asker, is_batch: bool, outcome: Result<(), NotMade>) {
+        let (outcome, id) = match outcome {
+            Err((Stop::Refused(refused), id)) => (Err(refused), id),
+            Err((Stop::Later, _)) | Ok(()) => (Ok(()), None),
+        };
+        let reply = match is_batch {
+            true => Reply::CreateAndSealBatch { outcome, id },
+            false => Reply::CreateAndSeal { outcome: outcome.map_err(|refused| refused.refusal) },
+        };
+        self.reply(asker, reply);
+    }
+
     /// Makes such objects: all of them, or none. Nobody holds them afterwards.
-    ///
-    /// What stops it comes with the object that was refused, where it was one.
     fn create_sealed(
         &mut self,
         asker: Asker,
-        objects: &[InlineObject],
+        objects: &[WholeObject<'_>],
         evict: bool,
         now: Now,
-    ) -> Result<(), (Stop, Option<ObjectId>)> {
+    ) -> Result<(), NotMade> {
         let peer = asker.peer;
         self.check_names(peer, objects, evict, now)?;
         self.check_room(peer, objects, evict, now).map_err(|stop| (stop, None))?;
-        let mut made = Vec::with_capacity(objects.len());
-        for object in objects {
+        let ids = || objects.iter().map(|object| object.id);
+        for (made, object) in objects.iter().enumerate() {
             if let Err(stop) = self.make(asker, object, evict, now) {
-                made.into_iter().for_each(|id| self.drop_object(id));
+                ids().take(made).for_each(|id| self.drop_object(id));
                 return Err((stop, Some(object.id)));
             }
-            made.push(object.id);
         }
         for object in objects {
             self.mark_sealed(object.id, object.digest, now);
         }
-        self.hand_over(&made);
+        self.hand_over(ids());
         Ok(())
     }
 
     /// Objects that were made whole and are sealed now are everybody's.
-    pub(super) fn hand_over(&mut self, made: &[ObjectId]) {
+    pub(super) fn hand_over(&mut self, made: impl ExactSizeIterator<Item = ObjectId> + Clone) {
         self.counted.creates += made.len() as u64;
-        self.publish(made);
-        made.iter().for_each(|id| self.holder_left(*id, true));
+        self.publish(made.clone());
+        made.for_each(|id| self.holder_left(id, true));
     }
 
     /// Whether each of them can be made once there is room, and has a name of its own.
-    fn check_names(
-        &mut self,
-        peer: PeerId,
-        objects: &[InlineObject],
-        evict: bool,
-        now: Now,
-    ) -> Result<(), (Stop, Option<ObjectId>)> {
+    fn check_names(&mut self, peer: PeerId, objects: &[WholeObject<'_>], evict: bool, now: Now) -> Result<(), NotMade> {
         let mut names = HashSet::default();
         for object in objects {
             let outcome = match objects.len() == 1 || names.insert(object.id) {
-                true => self.check(peer, &whole(object, evict), now),
+                true => self.check(peer, &object.new_object(evict), now),
                 false => Err(exists(object.id)),
             };
             outcome.map_err(|refused| (refused.into(), Some(object.id)))?;
@@ -243,8 +304,8 @@ impl<P: Pages> Engine<P> {
 
     /// Refuses what cannot succeed as a whole before the first of them evicts others. With an external store, finds room for all:
     /// else each would wait on its own, and those before it would be made again every time.
-    fn check_room(&mut self, peer: PeerId, objects: &[InlineObject], evict: bool, now: Now) -> Result<(), Stop> {
-        let bytes = objects.iter().map(InlineObject::size).sum();
+    fn check_room(&mut self, peer: PeerId, objects: &[WholeObject<'_>], evict: bool, now: Now) -> Result<(), Stop> {
+        let bytes = objects.iter().map(WholeObject::size).sum();
         if self.external.is_there {
             let place = self.reserve(peer, bytes, evict, None).map_err(|lack| self.stop(lack, peer, bytes, now))?;
             self.space.release(place, bytes);
@@ -264,15 +325,15 @@ impl<P: Pages> Engine<P> {
 
     /// Makes one object that was checked, and fills it; it is not sealed yet. A message bounds its size, so this is not done in
     /// slices.
-    fn make(&mut self, asker: Asker, object: &InlineObject, evict: bool, now: Now) -> Result<(), Stop> {
-        let (peer, new) = (asker.peer, whole(object, evict));
+    fn make(&mut self, asker: Asker, object: &WholeObject<'_>, evict: bool, now: Now) -> Result<(), Stop> {
+        let (peer, new) = (asker.peer, object.new_object(evict));
         let producer = self.producer(peer, false).map(|_| Producer::Store);
         self.begin_at_once(asker, new, producer, now).map_err(|lack| self.stop(lack, peer, new.size(), now))?;
         let filled = self.populate_whole(object.id, evict).and_then(|place| {
             let Some(place) = place else { return Ok(()) };
             let write = |engine: &mut Self| {
-                engine.space.write(place, 0, &object.data)?;
-                engine.space.write(place, object.data.len() as u64, &object.metadata)
+                engine.space.write(place, 0, object.data)?;
+                engine.space.write(place, object.data.len() as u64, object.metadata)
             };
             write(self).map_err(|error: Error| out_of_memory(error.to_string()).into())
         });
@@ -470,12 +531,6 @@ impl<P: Pages> Engine<P> {
 
 fn exists(id: ObjectId) -> Refused {
     Refused { refusal: Refusal::ObjectExists, detail: format!("object {id} already exists") }
-}
-
-/// What an object is that came whole.
-fn whole(object: &InlineObject, evict: bool) -> NewObject {
-    let (data_size, metadata_size) = (object.data.len() as u64, object.metadata.len() as u64);
-    NewObject { id: object.id, data_size, metadata_size, evict, ttl_ms: 0, immutable: false }
 }
 
 pub(super) fn out_of_memory(detail: String) -> Refused {

@@ -1,5 +1,7 @@
 //! Objects that a native peer made by itself, in room that it was granted: it says so when they are whole.
 
+use std::iter;
+
 use crate::protocol::Refusal;
 use crate::shm::ring::grants::Grantor;
 use crate::store::engine::creation::Lack;
@@ -42,7 +44,7 @@ impl<P: Pages> Engine<P> {
             return Err(Refusal::OutOfMemory);
         }
         self.mark_sealed(new.id, [0; 8], now);
-        self.hand_over(&[new.id]);
+        self.hand_over(iter::once(new.id));
         Ok(())
     }
 

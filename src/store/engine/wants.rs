@@ -50,14 +50,11 @@ impl Wants {
 
     /// Everybody who waits for an object, and does so no more.
     fn take(&mut self, id: ObjectId) -> BTreeSet<Bell> {
-        let bells = if self.by_object.is_empty() { None } else { self.by_object.remove(&id) };
+        let bells = self.by_object.remove(&id).unwrap_or_default();
+        for bell in &bells {
+            self.by_bell.remove(bell);
+        }
         bells
-            .into_iter()
-            .flatten()
-            .inspect(|bell| {
-                self.by_bell.remove(bell);
-            })
-            .collect()
     }
 
     /// A peer is gone.
@@ -98,7 +95,10 @@ impl<P: Pages> Engine<P> {
 
     /// Rings for an object that was sealed.
     pub(super) fn ring_for(&mut self, id: ObjectId) {
-        self.wants.take(id).into_iter().for_each(|bell| self.ring_bell(bell, id));
+        // Most objects are sealed when nobody waits for anything.
+        if !self.wants.by_object.is_empty() {
+            self.wants.take(id).into_iter().for_each(|bell| self.ring_bell(bell, id));
+        }
     }
 
     fn ring_bell(&mut self, (peer, bell): Bell, id: ObjectId) {

@@ -1,22 +1,24 @@
 //! Requests that come through shared memory. They are the same requests as those of the socket, and the same rules serve them; an answer goes
 //! back the way that its request came.
 
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
-use crate::protocol::{InlineObject, Refusal, Reply, Request};
+use crate::protocol::{Refusal, Reply, Request};
 use crate::shm::one_writer::OneWriter;
-use crate::shm::ring::collector::Collector;
+use crate::shm::ring::collector::{Collector, Taken};
 use crate::shm::ring::files::{NewRing, Staging};
 use crate::shm::ring::record::{Outcome, Record};
 use crate::shm::ring::{ALL_BELLS, BELLS, MOST_STAGED, SLOTS};
-use crate::store::engine::{Asker, Now};
+use crate::store::engine::{Asker, Now, WholeObject};
 use crate::store::grants::Grant;
 use crate::store::peers::PeerId;
 use crate::store::queue::NewObject;
-use crate::store::server::{Server, now};
+use crate::store::server::{READ_SIZE, Server, now};
 use crate::store::space::Place;
 use crate::store::subscription::socket_pair;
 use crate::transport::fork_guard::{Guarded, without_fork};
@@ -25,8 +27,14 @@ use crate::transport::stream::SharedDescriptor;
 
 /// Added to a record's number, where a request's number is meant: its answer goes to the ring.
 const BY_RING: u64 = 1 << 63;
+/// Added as well, where nobody looks for the outcome if the record is not refused.
+const UNAWAITED: u64 = 1 << 62;
 /// Records of one peer that are served before the others have their turn.
 const RECORDS_PER_TURN: usize = 32;
+/// How long records are served, if there are so many, before sockets and long work have their turn.
+const RINGS_TURN: Duration = Duration::from_micros(100);
+
+const _: () = assert!(MOST_STAGED <= READ_SIZE as u64, "what is read from a socket and what is staged share a buffer");
 
 /// A ring that was given to a peer, which may not have mapped it.
 #[derive(Debug)]
@@ -131,8 +139,15 @@ impl Server {
         Ok(())
     }
 
-    /// Serves some records of each peer. Returns whether there were any.
+    /// Serves some records of each peer, again and again for a short time. Returns whether there were any.
     pub(super) fn serve_rings(&mut self) -> bool {
+        let begin = Instant::now();
+        let were_any = self.serve_rings_once();
+        while were_any && begin.elapsed() < RINGS_TURN && self.serve_rings_once() {}
+        were_any
+    }
+
+    fn serve_rings_once(&mut self) -> bool {
         let mut were_any = false;
         // A peer that is ended here leaves the list, and the next one its turn for this once.
         for place in 0..self.rings.0.len() {
@@ -155,37 +170,84 @@ impl Server {
 
     /// Serves at most so many records.
     fn serve_ring(&mut self, place: usize, most: usize, now: Now) {
-        for _ in 0..most {
-            let Some(ring) = self.rings.0.get_mut(place) else { break };
-            let peer = ring.peer;
-            match ring.next() {
-                Ok(Some((number, meaning))) => {
-                    let may_wait = self.external.is_some() && meaning.is_put();
-                    ring.unfinished = may_wait.then_some(number);
-                    self.serve_record(Asker { peer, number: number | BY_RING }, meaning, now);
-                    if may_wait {
-                        self.apply_effects();
-                    }
+        let Some(peer) = self.rings.0.get(place).map(|ring| ring.peer) else { return };
+        let mut left = most;
+        while left > 0 {
+            let mut batch = mem::take(&mut self.batch);
+            let outcome = self.take_records(peer, left.min(RECORDS_PER_TURN), &mut batch);
+            left = if batch.is_empty() { 0 } else { left - batch.len() };
+            let served = batch.drain(..).try_for_each(|taken| self.serve_record(peer, &taken, now));
+            self.batch = batch;
+            self.apply_effects();
+            self.rings.of_mut(peer).into_iter().for_each(Ring::tell_served);
+            if let Err(error) = outcome.and(served) {
+                return self.end(peer, Some(&error.to_string()));
+            }
+        }
+    }
+
+    /// Takes records that can be served one after the other, and has what that needs come near the processor.
+    fn take_records(&mut self, peer: PeerId, most: usize, batch: &mut Vec<Taken>) -> Result<()> {
+        let Some(ring) = self.rings.of_mut(peer) else { return Ok(()) };
+        let mut outcome = Ok(());
+        while batch.len() < most && ring.unfinished.is_none() {
+            match ring.collector.take() {
+                Ok(Some(taken)) => {
+                    let may_wait = self.external.is_some() && matches!(taken.record, Record::Put { .. });
+                    ring.unfinished = may_wait.then_some(taken.number);
+                    batch.push(taken);
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.end(peer, Some(&error.to_string()));
+                    outcome = Err(error);
                     break;
                 }
             }
         }
-        self.apply_effects();
+        self.engine.look_ahead(batch.iter().filter_map(|taken| match taken.record {
+            Record::Put { id, .. } => Some(id),
+            _ => None,
+        }));
+        outcome
     }
 
-    fn serve_record(&mut self, asker: Asker, meaning: Meaning, now: Now) {
-        match meaning {
-            Meaning::Request(request) => return self.engine.handle(asker, request, now),
-            Meaning::Whole(whole, next) => return self.serve_whole(asker, whole, next, now),
+    fn serve_record(&mut self, peer: PeerId, taken: &Taken, now: Now) -> Result<()> {
+        if self.rings.of(peer).is_none() {
+            // What it submitted before ended it.
+            return Ok(());
+        }
+        let unawaited = if taken.is_awaited { 0 } else { UNAWAITED };
+        let asker = Asker { peer, number: taken.number | unawaited | BY_RING };
+        match meaning(&taken.record)? {
+            Meaning::Put(put) => return self.put(asker, &put, taken.is_awaited, now),
+            Meaning::Request(request) => {
+                self.engine.handle(asker, request, now);
+                return Ok(());
+            }
+            Meaning::Whole(whole, next) => {
+                self.serve_whole(asker, whole, next, now);
+                return Ok(());
+            }
             Meaning::Unanswered(request) => self.engine.handle(asker, request, now),
-            Meaning::Want(bell, id) => self.engine.want(asker.peer, bell, id),
-            Meaning::Unwant(bell) => self.engine.unwant(asker.peer, bell),
+            Meaning::Want(bell, id) => self.engine.want(peer, bell, id),
+            Meaning::Unwant(bell) => self.engine.unwant(peer, bell),
         }
         self.complete(asker, &Outcome::default());
+        Ok(())
+    }
+
+    /// Stores an object whose bytes are staged. They may change meanwhile, so they are copied before they are looked at.
+    fn put(&mut self, asker: Asker, put: &Put, is_awaited: bool, now: Now) -> Result<()> {
+        let Put { id, data_size, metadata_size, staged, evict } = *put;
+        let Some(ring) = self.rings.ring_of(asker.peer) else { return Ok(()) };
+        let size = (data_size + metadata_size) as usize;
+        let bytes = self.scratch.get_mut(..size).unwrap_or_default();
+        ring.staging.read(staged, bytes)?;
+        let (data, metadata) = bytes.split_at(data_size as usize);
+        let whole = WholeObject { id, data, metadata, digest: [0; 8] };
+        // With an external store what was submitted behind it waits for its end.
+        self.engine.put(asker, whole, evict, is_awaited || self.external.is_some(), now);
+        Ok(())
     }
 
     /// An object is whole. Who put it may be granted room for the next one.
@@ -204,7 +266,7 @@ impl Server {
     /// Answers a record.
     pub(super) fn complete(&mut self, to: Asker, outcome: &Outcome) {
         if let Some(ring) = self.rings.of_mut(to.peer) {
-            ring.done(to.number & !BY_RING, outcome);
+            ring.done(to.number & !(BY_RING | UNAWAITED), to.number & UNAWAITED == 0, outcome);
         }
     }
 
@@ -224,9 +286,18 @@ impl Ring {
         self.unfinished.is_none() && self.collector.has_more()
     }
 
-    fn done(&mut self, number: u64, outcome: &Outcome) {
-        self.collector.done(number, outcome);
-        self.unfinished.take_if(|unfinished| *unfinished == number);
+    fn done(&mut self, number: u64, is_awaited: bool, outcome: &Outcome) {
+        if is_awaited || outcome.refusal != 0 {
+            self.collector.done(number, outcome);
+        }
+        if self.unfinished.take_if(|unfinished| *unfinished == number).is_some() {
+            self.tell_served();
+        }
+    }
+
+    /// Tells the peer how many records were served: all that were taken, but for one that is not finished.
+    fn tell_served(&mut self) {
+        self.collector.served(u64::from(self.unfinished.is_some()));
     }
 
     /// Tells a peer that waits by no thread.
@@ -234,19 +305,11 @@ impl Ring {
         self.collector.list(bell);
         knock(&self.door);
     }
-
-    /// Takes the next record, for what it says.
-    fn next(&mut self) -> Result<Option<(u64, Meaning)>> {
-        if self.unfinished.is_some() {
-            return Ok(None);
-        }
-        let Some((number, record)) = self.collector.take()? else { return Ok(None) };
-        Ok(Some((number, meaning(&record, &self.staging)?)))
-    }
 }
 
 /// What a record asks the rules for.
 enum Meaning {
+    Put(Put),
     Request(Request),
     /// An object is whole, and room for one of so many bytes is wanted.
     Whole(Whole, u64),
@@ -254,6 +317,15 @@ enum Meaning {
     Unanswered(Request),
     Want(u64, ObjectId),
     Unwant(u64),
+}
+
+/// An object that comes whole: its data and right behind them its metadata are staged. Together they are not too many.
+struct Put {
+    id: ObjectId,
+    data_size: u64,
+    metadata_size: u64,
+    staged: u64,
+    evict: bool,
 }
 
 /// An object that its peer has filled.
@@ -264,20 +336,12 @@ enum Whole {
     Granted(u64, NewObject),
 }
 
-impl Meaning {
-    /// Whether an object comes whole.
-    fn is_put(&self) -> bool {
-        matches!(self, Self::Request(Request::CreateAndSealBatch { .. }))
-    }
-}
-
-/// Takes a record for what it says; bytes that are staged are copied.
-fn meaning(record: &Record, staging: &Staging) -> Result<Meaning> {
+/// What a record says.
+fn meaning(record: &Record) -> Result<Meaning> {
     Ok(match *record {
         Record::Put { id, data_size, metadata_size, staged, evict } => {
-            let (data, metadata) = staged_bytes(staging, staged, data_size, metadata_size)?;
-            let objects = vec![InlineObject { id, data, metadata, digest: [0; 8] }];
-            Meaning::Request(Request::CreateAndSealBatch { objects, evict_if_full: evict })
+            check_staged(data_size, metadata_size)?;
+            Meaning::Put(Put { id, data_size, metadata_size, staged, evict })
         }
         Record::Create { id, data_size, metadata_size, evict, ttl_ms } => Meaning::Request(Request::Create {
             id,
@@ -314,15 +378,13 @@ fn known_bell(bell: u64) -> Result<u64> {
     }
 }
 
-fn staged_bytes(staging: &Staging, at: u64, data_size: u64, metadata_size: u64) -> Result<(Vec<u8>, Vec<u8>)> {
+/// So many bytes may be staged for one object.
+fn check_staged(data_size: u64, metadata_size: u64) -> Result<()> {
     if data_size.checked_add(metadata_size).is_none_or(|size| size > MOST_STAGED) {
         let text = format!("an object of {data_size} + {metadata_size} bytes is staged; {MOST_STAGED} can be");
         return Err(Error::Protocol(text));
     }
-    let (mut data, mut metadata) = (vec![0; data_size as usize], vec![0; metadata_size as usize]);
-    staging.read(at, &mut data)?;
-    staging.read(at.saturating_add(data_size), &mut metadata)?;
-    Ok((data, metadata))
+    Ok(())
 }
 
 /// What an answer says in a ring. What else there is to say is said when the request is made by the socket.
