@@ -71,6 +71,10 @@ fill() {
 
 place 644 "$source/include/plasma_store.h" include/plasma_store.h
 place 644 "$source/include/plasma_store_dlpack.h" include/plasma_store_dlpack.h
+place 644 "$source/include/plasma_store.hpp" include/plasma_store.hpp
+for header in "$source"/include/plasma_store/*.hpp; do
+  place 644 "$header" "include/plasma_store/$(basename "$header")"
+done
 place 755 "$built/libplasma_store.so" "$libdir/libplasma_store.so.$version"
 place_link "libplasma_store.so.$version" "$libdir/$soname"
 place_link "$soname" "$libdir/libplasma_store.so"

@@ -4,7 +4,8 @@
 #   demo    build/venv with demo/requirements.txt
 #   test    also tests/requirements.txt, cmake and pkg-config where the machine has none that will do, build/venv-pyarrow11
 #           with the last pyarrow that had Plasma and what its own tests need, where the machine has a Python from 3.9 to
-#           3.11, and valgrind, which PyPI does not have: by apt-get where that can be; and what `bench` makes, which is tested
+#           3.11, and valgrind and Go, which PyPI does not have: by apt-get where that can be; and what `bench` makes, which is
+#           tested
 #   bench   build/venv-bench with bench/requirements.txt, and build/venv-pyarrow11
 #   torch   also build/venv-torch with torch: about 3 GB of downloads, as PyPI's torch brings CUDA
 #
@@ -85,6 +86,8 @@ make_test_venvs() {
   make_bench_venvs
   command -v valgrind >/dev/null || install_package valgrind ||
     echo "no valgrind here: its tests are reported as skipped (on Debian and its kin: apt-get install valgrind)"
+  command -v go >/dev/null || install_package golang-go ||
+    echo "no Go here: the tests of bindings/go are reported as skipped (on Debian and its kin: apt-get install golang-go)"
 }
 
 command -v cargo >/dev/null || explain "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer."

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use dlpack_rs::ffi;
-use toolchain::{SANITIZED, STRICT, Workshop, compiler, find, root, shared_library, succeed, tool};
+use toolchain::{SANITIZED, STRICT, Workshop, again, compiler, memcheck, root, shared_library, succeed, tool};
 
 /// A source file of `tests/c`.
 fn program(name: &str) -> PathBuf {
@@ -204,23 +204,12 @@ fn children_read_on_and_connect_anew() {
 
 #[test]
 fn valgrind_finds_nothing() {
-    let Some(valgrind) = find("valgrind") else {
-        println!("SKIPPED: valgrind is not installed");
-        return;
-    };
+    let Some(valgrind) = memcheck() else { return };
     let workshop = Workshop::new();
     let daemon = workshop.daemon(8 << 20);
     let check = |name: &str, leaks: &str, arguments: &[PathBuf]| {
         let program = build(&workshop, name, &["-g"]);
-        let mut command = Command::new(&valgrind);
-        // Threads take turns: since calls need no kernel, one that asks again and again would never let another run.
-        command.args([
-            "-q",
-            "--fair-sched=yes",
-            "--error-exitcode=99",
-            "--errors-for-leak-kinds=definite",
-            "--show-leak-kinds=definite",
-        ]);
+        let mut command = again(&valgrind);
         let printed = succeed(command.arg(leaks).arg(program).args(arguments));
         assert_eq!(printed, format!("{name}: ok\n"));
     };

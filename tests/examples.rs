@@ -4,10 +4,10 @@
 mod toolchain;
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use toolchain::{SANITIZED, STRICT, Workshop, find, finish, root, shared_library, succeed, watched};
+use toolchain::{SANITIZED, STRICT, TUTORIAL, Workshop, again, finish, python, python_example, root, succeed, watched};
 
 /// An example, and what both its programs print.
 struct Example {
@@ -45,7 +45,7 @@ const EXAMPLES: [Example; 3] = [
         standard: "-std=c++17",
         python: "tutorial.py",
         halves: ["put", "get"],
-        outputs: ["put 1000 float32 of value 2\n", "got 1000 float32 from 2 to 2, sum 2000\n"],
+        outputs: TUTORIAL,
     },
 ];
 
@@ -57,32 +57,8 @@ impl Example {
     }
 
     fn python(&self, python: &Path) -> Command {
-        let mut command = Command::new(python);
-        command.arg(root().join("c-examples").join(self.python));
-        command.env("PYTHONPATH", root().join("python-ctypes")).env("PLASMA_STORE_LIBRARY", shared_library());
-        command
+        python_example(python, self.python)
     }
-}
-
-/// The same program, ready to be given arguments.
-fn again(command: &Command) -> Command {
-    let mut again = Command::new(command.get_program());
-    again.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    again
-}
-
-/// A Python that can run the examples: what `$PLASMA_TEST_PYTHON` names, else python3; it needs numpy.
-fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("PLASMA_TEST_PYTHON").map(PathBuf::from);
-    let Some(python) = named.or_else(|| find("python3")) else {
-        println!("SKIPPED: python3 is not installed");
-        return None;
-    };
-    if !finish(Command::new(&python).args(["-c", "import numpy"])).status.success() {
-        println!("SKIPPED: {} has no numpy", python.display());
-        return None;
-    }
-    Some(python)
 }
 
 /// Without arguments, both halves run in one process; with a wrong one, the usage is told.

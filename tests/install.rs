@@ -70,7 +70,7 @@ fn contents(directory: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     found
 }
 
-/// Runs a program made from `tests/installed/main.c`, and looks whether it needs the shared library.
+/// Runs a program made from `tests/installed/main.c` or `main.cpp`, and looks whether it needs the shared library.
 fn check_program(program: &Path, libdir: &Path, shared: bool) {
     let mut command = Command::new(program);
     if shared {
@@ -86,11 +86,12 @@ fn use_with_pkg_config(workshop: &Workshop, libdir: &Path) {
         succeed(pkg_config(libdir).args(arguments)).split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(words(&["--modversion"]), [VERSION]);
-    for (shared, libraries) in [(true, words(&["--libs"])), (false, words(&["--variable=static"]))] {
-        let program = workshop.path("program");
-        let source = root().join("tests/installed/main.c");
-        let mut compiler = toolchain::compiler(&source);
-        succeed(compiler.arg(&source).args(words(&["--cflags"])).args(libraries).arg("-o").arg(&program));
+    let sources = ["tests/installed/main.c", "tests/installed/main.cpp"].map(|source| root().join(source));
+    let ways = [(true, words(&["--libs"])), (false, words(&["--variable=static"]))];
+    for ((shared, libraries), source) in ways.iter().flat_map(|way| sources.iter().map(move |source| (way, source))) {
+        let (shared, program) = (*shared, workshop.path("program"));
+        let mut compiler = toolchain::compiler(source);
+        succeed(compiler.arg(source).args(words(&["--cflags"])).args(libraries).arg("-o").arg(&program));
         check_program(&program, libdir, shared);
     }
 }
@@ -110,6 +111,7 @@ fn use_with_cmake(workshop: &Workshop, prefix: &Path, libdir: &Path) {
     succeed(cmake().arg("--build").arg(&tree));
     check_program(&tree.join("shared"), libdir, true);
     check_program(&tree.join("static"), libdir, false);
+    check_program(&tree.join("shared_cpp"), libdir, true);
 }
 
 /// The four ways.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -44,30 +45,88 @@ def run_to_its_end(script: str, directory: Path, variables: dict[str, str]) -> s
     return output
 
 
-def test_the_examples_run(tmp_path: Path) -> None:
-    """From C to Python, by the commands that the README gives. The library is the one that is tested, not a release build."""
-    (write,), (read,), (setup, *_, commands) = blocks("c"), blocks("python"), blocks("sh")
-    assert "make test" in setup
-    assert commands.startswith(INSTALL)
-    (tmp_path / "write.c").write_text(write)
-    (tmp_path / "read.py").write_text(read)
+def programs() -> dict[str, str]:
+    """The README's programs by the names that it gives them."""
+    names = {"c": ["write.c", "read.c"], "python": ["read.py", "write.py"], "cpp": ["write.cpp", "read.cpp"],
+             "go": ["write.go", "read.go"]}
+    return {name: text for language, named in names.items() for name, text in zip(named, blocks(language), strict=True)}
+
+
+def commands() -> tuple[str, str]:
+    """The commands for C and Python, and those for Go."""
+    setup, commands, go = blocks("sh")
+    assert "make test" in setup and commands.startswith(INSTALL)
+    return commands[len(INSTALL):].replace("$PWD", str(ROOT)), go.replace("$PWD", str(ROOT))
+
+
+def installed(directory: Path) -> Path:
+    """A user's directory with the README's programs. The library is the one that is tested, not a release build."""
+    for name, text in programs().items():
+        (directory / name).write_text(text)
     built = Path(os.environ["PLASMA_STORE_LIBRARY"]).parent
-    install = [ROOT / "scripts" / "install.sh", tmp_path / "plasma", "", built]
+    install = [ROOT / "scripts" / "install.sh", directory / "plasma", "", built]
     subprocess.run(install, check=True, stdout=subprocess.DEVNULL, timeout=LIMIT_S)
-    script = commands[len(INSTALL):].replace("$PWD", str(ROOT))
-    assert "[5. 7. 9.]\n[[0.5 1.  1.5]\n [2.  2.5 3. ]]\n" in run_to_its_end(script, tmp_path, environment(tmp_path))
+    return directory
 
 
-def test_the_c_example_compiles_without_a_warning(tmp_path: Path) -> None:
-    (write,) = blocks("c")
-    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-xc", "-"]
-    subprocess.run([*command, f"-I{ROOT / 'include'}"], input=write, text=True, check=True, timeout=LIMIT_S)
+def test_the_examples_run(tmp_path: Path) -> None:
+    """From C to Python, by the commands that the README gives."""
+    script, _ = commands()
+    assert "sum 21\n" in run_to_its_end(script, installed(tmp_path), environment(tmp_path))
+
+
+def exchange(writers: list[str], readers: list[str]) -> str:
+    """Commands that have each writer's matrix read by each reader."""
+    forget = """python3 -c 'import plasma_store as p; p.connect().delete([p.ObjectID.from_name("matrix")])'\n"""
+    return "".join(f"{writer}\n" + "".join(f"{reader}\n" for reader in readers) + forget for writer in writers)
+
+
+def all_languages(building: str, languages: list[str]) -> str:
+    """A script that builds programs for these languages, `./write-LANGUAGE` and `./read-LANGUAGE`, and lets all meet."""
+    script, _ = commands()
+    head, tail = script.split("cc -o write")[0], "kill %1\n"
+    writers, readers = ([f"./{half}-{language}" for language in languages] + [f"python3 {half}.py"]
+                        for half in ("write", "read"))
+    return head + building + exchange(writers, readers) + tail
+
+
+def building_c_and_cpp() -> str:
+    named = re.search(r"`(c\+\+ .*\))`", README)
+    assert named and "-o read read.cpp" in named[1]
+    compilers = {"c": "cc -o read read.c $(pkg-config --cflags --libs plasma_store)", "cpp": named[1]}
+    return "".join(command.replace("-o read read", f"-o {half}-{language} {half}") + "\n"
+                   for language, command in compilers.items() for half in ("write", "read"))
+
+
+def test_c_cpp_and_python_read_what_each_wrote(tmp_path: Path) -> None:
+    script = all_languages(building_c_and_cpp(), ["c", "cpp"])
+    output = run_to_its_end(script, installed(tmp_path), environment(tmp_path))
+    assert output.count("sum 21\n") == 9, output
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed")
+def test_go_and_the_others_read_what_each_wrote(tmp_path: Path) -> None:
+    _, go = commands()
+    building = building_c_and_cpp() + go + "mv write write-go\nmv read read-go\n"
+    variables = environment(tmp_path) | {"GOPROXY": "off", "GOTOOLCHAIN": "local"}
+    variables["GOCACHE"] = str(Path(os.environ["PLASMA_STORE_LIBRARY"]).parents[1] / "go-build")
+    output = run_to_its_end(all_languages(building, ["c", "cpp", "go"]), installed(tmp_path), variables)
+    assert output.count("sum 21\n") == 16, output
+
+
+@pytest.mark.parametrize(("name", "compiler"), [
+    ("write.c", ["cc", "-std=c99", "-xc"]), ("read.c", ["cc", "-std=c99", "-xc"]),
+    ("write.cpp", ["c++", "-std=c++17", "-xc++"]), ("read.cpp", ["c++", "-std=c++17", "-xc++"]),
+])
+def test_the_examples_compile_without_a_warning(name: str, compiler: list[str]) -> None:
+    command = [*compiler, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-"]
+    subprocess.run([*command, f"-I{ROOT / 'include'}"], input=programs()[name], text=True, check=True, timeout=LIMIT_S)
 
 
 def test_the_examples_are_short() -> None:
-    (write,), (read,) = blocks("c"), blocks("python")
-    assert len(write.splitlines()) <= 25
-    assert len(read.splitlines()) <= 12
+    limits = {"c": 25, "cpp": 12, "py": 12, "go": 34}
+    for name, text in programs().items():
+        assert len(text.splitlines()) <= limits[name.split(".")[1]], name
 
 
 def test_the_flags_are_those_of_the_daemon() -> None:
@@ -81,7 +140,8 @@ def test_the_flags_are_those_of_the_daemon() -> None:
                                   "docs/wire-protocol.md"])
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)#:]+)\)", prose):
         assert (path.parent / target).exists(), f"{page} links to {target}"
 
 

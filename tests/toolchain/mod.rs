@@ -78,10 +78,14 @@ impl Workshop {
         let program = self.path(name);
         let mut command = compiler(&sources[0]);
         command.args(flags).arg("-I").arg(root().join("include")).args(sources).arg("-o").arg(&program);
-        command.arg("-L").arg(self.directory.path()).arg("-lplasma_store").arg("-lpthread");
-        command.arg(format!("-Wl,-rpath,{}", self.directory.path().display()));
-        succeed(&mut command);
+        succeed(self.link(&mut command));
         program
+    }
+
+    /// Has a compiler link with the library, so that the program finds it without further settings.
+    pub fn link<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.arg("-L").arg(self.directory.path()).arg("-lplasma_store").arg("-lpthread");
+        command.arg(format!("-Wl,-rpath,{}", self.directory.path().display()))
     }
 
     /// Starts the daemon, with a socket and memory of its own.
@@ -179,4 +183,57 @@ pub fn succeed(command: &mut Command) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     printed
+}
+
+/// The same program, ready to be given arguments.
+pub fn again(command: &Command) -> Command {
+    let mut again = Command::new(command.get_program());
+    again.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    again
+}
+
+/// A Python that can run the examples: what `$PLASMA_TEST_PYTHON` names, else python3; it needs numpy.
+pub fn python() -> Option<PathBuf> {
+    let named = env::var_os("PLASMA_TEST_PYTHON").map(PathBuf::from);
+    let Some(python) = named.or_else(|| find("python3")) else {
+        println!("SKIPPED: python3 is not installed");
+        return None;
+    };
+    if !finish(Command::new(&python).args(["-c", "import numpy"])).status.success() {
+        println!("SKIPPED: {} has no numpy", python.display());
+        return None;
+    }
+    Some(python)
+}
+
+/// An example in Python, with our package and the library that is tested.
+pub fn python_example(python: &Path, name: &str) -> Command {
+    let mut command = Command::new(python);
+    command.arg(root().join("c-examples").join(name));
+    command.env("PYTHONPATH", root().join("python-ctypes")).env("PLASMA_STORE_LIBRARY", shared_library());
+    command
+}
+
+/// What both halves of the tutorial print, in every language.
+pub const TUTORIAL: [&str; 2] = ["put 1000 float32 of value 2\n", "got 1000 float32 from 2 to 2, sum 2000\n"];
+
+/// One writes the tutorial's tensor, the other reads it, twice: what the first time left is replaced.
+pub fn pass_tutorial(writer: &Command, reader: &Command, socket: &Path) {
+    for _ in 0..2 {
+        assert_eq!(succeed(again(writer).arg(socket).arg("put")), TUTORIAL[0]);
+        assert_eq!(succeed(again(reader).arg(socket).arg("get")), TUTORIAL[1]);
+    }
+}
+
+/// valgrind, which fails where memory is misused or lost.
+pub fn memcheck() -> Option<Command> {
+    let Some(valgrind) = find("valgrind") else {
+        println!("SKIPPED: valgrind is not installed");
+        return None;
+    };
+    let mut command = Command::new(valgrind);
+    // Threads take turns: since calls need no kernel, one that asks again and again would never let another run.
+    command.args(["-q", "--fair-sched=yes", "--error-exitcode=99", "--errors-for-leak-kinds=definite"]);
+    command.arg("--show-leak-kinds=definite");
+    Some(command)
 }

@@ -1,0 +1,32 @@
+// Package plasmastore puts tensors and other objects into shared memory, where any number of processes read them where
+// they lie, without a copy. It is the Go face of the C library libplasma_store; cgo finds that by pkg-config.
+//
+//	producer                                              consumer
+//	client, err := plasmastore.Connect("")                client, err := plasmastore.Connect("")
+//	id := plasmastore.NamedID("", "matrix")               tensor, err := client.GetTensor(ctx, id)
+//	err = plasmastore.PutTensor(client, id,               defer tensor.Close()
+//	    []float32{1, 2, 3, 4, 5, 6}, 2, 3)                numbers, err := plasmastore.Values[float32](tensor)
+//
+// # Errors
+//
+// A call that fails returns an *Error, which has a Status and a message with the number or name that was wrong;
+// errors.Is(err, plasmastore.ObjectExists) asks for a status. What was ended by its context is also context.Canceled or
+// context.DeadlineExceeded.
+//
+// # Closing
+//
+// Close gives back what a value holds, may be called twice, and makes other calls fail with InvalidArgument. What is
+// forgotten, but for a Store, is given back by the garbage collector some time. It cannot see slices of shared memory:
+// those that Data, Values and the like return are good until Close, or until nothing refers to the Buffer or Tensor
+// any more. A deferred Close is enough to keep it.
+//
+// # Waiting
+//
+// Calls that wait take a context, and wait for as long as it lets them. A call that waits keeps no other goroutine
+// waiting.
+// Closing a Client ends what waits on it.
+//
+// # Memory
+//
+// Sealed objects are mapped read-only: writing to such a slice is a fault that ends the program.
+package plasmastore

@@ -1,0 +1,3 @@
+module plasmastore
+
+go 1.18

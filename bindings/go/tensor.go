@@ -1,0 +1,267 @@
+package plasmastore
+
+/*
+#include <plasma_store.h>
+
+// The struct is made here: Go must not give C a struct of its own that points at more of its own.
+static plasma_status write_tensor(plasma_client *client, const plasma_object_id *id, DLDataType dtype, int32_t ndim,
+                                  int64_t *shape, void *data, tensor_write_options options, const uint8_t *metadata) {
+  DLTensor tensor = {data, {kDLCPU, 0}, ndim, dtype, shape, NULL, 0};
+  options.metadata = metadata;
+  return tensor_write(client, id, &tensor, &options);
+}
+
+static plasma_status create_tensor(plasma_client *client, const plasma_object_id *id, DLDataType dtype, int32_t ndim,
+                                   const int64_t *shape, tensor_write_options options, const uint8_t *metadata,
+                                   plasma_buffer **out) {
+  options.metadata = metadata;
+  return tensor_create_buffer(client, id, dtype, ndim, shape, &options, out);
+}
+*/
+import "C"
+
+import (
+	"context"
+	"math/bits"
+	"unsafe"
+)
+
+// Tensor is a tensor in the memory of an object.
+type Tensor struct {
+	buffer      *Buffer
+	dtype       DType
+	shape       []int
+	byteStrides []int
+	data        unsafe.Pointer
+}
+
+// Tensor is the tensor in a buffer. It shares the buffer: closing either closes both.
+func (b *Buffer) Tensor() (*Tensor, error) {
+	about := C.tensor_description{}
+	about.struct_size = C.size_t(unsafe.Sizeof(about))
+	if err := b.use(func() C.plasma_status { return C.tensor_describe(b.handle, &about) }); err != nil {
+		return nil, err
+	}
+	tensor := &Tensor{buffer: b, data: unsafe.Pointer(about.data)}
+	tensor.dtype = DType{TypeCode(about.dtype.code), uint8(about.dtype.bits), uint16(about.dtype.lanes)}
+	for i := 0; i < int(about.ndim); i++ {
+		tensor.shape = append(tensor.shape, int(about.shape[i]))
+		tensor.byteStrides = append(tensor.byteStrides, int(about.byte_strides[i]))
+	}
+	return tensor, nil
+}
+
+// GetTensor gets a tensor without a copy, waiting for it.
+func (c *Client) GetTensor(ctx context.Context, id ObjectID, flags ...GetFlag) (*Tensor, error) {
+	buffer, err := c.Get(ctx, id, flags...)
+	if err != nil {
+		return nil, err
+	}
+	return tensorOrClose(buffer)
+}
+
+func tensorOrClose(buffer *Buffer) (*Tensor, error) {
+	tensor, err := buffer.Tensor()
+	if err != nil {
+		_ = buffer.Close()
+	}
+	return tensor, err
+}
+
+// Close releases the tensor's memory. Slices of it must not be used any more.
+func (t *Tensor) Close() error { return t.buffer.Close() }
+
+// Buffer is the object that the tensor lies in.
+func (t *Tensor) Buffer() *Buffer { return t.buffer }
+
+// DType is the type of its elements.
+func (t *Tensor) DType() DType { return t.dtype }
+
+// Shape is the length along each dimension.
+func (t *Tensor) Shape() []int { return append([]int(nil), t.shape...) }
+
+// ByteStrides is the bytes from one element to the next along each dimension.
+func (t *Tensor) ByteStrides() []int { return append([]int(nil), t.byteStrides...) }
+
+// Len is the number of elements.
+func (t *Tensor) Len() int {
+	count, _ := countOf(t.shape)
+	return count
+}
+
+// IsRowMajor tells whether elements lie one after the other, the last index first.
+func (t *Tensor) IsRowMajor() bool {
+	expected := t.dtype.elementBytes()
+	if expected == 0 || t.Len() == 0 {
+		return true
+	}
+	for i := len(t.shape) - 1; i >= 0; i-- {
+		if t.shape[i] != 1 && t.byteStrides[i] != expected {
+			return false
+		}
+		expected *= t.shape[i]
+	}
+	return true
+}
+
+// Values is all elements of a row-major tensor, not to be written.
+func Values[T Element](tensor *Tensor) ([]T, error) {
+	if err := fits[T](tensor, tensor.buffer.Data()); err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*T)(tensor.data), tensor.Len()), nil
+}
+
+// MutableValues is the same for writing, of a tensor that is being created or was got with Private.
+func MutableValues[T Element](tensor *Tensor) ([]T, error) {
+	if tensor.buffer.Mutable() == nil {
+		return nil, invalid("the tensor is read-only, or closed")
+	}
+	return Values[T](tensor)
+}
+
+// At is the element at an index for each dimension, in any layout.
+func At[T Element](tensor *Tensor, indices ...int) (T, error) {
+	var value T
+	if err := hasType[T](tensor); err != nil {
+		return value, err
+	}
+	if len(indices) != len(tensor.shape) {
+		return value, invalid("%d indices for shape %v", len(indices), tensor.shape)
+	}
+	offset := 0
+	for i, index := range indices {
+		if index < 0 || index >= tensor.shape[i] {
+			return value, invalid("index %d of dimension %d in shape %v", index, i, tensor.shape)
+		}
+		offset += index * tensor.byteStrides[i]
+	}
+	tensor.buffer.mutex.RLock()
+	defer tensor.buffer.mutex.RUnlock()
+	if tensor.buffer.handle == nil {
+		return value, closed("tensor")
+	}
+	return *(*T)(unsafe.Add(tensor.data, offset)), nil
+}
+
+// Bytes is the bytes of all elements of a row-major tensor, of any type, not to be written.
+func (t *Tensor) Bytes() ([]byte, error) {
+	if err := t.isDense(t.buffer.Data()); err != nil {
+		return nil, err
+	}
+	size, _ := t.dtype.bytesOf(t.Len())
+	return unsafe.Slice((*byte)(t.data), size), nil
+}
+
+func (t *Tensor) isDense(data []byte) error {
+	if data == nil {
+		return closed("tensor")
+	}
+	if !t.IsRowMajor() {
+		return invalid("the tensor of shape %v is not row-major: use At", t.shape)
+	}
+	return nil
+}
+
+func hasType[T Element](tensor *Tensor) error {
+	if wanted := DTypeOf[T](); tensor.dtype != wanted {
+		return invalid("elements are %v, not %v", tensor.dtype, wanted)
+	}
+	return nil
+}
+
+func fits[T Element](tensor *Tensor, data []byte) error {
+	if err := hasType[T](tensor); err != nil {
+		return err
+	}
+	return tensor.isDense(data)
+}
+
+// countOf counts the elements of a shape; false where a length is negative, or they are too many to be counted.
+func countOf(shape []int) (int, bool) {
+	count, fits := uint(1), true
+	for _, length := range shape {
+		if length < 0 {
+			return 0, false
+		}
+		if length == 0 {
+			return 0, true
+		}
+		high, low := bits.Mul(count, uint(length))
+		fits = fits && high == 0 && low <= 1<<62
+		count = low
+	}
+	return int(count), fits
+}
+
+// PutTensor stores a copy of values, which are row-major in a shape.
+func PutTensor[T Element](client *Client, id ObjectID, values []T, shape ...int) error {
+	return PutTensorWith(client, id, CreateOptions{}, values, shape...)
+}
+
+// PutTensorWith is PutTensor with options.
+func PutTensorWith[T Element](client *Client, id ObjectID, options CreateOptions, values []T, shape ...int) error {
+	if count, ok := countOf(shape); !ok || count != len(values) {
+		return invalid("%d values for a tensor of shape %v", len(values), shape)
+	}
+	var data unsafe.Pointer
+	if len(values) > 0 {
+		data = unsafe.Pointer(&values[0])
+	}
+	return client.putTensor(id, DTypeOf[T](), data, shape, options)
+}
+
+// PutTensorBytes stores a copy of elements of any type, which are row-major in a shape; those below 8 bits share bytes.
+func (c *Client) PutTensorBytes(id ObjectID, dtype DType, data []byte, shape []int, options CreateOptions) error {
+	count, countable := countOf(shape)
+	size, measurable := dtype.bytesOf(count)
+	if !countable || !measurable || size != len(data) {
+		return invalid("%d bytes for a tensor of shape %v of %v", len(data), shape, dtype)
+	}
+	return c.putTensor(id, dtype, unsafe.Pointer(firstByte(data)), shape, options)
+}
+
+func (c *Client) putTensor(id ObjectID, dtype DType, data unsafe.Pointer, shape []int, options CreateOptions) error {
+	lengths, wanted := shapeOf(shape), writeOptions(options)
+	return c.create(options, func() C.plasma_status {
+		metadata := firstByte(options.Metadata)
+		return C.write_tensor(c.handle, id.c(), dtype.c(), C.int32_t(len(shape)), &lengths[0], data, wanted, metadata)
+	})
+}
+
+// CreateTensor creates a row-major tensor, to be filled in place by MutableValues and then sealed.
+func (c *Client) CreateTensor(id ObjectID, dtype DType, shape []int, options CreateOptions) (*Tensor, error) {
+	lengths, wanted := shapeOf(shape), writeOptions(options)
+	var handle *C.plasma_buffer
+	err := c.create(options, func() C.plasma_status {
+		metadata := firstByte(options.Metadata)
+		return C.create_tensor(c.handle, id.c(), dtype.c(), C.int32_t(len(shape)), &lengths[0], wanted, metadata, &handle)
+	})
+	buffer, err := newBuffer(handle, err)
+	if err != nil {
+		return nil, err
+	}
+	return tensorOrClose(buffer)
+}
+
+func (t DType) c() C.DLDataType {
+	return C.DLDataType{code: C.uint8_t(t.Code), bits: C.uint8_t(t.Bits), lanes: C.uint16_t(t.Lanes)}
+}
+
+// shapeOf is a shape as C wants it, with one more so that there is a first.
+func shapeOf(shape []int) []C.int64_t {
+	lengths := make([]C.int64_t, len(shape)+1)
+	for i, length := range shape {
+		lengths[i] = C.int64_t(length)
+	}
+	return lengths
+}
+
+// writeOptions has all but the metadata, whose place Go must not point at.
+func writeOptions(options CreateOptions) C.tensor_write_options {
+	create := options.c()
+	made := C.tensor_write_options{flags: create.flags, ttl_ms: create.ttl_ms, wait_ms: create.wait_ms}
+	made.struct_size = C.size_t(unsafe.Sizeof(made))
+	made.metadata_size = C.uint64_t(len(options.Metadata))
+	return made
+}
