@@ -416,6 +416,9 @@ func TestViews(t *testing.T) {
 	must(t, err)
 	same(t, values, []float32{3, 4, 5, 6})
 	same(t, uintptr(rows.data)-uintptr(tensor.data), uintptr(8))
+	none, err := tensor.Rows(3, 0)
+	must(t, err)
+	same(t, none.Shape(), []int{0, 2})
 	turned, err := rows.View([]int{2, 2}, []int{1, 2}, 0)
 	must(t, err)
 	same(t, turned.ByteStrides(), []int{4, 8})
@@ -482,6 +485,8 @@ func TestViewsThatArePut(t *testing.T) {
 	same(t, bytes, []byte{0x43})
 	_, err = packed.Rows(1, 2)
 	fails(t, err, Unsupported)
+	wide := TensorView{DType: DTypeOf[float32](), Data: make([]byte, 4), Shape: []int{2}, Padded: true}
+	fails(t, client.PutView(random(t), wide, CreateOptions{}), InvalidArgument)
 	for _, strides := range [][]int{{3, 2}, {-1, 2}, {1}, {1, 1 << 62}} {
 		view.Strides = strides
 		fails(t, client.PutView(random(t), view, CreateOptions{}), InvalidArgument)

@@ -249,7 +249,7 @@ func (v TensorView) check() error {
 		count, countable = reach(v.Shape, v.Strides, count)
 	}
 	width := v.DType
-	if v.Padded {
+	if v.Padded && int(width.Bits)*int(width.Lanes) < 8 {
 		width = DTypeOf[uint8]()
 	}
 	size, measurable := width.bytesOf(count)
@@ -340,8 +340,8 @@ func shapeOf(shape []int) []C.int64_t {
 	return lengths
 }
 
-// writeOptions has all but the metadata, whose place Go must not point at; what is freed when the call is done is the
-// names.
+// writeOptions has all but the metadata, whose place Go must not point at. What it gives beside frees the names, when
+// the call is done.
 func writeOptions(options CreateOptions, ndim int) (C.tensor_write_options, func(), error) {
 	create := options.c()
 	made := C.tensor_write_options{flags: create.flags, ttl_ms: create.ttl_ms, wait_ms: create.wait_ms}

@@ -257,8 +257,7 @@ def large_readers(chosen: list[str], programs: Programs) -> list[str]:
     array = numpy.zeros(LARGE, "u1")  # pages of zeros take no memory before they are written
     for value, place in enumerate(places, 1):
         array[place] = value
-    with plasma_store.start_store(array.nbytes + (64 << 20)) as store:
-        client = plasma_store.connect(store.socket_path)
+    with plasma_store.start_store(array.nbytes + (64 << 20)) as store, plasma_store.connect(store.socket_path) as client:
         large = plasma_store.ObjectID.from_name("large", "interop")
         client.put_tensor(array, large)
         for name in chosen:
