@@ -169,8 +169,8 @@ typedef struct plasma_store plasma_store;
 typedef struct plasma_subscription plasma_subscription;
 
 /**
- * A bundle that was got: named tensors in one object, which is byte for byte a safetensors file. It keeps the object's memory, and
- * so does each tensor of it. It does not change, and may be read in several threads at once.
+ * A bundle that was got: named tensors in one object, which is byte for byte a safetensors file. It keeps the object's
+ * memory, and so does each tensor of it. It does not change, and may be read in several threads at once.
  */
 typedef struct tensor_bundle tensor_bundle;
 
@@ -584,7 +584,8 @@ typedef struct tensor_bundle_item {
      */
     const DLTensor *tensor;
     /**
-     * Flags of DLPack, of which `DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED` is looked at: see `tensor_write_versioned`.
+     * Flags of DLPack, of which `DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED` is looked at: see
+     * `tensor_write_versioned`.
      */
     uint64_t flags;
 } tensor_bundle_item;
@@ -1425,8 +1426,9 @@ plasma_status tensor_dimension_name(const struct plasma_buffer *buffer,
  *
  * Each lies row-major, at a multiple of 64 bytes. `options` may be NULL. When this fails there is no object.
  *
- * Errors: `PLASMA_UNSUPPORTED`, with the tensor's name, for what cannot be stored, and for element types that safetensors does not
- * have; `PLASMA_INVALID_ARGUMENT` for a name that comes twice or is not for tensors; else as for `tensor_write`.
+ * Errors: `PLASMA_UNSUPPORTED`, with the tensor's name, for what cannot be stored, and for element types that
+ * safetensors does not have; `PLASMA_INVALID_ARGUMENT` for a name that comes twice or is not for tensors; else as for
+ * `tensor_write`.
  */
 plasma_status tensor_bundle_write(struct plasma_client *client,
                                   const struct plasma_object_id *object_id,
@@ -1435,13 +1437,13 @@ plasma_status tensor_bundle_write(struct plasma_client *client,
                                   const struct tensor_bundle_options *options);
 
 /**
- * Gets a bundle without a copy, waiting at most `timeout_ms` for it: -1 waits without limit, 0 does not wait. Any safetensors file
- * that was put as it is will do.
+ * Gets a bundle without a copy, waiting at most `timeout_ms` for it: -1 waits without limit, 0 does not wait. Any
+ * safetensors file that was put as it is will do.
  *
  * `flags` are `PLASMA_GET_*`. `*out` is to be freed with `tensor_bundle_free`.
  *
- * Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`; `PLASMA_CORRUPT`, with the tensor and the number that is wrong, when the object is no
- * bundle; `PLASMA_UNSUPPORTED` for a text with a NUL in it.
+ * Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`; `PLASMA_CORRUPT`, with the tensor and the number that is wrong, when
+ * the object is no bundle; `PLASMA_UNSUPPORTED` for a text with a NUL in it.
  */
 plasma_status tensor_bundle_read(struct plasma_client *client,
                                  const struct plasma_object_id *object_id,
@@ -1480,16 +1482,14 @@ plasma_status tensor_bundle_metadata(const struct tensor_bundle *bundle,
                                      const char **value);
 
 /**
- * The tensor of this name, without a copy, where its elements lie aligned to their size; else, which happens only with files of
- * others, a copy that is nobody else's. Shares the bundle's hold; both are released on their own.
+ * The tensor of this name, without a copy, where its elements lie aligned to their size; else, which happens only with
+ * files of others, a copy that is nobody else's. Shares the bundle's hold; both are released on their own.
  *
  * The caller calls `(*out)->deleter(*out)` when done. The memory is read-only, as that of `tensor_read`.
  *
  * Errors: `PLASMA_INVALID_ARGUMENT` when there is no such tensor, `PLASMA_OUT_OF_MEMORY` for a copy.
  */
-plasma_status tensor_bundle_get(const struct tensor_bundle *bundle,
-                                const char *name,
-                                DLManagedTensor **out);
+plasma_status tensor_bundle_get(const struct tensor_bundle *bundle, const char *name, DLManagedTensor **out);
 
 /**
  * The same with the struct of DLPack 1.x, whose flags say whether the memory is read-only and whether this is a copy.
@@ -1499,14 +1499,13 @@ plasma_status tensor_bundle_get_versioned(const struct tensor_bundle *bundle,
                                           DLManagedTensorVersioned **out);
 
 /**
- * The tensor at `index` as a buffer of its own, of which `tensor_from_buffer`, `tensor_describe`, `tensor_rows` and `tensor_view` make
- * what they make of others. Its data are the elements, which lie where the file has them. Shares the bundle's hold.
+ * The tensor at `index` as a buffer of its own, of which `tensor_from_buffer`, `tensor_describe`, `tensor_rows` and
+ * `tensor_view` make what they make of others. Its data are the elements, which lie where the file has them. Shares
+ * the bundle's hold.
  *
  * Errors: `PLASMA_INVALID_ARGUMENT` when there is no such tensor.
  */
-plasma_status tensor_bundle_buffer(const struct tensor_bundle *bundle,
-                                   size_t index,
-                                   struct plasma_buffer **out);
+plasma_status tensor_bundle_buffer(const struct tensor_bundle *bundle, size_t index, struct plasma_buffer **out);
 
 /**
  * Frees a bundle. NULL is fine. Its tensors stay.

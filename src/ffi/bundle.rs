@@ -19,8 +19,7 @@ use crate::tensor::dlpack::{
 };
 
 /// A bundle that was got: named tensors in one object, which is byte for byte a safetensors file. It keeps the object's
-/// memory, and
-/// so does each tensor of it. It does not change, and may be read in several threads at once.
+/// memory, and so does each tensor of it. It does not change, and may be read in several threads at once.
 #[derive(Debug)]
 pub struct tensor_bundle {
     bundle: StoredBundle,
@@ -118,13 +117,12 @@ unsafe fn named_view(index: usize, item: &tensor_bundle_item) -> Result<(&str, T
 /// Each lies row-major, at a multiple of 64 bytes. `options` may be NULL. When this fails there is no object.
 ///
 /// Errors: `PLASMA_UNSUPPORTED`, with the tensor's name, for what cannot be stored, and for element types that
-/// safetensors does not
-/// have; `PLASMA_INVALID_ARGUMENT` for a name that comes twice or is not for tensors; else as for `tensor_write`.
+/// safetensors does not have; `PLASMA_INVALID_ARGUMENT` for a name that comes twice or is not for tensors; else as for
+/// `tensor_write`.
 ///
 /// # Safety
 /// `client` is NULL or a live handle, `object_id` NULL or an id; `items` points at `count` entries with valid tensors
-/// that nobody
-/// writes meanwhile; `options` is NULL or as long as it says, with as many keys and values as it says.
+/// that nobody writes meanwhile; `options` is NULL or as long as it says, with as many keys and values as it says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tensor_bundle_write(
     client: *mut plasma_client,
@@ -176,14 +174,12 @@ fn handle(bundle: StoredBundle) -> Result<*mut tensor_bundle> {
 }
 
 /// Gets a bundle without a copy, waiting at most `timeout_ms` for it: -1 waits without limit, 0 does not wait. Any
-/// safetensors file
-/// that was put as it is will do.
+/// safetensors file that was put as it is will do.
 ///
 /// `flags` are `PLASMA_GET_*`. `*out` is to be freed with `tensor_bundle_free`.
 ///
 /// Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`; `PLASMA_CORRUPT`, with the tensor and the number that is wrong, when
-/// the object is no
-/// bundle; `PLASMA_UNSUPPORTED` for a text with a NUL in it.
+/// the object is no bundle; `PLASMA_UNSUPPORTED` for a text with a NUL in it.
 ///
 /// # Safety
 /// `client` is NULL or a live handle, `object_id` NULL or an id; `out` may be written.
@@ -288,8 +284,7 @@ pub unsafe extern "C" fn tensor_bundle_metadata(
 }
 
 /// The tensor of this name, without a copy, where its elements lie aligned to their size; else, which happens only with
-/// files of
-/// others, a copy that is nobody else's. Shares the bundle's hold; both are released on their own.
+/// files of others, a copy that is nobody else's. Shares the bundle's hold; both are released on their own.
 ///
 /// The caller calls `(*out)->deleter(*out)` when done. The memory is read-only, as that of `tensor_read`.
 ///
@@ -332,8 +327,8 @@ pub unsafe extern "C" fn tensor_bundle_get_versioned(
 }
 
 /// The tensor at `index` as a buffer of its own, of which `tensor_from_buffer`, `tensor_describe`, `tensor_rows` and
-/// `tensor_view` make
-/// what they make of others. Its data are the elements, which lie where the file has them. Shares the bundle's hold.
+/// `tensor_view` make what they make of others. Its data are the elements, which lie where the file has them. Shares
+/// the bundle's hold.
 ///
 /// Errors: `PLASMA_INVALID_ARGUMENT` when there is no such tensor.
 ///

@@ -1,8 +1,7 @@
 //! Bundles: named tensors in one object, which is byte for byte a safetensors file. The layout is in `docs/formats.md`.
 //!
 //! The format has no holes, and what lies where is known from sizes alone; so a writer of ours makes a hole a tensor of
-//! bytes, whose
-//! name readers of ours know. Reading: copy the header out of shared memory, [`decode`] the copy.
+//! bytes, whose name readers of ours know. Reading: copy the header out of shared memory, [`decode`] the copy.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -96,8 +95,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the name of a tensor that safetensors cannot express; [`Error::InvalidArgument`] for
-    /// a name that comes
-    /// twice or is not for users, and for more than an object can have.
+    /// a name that comes twice or is not for users, and for more than an object can have.
     pub fn new(tensors: &[(&str, Layout)], metadata: &BTreeMap<String, String>) -> Result<Self> {
         let mut header = Header::default();
         if !metadata.is_empty() {
