@@ -97,7 +97,7 @@ fn seal_twice(mut peer: RawPeer, name: u64) -> Option<()> {
     let Reply::Create { outcome: Ok(place), .. } = peer.try_ask(&create)? else { panic!("{create:?} is refused") };
     let lend = Request::Segment { segment: place.segment, writable: true };
     let Reply::Segment { outcome: Ok(length) } = peer.try_ask(&lend)? else { panic!("{lend:?} is refused") };
-    let mapping = Mapping::read_write(&peer.descriptors.pop_back().unwrap(), length).unwrap();
+    let mapping = Mapping::read_write(peer.descriptors.pop_back().unwrap(), length).unwrap();
     mapping.write(place.offset, &pattern(name, size_of(name))).unwrap();
     let seal = Request::Seal { id, digest: [0; 8] };
     let outcome = |reply| if let Reply::Seal { outcome, .. } = reply { outcome } else { panic!("{reply:?}") };
