@@ -123,6 +123,12 @@ points! {
         BytesCopied,
         /// Others can no longer map a segment for writing, and nothing in it is sealed.
         LeaseSealed,
+        /// A file for one immutable object is a segment, and there is no object.
+        OneMade,
+        /// Nobody can write it any more, and its object is not sealed.
+        OneSealed,
+        /// The kernel has refused that, as somebody still can, and nobody was told.
+        OneRefused,
         /// An object is sealed, and is not in the index.
         ObjectSealed,
         /// Its descriptor is filled in, and not valid.
@@ -145,6 +151,14 @@ points! {
         EntryCondemned,
         /// It is out of its slot, and its descriptor is not free.
         EntryUnlisted,
+        /// Room for a grant has memory, and does not stand.
+        GrantMade,
+        /// It stands, and its peer was not told.
+        GrantStands,
+        /// It has become an object's, which is not there.
+        GrantUsed,
+        /// It stands no more, and nobody has looked whether it is in use.
+        GrantRevoked,
         /// An object is gone from the table of objects, and its room is not free.
         ObjectRemoved,
         /// An object that moves is copied, and lies where it lay.

@@ -19,8 +19,7 @@ use plasma_store::protocol::notification::Event;
 use plasma_store::protocol::{Dialect, InlineObject, Reply, Request, Stats};
 use plasma_store::shm::ring::files::{NewRing, open_ring};
 use plasma_store::shm::ring::grants::Grantee;
-use plasma_store::store::engine::NewObject;
-use plasma_store::store::engine::{Asker, Effect, Engine, Job, Now, SubscriptionId, Work};
+use plasma_store::store::engine::{Asker, Effect, Engine, Job, NewObject, Now, SubscriptionId, WholeObject, Work};
 use plasma_store::store::grants::Grant;
 use plasma_store::store::leases::Producer;
 use plasma_store::store::space::{Pages, Place, SHARED_SEGMENT, segment_length};
@@ -495,6 +494,7 @@ impl Game {
                     self.granted.insert((asker.peer, number), place);
                 }
             }
+            6 => self.put(asker, id, script),
             _ => self.publish(asker, id, script),
         }
     }
@@ -506,6 +506,25 @@ impl Game {
         let (_, grantee, _) = open_ring(&submissions, &outcomes).unwrap();
         if self.grantees.insert(peer, grantee).is_none() {
             self.engine.add_grantee(peer, ring.collect().unwrap().1);
+        }
+    }
+
+    /// A peer puts a small object. Who does not wait is answered only when it is refused.
+    fn put(&mut self, asker: Asker, id: ObjectId, script: &mut Script<'_>) {
+        let data = vec![7; usize::from(script.byte()) << (script.byte() % 3 * 4)];
+        let metadata = vec![8; usize::from(script.byte() % 16)];
+        let (evict, is_awaited) = (script.flag(), script.flag() || self.has_external);
+        let (kind, _) = Reply::CreateAndSealBatch { outcome: Ok(()), id: None }.encode(Dialect::Native);
+        let before = self.open.get(&(asker, kind)).copied().unwrap_or(0);
+        self.open.insert((asker, kind), before + 1);
+        self.engine.look_ahead([id].into_iter());
+        let object = WholeObject { id, data: &data, metadata: &metadata, digest: [0; 8] };
+        self.engine.put(asker, object, evict, is_awaited, self.now);
+        self.settle();
+        if !is_awaited && self.open.get(&(asker, kind)).is_some_and(|open| *open > before) {
+            self.open.insert((asker, kind), before);
+            self.open.retain(|_, open| *open > 0);
+            self.answers += 1;
         }
     }
 

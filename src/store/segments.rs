@@ -251,6 +251,10 @@ impl Pages for Segments {
 
     fn make_immutable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<bool> {
         let is_done = self.file(segment)?.end_all_writing(backed)?;
+        match is_done {
+            true => crash::at(Point::OneSealed),
+            false => crash::at(Point::OneRefused),
+        }
         // From here on it can do no more than the one for readers.
         self.leases.get_mut(&segment).filter(|_| is_done).into_iter().for_each(|lease| lease.file = None);
         Ok(is_done)

@@ -401,15 +401,20 @@ impl Server {
 
     /// Nothing more comes from a peer. What it submitted before it went is done.
     fn end_of_sender(&mut self, peer: PeerId, reason: Option<&str>) {
-        self.catch_up(peer, now());
-        self.end(peer, reason);
+        let now = now();
+        // Else the kernel tells of the end once more.
+        if self.catch_up(peer, now, now.instant + TURN) {
+            self.end(peer, reason);
+        }
     }
 
     /// Serves the frames that have arrived, for as long as the peer takes its answers and its turn lasts.
     fn handle_frames(&mut self, peer: PeerId) {
         let mut now = now();
-        self.catch_up(peer, now);
         let end = now.instant + TURN;
+        if !self.catch_up(peer, now, end) {
+            return self.connections.get_mut(&peer).into_iter().for_each(|connection| connection.has_backlog = true);
+        }
         while let Some(connection) = self.connections.get_mut(&peer) {
             connection.has_backlog = connection.outbox.queued_bytes() > MAX_QUEUED || now.instant >= end;
             if connection.has_backlog {

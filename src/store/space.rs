@@ -327,7 +327,11 @@ impl<P: Pages> Space<P> {
         let producer = producer.filter(|_| self.pages.can_lease())?;
         let (segment, len) = self.leases.next_for_one(size)?;
         match self.make_lease(segment, len, size, producer) {
-            Ok(region) => self.leases.add_for_one(segment, producer, region, size),
+            Ok(region) => {
+                let place = self.leases.add_for_one(segment, producer, region, size);
+                crash::at(Point::OneMade);
+                place
+            }
             Err(error) => {
                 log::warn!("an object of {size} bytes gets no segment for itself: {error}");
                 None
@@ -405,6 +409,7 @@ impl<P: Pages> Space<P> {
     ) -> Result<Option<Place>, NoRoom> {
         self.check_limit(size, kept)?;
         let place = self.leases.use_granted(peer, number, size).ok_or(NoRoom::Fragmented)?;
+        crash::at(Point::GrantUsed);
         self.used += size;
         self.has_changed = true;
         Ok(Some(place))
@@ -429,6 +434,7 @@ impl<P: Pages> Space<P> {
             self.leases.free_own(place);
             return None;
         }
+        crash::at(Point::GrantMade);
         self.leases.grant(peer, place)
     }
 

@@ -9,13 +9,16 @@ use plasma_store::client::{Buffer, Client, ConnectOptions, CreateOptions, GetOpt
 use plasma_store::crash::Side;
 use plasma_store::error::Error;
 use plasma_store::object::ObjectId;
+use plasma_store::protocol::{Refusal, Reply, Request};
+use plasma_store::shm::mapping::Mapping;
 
-use crate::support::Random;
+use crate::support::{Random, RawPeer};
 use crate::{MEBIBYTE, id, pattern};
 
 type Step = Result<(), Error>;
 
 const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: false, name: None };
+const IMMUTABLE: CreateOptions = CreateOptions { immutable: true, ..PUT };
 const GET: GetOptions = GetOptions { private: false, no_ask: false };
 
 /// Names of one round.
@@ -49,6 +52,7 @@ fn size_of(name: u64) -> u64 {
         10..20 => 200_000 + name % 10,
         20..30 => 3000,
         30..40 => 250_000,
+        40..60 => 120_000,
         100..200 => 64,
         300..400 => NEARLY_A_SEGMENT,
         400..500 => THE_REST,
@@ -77,6 +81,32 @@ fn exchange(random: &mut Random, from: &mut Vec<u64>, to: &mut Vec<u64>) -> u64 
     name
 }
 
+/// Creates an immutable object; its seal is refused as long as it is mapped. `None` when the store is gone.
+fn seal_twice(mut peer: RawPeer, name: u64) -> Option<()> {
+    let (id, data_size) = (id(name), size_of(name) as i64);
+    let create = Request::Create {
+        id,
+        data_size,
+        metadata_size: 0,
+        evict_if_full: true,
+        device_num: 0,
+        ttl_ms: 0,
+        wait_ms: 0,
+        immutable: true,
+    };
+    let Reply::Create { outcome: Ok(place), .. } = peer.try_ask(&create)? else { panic!("{create:?} is refused") };
+    let lend = Request::Segment { segment: place.segment, writable: true };
+    let Reply::Segment { outcome: Ok(length) } = peer.try_ask(&lend)? else { panic!("{lend:?} is refused") };
+    let mapping = Mapping::read_write(peer.descriptors.pop_back().unwrap(), length).unwrap();
+    mapping.write(place.offset, &pattern(name, size_of(name))).unwrap();
+    let seal = Request::Seal { id, digest: [0; 8] };
+    let outcome = |reply| if let Reply::Seal { outcome, .. } = reply { outcome } else { panic!("{reply:?}") };
+    assert_eq!(peer.try_ask(&seal).map(outcome)?, Err(Refusal::StillWritable));
+    drop(mapping);
+    assert_eq!(peer.try_ask(&seal).map(outcome)?, Ok(()));
+    Some(())
+}
+
 impl<'a> Player<'a> {
     /// Connects both. The names of all rounds begin at `first`.
     pub fn new(socket: &'a Path, first: u64, side: Side, kept: &'a Mutex<Vec<(u64, Buffer)>>) -> Result<Self, Error> {
@@ -92,11 +122,14 @@ impl<'a> Player<'a> {
         self.small(base)?;
         self.large(base)?;
         self.read(base)?;
+        self.granted(base)?;
+        self.alone(base)?;
         self.doom(base)?;
         self.wait(base)?;
         self.watch(base)?;
         self.retire(base)?;
         if self.side == Side::Store {
+            self.refused(base)?;
             self.churn(base)?;
             self.compact(base)?;
         }
@@ -131,6 +164,38 @@ impl<'a> Player<'a> {
         self.a.seal_async(id(late))?;
         drop(buffer);
         self.a.flush().map(drop)
+    }
+
+    /// What is put where memory was before has room granted for the next one, which is used then, and so on.
+    fn granted(&self, base: u64) -> Step {
+        for name in base + 40..base + 43 {
+            self.put(&self.a, name)?;
+            self.delete(&[name])?;
+        }
+        self.put(&self.a, base + 43)?;
+        self.put_async(base + 44)?;
+        self.a.flush()?;
+        (base + 43..base + 45).try_for_each(|name| self.get(&self.b, name).map(drop))
+    }
+
+    /// Objects that nobody can write once they are sealed: one stays, one is given up.
+    fn alone(&self, base: u64) -> Step {
+        let [stays, given_up] = [base + 50, base + 51];
+        self.a.put(id(stays), &pattern(stays, size_of(stays)), b"meta", IMMUTABLE)?;
+        let held = self.get(&self.b, stays)?;
+        self.kept.lock().unwrap().push((stays, held));
+        drop(self.a.create(id(given_up), size_of(given_up), b"meta", IMMUTABLE)?);
+        self.a.abort(id(given_up))
+    }
+
+    /// A peer asks for the seal of such an object while it can still write it, and then when it cannot.
+    fn refused(&self, base: u64) -> Step {
+        let clients = self.a.stats()?.clients;
+        let name = base + 52;
+        let peer = RawPeer::try_pulling(self.socket);
+        peer.and_then(|peer| seal_twice(peer, name)).ok_or_else(|| Error::Disconnected("a peer was left".into()))?;
+        self.get(&self.b, name).map(drop)?;
+        self.until(|| Ok(self.a.stats()?.clients == clients))
     }
 
     /// Gets a name that must be there.
@@ -246,7 +311,7 @@ impl<'a> Player<'a> {
 
     /// Deletes everything of a round.
     fn clear(&self, base: u64) -> Step {
-        let names = [0..5, 10..13, 20..22, 30..31, 100..140, 300..307, 400..407, 500..501];
+        let names = [0..5, 10..13, 20..22, 30..31, 40..45, 50..53, 100..140, 300..307, 400..407, 500..501];
         names.into_iter().flatten().try_for_each(|name| self.delete(&[base + name]))
     }
 }

@@ -280,7 +280,7 @@ fn records() -> Vec<Seed> {
 /// a create with a time to live and a time to wait in front of them.
 fn games() -> Vec<Seed> {
     const OLD: &[u8] = &[0];
-    const NATIVE: &[u8] = &[1];
+    const NATIVE: &[u8] = &[1, 0];
     /// One that asks for segments.
     const OURS: &[u8] = &[1, 1];
     let create = |peer, name, size| vec![9, peer, 1, 0, name, size, 2, 3, 1, 0];
@@ -345,6 +345,44 @@ fn games() -> Vec<Seed> {
                     &create(0, 1, 9),
                     &[23, 0, 3, 1, 0, 3],
                     &[23, 1, 4, 1, 1, 0, 23, 1, 5, 2, 2, 1, 23, 1, 6, 2, 2, 2],
+                ],
+            ),
+        ),
+        // Kind 6 is a small put: data, how that is meant, metadata, evict, awaited. A name that is there is refused.
+        (
+            "put_by_ring".into(),
+            game(
+                0,
+                &[
+                    NATIVE,
+                    OURS,
+                    &[23, 0, 1, 1, 0, 6, 200, 1, 5, 1, 1, 23, 1, 2, 2, 0, 6, 9, 0, 0, 1, 0],
+                    &get(0, [1, 2], 1),
+                    &[
+                        23, 1, 3, 1, 0, 6, 9, 0, 0, 1, 0, 23, 1, 4, 3, 0, 6, 255, 1, 0, 1, 0, 23, 1, 5, 4, 0, 6, 255,
+                        2, 0, 0, 0,
+                    ],
+                ],
+            ),
+        ),
+        // The plumbing waits for each where there is an external store.
+        (
+            "put_by_ring_external".into(),
+            game(128, &[OURS, &spill, &[23, 0, 1, 4, 0, 6, 200, 1, 5, 1, 0, 8, 1], &back, &[8, 1, 8, 1]]),
+        ),
+        // Kinds 4, 5 and 7: a ring, room for an object where one was before, and what is put there.
+        (
+            "granted".into(),
+            game(
+                2,
+                &[
+                    OURS,
+                    &[23, 0, 1, 0, 0, 4],
+                    &put(0, 1, 9),
+                    &delete,
+                    &put(0, 1, 9),
+                    &[23, 0, 1, 0, 0, 5, 9, 2, 23, 0, 1, 2, 0, 7, 0, 1, 9, 2, 0, 1],
+                    &get(0, [1, 2], 1),
                 ],
             ),
         ),

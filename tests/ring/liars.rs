@@ -31,15 +31,15 @@ const OUTCOME: u64 = 64;
 const OUTCOMES: u64 = OUTCOME * SLOTS as u64 + 64 * BELLS as u64;
 
 /// A peer that has a ring and no manners.
-struct Liar {
-    peer: RawPeer,
+pub struct Liar {
+    pub peer: RawPeer,
     file: Mapping,
     outcomes: Mapping,
     tail: u64,
 }
 
 impl Liar {
-    fn new(daemon: &Daemon) -> Self {
+    pub fn new(daemon: &Daemon) -> Self {
         let (mut peer, [submissions, outcomes]) = invited(daemon);
         let file = Mapping::read_write(&submissions, FILE).unwrap();
         let outcomes = Mapping::read_only(&outcomes, OUTCOMES).unwrap();
@@ -59,7 +59,7 @@ impl Liar {
         self.tail - 1
     }
 
-    fn submit(&mut self, record: Record) -> u64 {
+    pub fn submit(&mut self, record: Record) -> u64 {
         self.submit_words(&record.encode())
     }
 

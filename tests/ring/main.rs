@@ -12,6 +12,7 @@ mod killed;
 mod liars;
 #[path = "../support/mod.rs"]
 mod support;
+mod turns;
 mod waits;
 
 use std::fs;

@@ -53,12 +53,16 @@ impl RawPeer {
 
     /// A connection that asks for the segments it needs, as our own clients do.
     pub fn pulling(socket: &Path) -> Self {
-        let abilities = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS;
-        Self::with_abilities(socket, abilities).expect("the store does not know this dialect")
+        Self::try_pulling(socket).expect("the store does not know this dialect")
+    }
+
+    /// The same, unless the store refuses or is gone.
+    pub fn try_pulling(socket: &Path) -> Option<Self> {
+        Self::with_abilities(socket, ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS)
     }
 
     fn with_abilities(socket: &Path, abilities: u64) -> Option<Self> {
-        let mut peer = Self::old(socket);
+        let mut peer = Self::over(UnixStream::connect(socket).ok()?);
         let reply = peer.try_ask(&Request::Connect { abilities })?;
         assert!(matches!(reply, Reply::Connect { abilities: agreed, .. } if agreed == abilities), "{reply:?}");
         peer.dialect = Dialect::Native;
@@ -113,14 +117,17 @@ impl RawPeer {
             Reply::Index { outcome: Ok(true) } => 3,
             _ => 0,
         };
-        (0..due).for_each(|_| self.take_descriptor());
-        Some(reply)
+        (0..due).all(|_| self.take_descriptor()).then_some(reply)
     }
 
-    fn take_descriptor(&mut self) {
+    /// False when the store has closed the connection before.
+    fn take_descriptor(&mut self) -> bool {
         while !self.inbox.take_descriptor_byte() {
-            assert!(self.receive(), "the descriptor did not come");
+            if !self.receive() {
+                return false;
+            }
         }
+        true
     }
 
     fn receive(&mut self) -> bool {

@@ -73,6 +73,22 @@ impl Collector {
         Ok(Some(Taken { number, record, is_awaited: kind & UNAWAITED == 0 }))
     }
 
+    /// Gives back records that were taken and not served, from this number on: they are taken again later.
+    pub fn put_back(&mut self, number: u64) {
+        self.head = number;
+    }
+
+    /// How many records there were when the peer last submitted one, as far as that can be.
+    pub fn submitted(&self) -> u64 {
+        let waiting = self.peers.all()[AT_TAIL].load(Ordering::SeqCst).wrapping_sub(self.head);
+        self.head + waiting.min(SLOTS as u64)
+    }
+
+    /// How many were taken.
+    pub fn taken(&self) -> u64 {
+        self.head
+    }
+
     fn copy_of(&self, number: u64) -> RecordWords {
         let at = AT_RECORDS + number as usize % SLOTS * RECORD_WORDS;
         let mut copy = RecordWords::default();

@@ -69,11 +69,13 @@ impl Grantor {
     /// A grant stands from now on. Those whose numbers are the same modulo [`GRANTS`] never stand together.
     pub fn grant(&self, number: u64) {
         self.own.all()[AT_GRANTED + slot(number)].store(number, Ordering::Release);
+        crash::at(Point::GrantStands);
     }
 
     /// Takes a grant back. `false`: it is in use, and only the peer can end that; nobody begins to use it again.
     pub fn revoke(&self, number: u64) -> bool {
         self.own.all()[AT_GRANTED + slot(number)].swap(0, Ordering::SeqCst);
+        crash::at(Point::GrantRevoked);
         total_order(Step::RevokeBarrier);
         self.peers.all()[AT_IN_USE + slot(number)].load(Ordering::SeqCst) != number
     }

@@ -83,6 +83,26 @@ fn records_come_out_as_they_went_in() {
 }
 
 #[test]
+fn records_that_are_put_back_are_taken_again() {
+    let Ring { submitter, mut collector, peers } = ring();
+    let mut random = Random::new(3);
+    let records: Vec<_> = (0..9).map(|_| any_record(&mut random)).collect();
+    records.iter().zip(0..).for_each(|(record, number)| submitter.submit(number, record));
+    let take = |collector: &mut Collector| collector.take().unwrap().map(|taken| (taken.number, taken.record));
+    assert_eq!((collector.taken(), collector.submitted()), (0, 9));
+    (0..5).for_each(|number| assert_eq!(take(&mut collector), Some((number, records[number as usize]))));
+    collector.put_back(2);
+    collector.served(0);
+    assert_eq!((submitter.served(), collector.taken(), collector.submitted()), (2, 2, 9));
+    (2..9).for_each(|number| assert_eq!(take(&mut collector), Some((number, records[number as usize]))));
+    collector.put_back(9);
+    assert_eq!(take(&mut collector), None);
+    // What cannot be is no more than the most that can.
+    peers.all()[AT_TAIL].store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(collector.submitted(), 9 + SLOTS as u64);
+}
+
+#[test]
 fn outcomes_come_out_as_they_went_in() {
     let mut random = Random::new(2);
     for _ in 0..200 {

@@ -14,7 +14,7 @@ use crate::shm::one_writer::OneWriter;
 use crate::shm::ring::collector::{Collector, Taken};
 use crate::shm::ring::files::{NewRing, Staging};
 use crate::shm::ring::record::{Outcome, Record};
-use crate::shm::ring::{ALL_BELLS, BELLS, MOST_STAGED, SLOTS};
+use crate::shm::ring::{ALL_BELLS, BELLS, MOST_STAGED};
 use crate::store::engine::{Asker, Now, WholeObject};
 use crate::store::grants::Grant;
 use crate::store::peers::PeerId;
@@ -32,8 +32,12 @@ const BY_RING: u64 = 1 << 63;
 const UNAWAITED: u64 = 1 << 62;
 /// Records of one peer that are served before the others have their turn.
 const RECORDS_PER_TURN: usize = 32;
-/// How long records are served, if there are so many, before sockets and long work have their turn.
+/// How long records are served, if there are so many, before sockets and long work have their turn. A single record may take longer.
 const RINGS_TURN: Duration = Duration::from_micros(100);
+/// The clock is looked at after so many small puts and the like, or one record of another kind, which may take long.
+const RECORDS_PER_LOOK: u32 = 8;
+/// Bytes of a small put.
+const SMALL: u64 = 4096;
 
 const _: () = assert!(MOST_STAGED <= READ_SIZE as u64, "what is read from a socket and what is staged share a buffer");
 
@@ -52,27 +56,32 @@ struct Ring {
     staging: Staging,
     /// A put that may wait for the external store: what was submitted after it must not overtake it.
     unfinished: Option<u64>,
+    /// How many records are served before what came by the socket after them, while that waits.
+    owed: Option<u64>,
     /// What the peer polls, where it waits by no thread. It is only written to.
     door: Guarded<OwnedFd>,
 }
 
-/// All of them, by their peers' numbers.
+/// All of them, by their peers' numbers, and whose was served last.
 #[derive(Debug, Default)]
-pub(super) struct Rings(Vec<Ring>);
+pub(super) struct Rings {
+    all: Vec<Ring>,
+    last: PeerId,
+}
 
 impl Rings {
     fn place(&self, peer: PeerId) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&peer, |ring| ring.peer)
+        self.all.binary_search_by_key(&peer, |ring| ring.peer)
     }
 
     fn add(&mut self, ring: Ring) {
         if let Err(place) = self.place(ring.peer) {
-            self.0.insert(place, ring);
+            self.all.insert(place, ring);
         }
     }
 
     fn ring_of(&self, peer: PeerId) -> Option<&Ring> {
-        self.place(peer).ok().and_then(|place| self.0.get(place))
+        self.place(peer).ok().and_then(|place| self.all.get(place))
     }
 
     fn of(&self, peer: PeerId) -> Option<&Collector> {
@@ -80,19 +89,25 @@ impl Rings {
     }
 
     fn of_mut(&mut self, peer: PeerId) -> Option<&mut Ring> {
-        self.place(peer).ok().and_then(|place| self.0.get_mut(place))
+        self.place(peer).ok().and_then(|place| self.all.get_mut(place))
+    }
+
+    /// Where the next one is that has something to serve: each peer has its turn.
+    fn next_place(&self) -> Option<usize> {
+        let after = self.all.partition_point(|ring| ring.peer <= self.last);
+        (after..self.all.len()).chain(0..after).find(|place| self.all.get(*place).is_some_and(Ring::has_more))
     }
 
     /// A peer is gone.
     pub(super) fn remove(&mut self, peer: PeerId) {
         if let Ok(place) = self.place(peer) {
-            self.0.remove(place);
+            self.all.remove(place);
         }
     }
 
     /// Whether any peer has submitted more.
     pub(super) fn have_more(&self) -> bool {
-        self.0.iter().any(Ring::has_more)
+        self.all.iter().any(Ring::has_more)
     }
 }
 
@@ -138,59 +153,70 @@ impl Server {
         let (collector, grantor, staging) = without_fork(|| files.collect())?;
         crash::at(Point::RingOpened);
         self.engine.add_grantee(peer, grantor);
-        self.rings.add(Ring { peer, collector, staging, unfinished: None, door });
+        self.rings.add(Ring { peer, collector, staging, unfinished: None, owed: None, door });
         Ok(())
     }
 
-    /// Serves some records of each peer, again and again for a short time. Returns whether there were any.
+    /// Serves some records of one peer after the other for a short time. Returns whether there were any.
     pub(super) fn serve_rings(&mut self) -> bool {
-        let begin = Instant::now();
-        let were_any = self.serve_rings_once();
-        while were_any && begin.elapsed() < RINGS_TURN && self.serve_rings_once() {}
-        were_any
-    }
-
-    fn serve_rings_once(&mut self) -> bool {
-        let mut were_any = false;
-        // A peer that is ended here leaves the list, and the next one its turn for this once.
-        for place in 0..self.rings.0.len() {
-            if self.rings.0.get(place).is_some_and(Ring::has_more) {
-                self.serve_ring(place, RECORDS_PER_TURN, now());
-                were_any = true;
-            }
-        }
-        were_any
-    }
-
-    /// Serves what a peer submitted before it sent what comes by the socket.
-    pub(super) fn catch_up(&mut self, peer: PeerId, now: Now) {
-        if let Ok(place) = self.rings.place(peer)
-            && self.rings.0.get(place).is_some_and(Ring::has_more)
+        let mut now = now();
+        let (end, mut were_any) = (now.instant + RINGS_TURN, false);
+        while now.instant < end
+            && let Some(ring) = self.rings.next_place().and_then(|place| self.rings.all.get(place))
         {
-            self.serve_ring(place, SLOTS, now);
+            self.rings.last = ring.peer;
+            self.serve_ring(self.rings.last, RECORDS_PER_TURN, now, end);
+            now = self::now();
+            were_any = true;
+        }
+        were_any
+    }
+
+    /// Serves what a peer submitted before it sent what comes by the socket. Returns whether that was all; else the time is over.
+    pub(super) fn catch_up(&mut self, peer: PeerId, now: Now, end: Instant) -> bool {
+        loop {
+            let Ok(place) = self.rings.place(peer) else { return true };
+            let Some(ring) = self.rings.all.get_mut(place) else { return true };
+            let left = ring.still_owed();
+            if left == 0 || Instant::now() >= end {
+                return left == 0;
+            }
+            self.serve_ring(peer, left.min(RECORDS_PER_TURN), now, end);
         }
     }
 
-    /// Serves at most so many records.
-    fn serve_ring(&mut self, place: usize, most: usize, now: Now) {
-        let Some(peer) = self.rings.0.get(place).map(|ring| ring.peer) else { return };
-        let mut left = most;
-        while left > 0 {
-            let mut batch = mem::take(&mut self.batch);
-            let outcome = self.take_records(peer, left.min(RECORDS_PER_TURN), &mut batch);
-            left = if batch.is_empty() { 0 } else { left - batch.len() };
-            let served = batch.drain(..).try_for_each(|taken| {
-                let served = self.serve_record(peer, &taken, now);
-                crash::at(Point::RecordServed);
-                served
-            });
-            self.batch = batch;
-            self.apply_effects();
-            self.rings.of_mut(peer).into_iter().for_each(Ring::tell_served);
-            if let Err(error) = outcome.and(served) {
-                return self.end(peer, Some(&error.to_string()));
-            }
+    /// Serves at most so many records, and fewer when the time is over.
+    fn serve_ring(&mut self, peer: PeerId, most: usize, now: Now, end: Instant) {
+        let mut batch = mem::take(&mut self.batch);
+        let outcome = self.take_records(peer, most, &mut batch);
+        let served = self.serve_batch(peer, &batch, now, end);
+        let is_whole = !matches!(served, Ok(count) if count < batch.len());
+        batch.clear();
+        self.batch = batch;
+        self.apply_effects();
+        self.rings.of_mut(peer).into_iter().for_each(Ring::tell_served);
+        // What was not served is taken again, and looked at again then.
+        if let Err(error) = served.and(if is_whole { outcome } else { Ok(()) }) {
+            self.end(peer, Some(&error.to_string()));
         }
+    }
+
+    /// Serves one record at least. The rest is put back when the time is over. Returns how many were served.
+    fn serve_batch(&mut self, peer: PeerId, batch: &[Taken], now: Now, end: Instant) -> Result<usize> {
+        let mut weight = 0;
+        for (count, taken) in batch.iter().enumerate() {
+            if weight >= RECORDS_PER_LOOK {
+                weight = 0;
+                if Instant::now() >= end {
+                    self.rings.of_mut(peer).into_iter().for_each(|ring| ring.put_back(taken.number));
+                    return Ok(count);
+                }
+            }
+            self.serve_record(peer, taken, now)?;
+            crash::at(Point::RecordServed);
+            weight += weight_of(&taken.record);
+        }
+        Ok(batch.len())
     }
 
     /// Takes records that can be served one after the other, and has what that needs come near the processor.
@@ -294,6 +320,20 @@ impl Ring {
         self.unfinished.is_none() && self.collector.has_more()
     }
 
+    /// How many records are to be served before what came by the socket after them.
+    fn still_owed(&mut self) -> usize {
+        let owed = *self.owed.get_or_insert_with(|| self.collector.submitted());
+        let left = if self.has_more() { owed.saturating_sub(self.collector.taken()) } else { 0 };
+        self.owed = self.owed.filter(|_| left > 0);
+        left as usize
+    }
+
+    /// The time was over before this record.
+    fn put_back(&mut self, number: u64) {
+        self.collector.put_back(number);
+        self.unfinished = self.unfinished.filter(|unfinished| *unfinished < number);
+    }
+
     fn done(&mut self, number: u64, is_awaited: bool, outcome: &Outcome) {
         if is_awaited || outcome.refusal != 0 {
             self.collector.done(number, outcome);
@@ -377,6 +417,15 @@ fn meaning(record: &Record) -> Result<Meaning> {
         Record::Want { id, bell } => Meaning::Want(known_bell(bell)?, id),
         Record::Unwant { bell } => Meaning::Unwant(known_bell(bell)?),
     })
+}
+
+/// How soon to look at the clock after a record of this kind, as a share of [`RECORDS_PER_LOOK`].
+fn weight_of(record: &Record) -> u32 {
+    match record {
+        Record::Put { data_size, metadata_size, .. } if data_size.saturating_add(*metadata_size) <= SMALL => 1,
+        Record::Release { .. } | Record::Want { .. } | Record::Unwant { .. } => 1,
+        _ => RECORDS_PER_LOOK,
+    }
 }
 
 /// A peer has so many bells, and with them wants, at most.
