@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import itertools
 import operator
+import os
+from types import TracebackType
 from typing import (
     Any,
     Callable,
@@ -16,7 +18,9 @@ from typing import (
     NoReturn,
     Optional,
     Sequence,
+    Set,
     Tuple,
+    Type,
     TypedDict,
     Union,
     overload,
@@ -37,7 +41,9 @@ from .errors import (
     PlasmaTimeout,
     check,
 )
+from .forgotten import unsealed
 from .object_id import ObjectID, c_id, c_ids, c_text, whole
+from .reference import Place
 from .tensor import Tensor
 from .waiting import milliseconds
 
@@ -141,7 +147,28 @@ class PlasmaClient(Asynchronous):
     ) -> None:
         # What was put and sealed without waiting, and that at the last flush.
         self._submitted, self._flushed = itertools.count(), 0
+        self._unsealed: Set[ObjectID] = set()
         super().__init__(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
+
+    def disconnect(self) -> None:
+        if self._handle is not None and self._process == os.getpid():
+            unsealed(self, self._unsealed)
+        self._unsealed.clear()
+        super().disconnect()
+
+    disconnect.__doc__ = Asynchronous.disconnect.__doc__
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if error is not None:
+            # Whoever was interrupted by an error forgot nothing.
+            self._unsealed.clear()
+        self.disconnect()
+
+    def _lose(self, place: Place, error: PlasmaError) -> None:
+        super()._lose(place, error)
+        self._submitted, self._flushed, self._unsealed = itertools.count(), 0, set()
 
     def create(
         self,
@@ -168,6 +195,7 @@ class PlasmaClient(Asynchronous):
             return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold)
 
         self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms, immutable)
+        self._unsealed.add(object_id)
         return hold
 
     def _call_create(
@@ -325,6 +353,7 @@ class PlasmaClient(Asynchronous):
         handle, wanted = self._live(), c_id(object_id)
         next(self._submitted)
         check(lib.plasma_seal_async(handle.pointer, wanted))
+        self._unsealed.discard(object_id)
 
     def flush(self) -> None:
         """Waits until everything is done that was put or sealed without waiting.
@@ -367,6 +396,7 @@ class PlasmaClient(Asynchronous):
         """
         handle = self._live()
         check(lib.plasma_seal(handle.pointer, c_id(object_id)))
+        self._unsealed.discard(object_id)
 
     def is_immutable(self, object_id: ObjectID) -> bool:
         """Whether the kernel keeps everybody from changing a sealed object, its producer included.
@@ -382,6 +412,7 @@ class PlasmaClient(Asynchronous):
         """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy."""
         handle = self._live()
         check(lib.plasma_abort(handle.pointer, c_id(object_id)))
+        self._unsealed.discard(object_id)
 
     @overload
     def get_buffers(
@@ -435,7 +466,7 @@ class PlasmaClient(Asynchronous):
     async def get_tensor_async(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
         """What `get_tensor` returns, for an event loop; everything else as for `get_async`."""
         [hold] = await self._get_later([object_id], timeout_ms, private)
-        return _tensor(hold, object_id, timeout_ms)
+        return self._tensor(hold, object_id, timeout_ms, private)
 
     def get_metadata(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
         """Read-only buffers of the objects' metadata; everything else as in `get_buffers`."""
@@ -451,9 +482,11 @@ class PlasmaClient(Asynchronous):
 
     def delete(self, object_ids: Iterable[ObjectID]) -> None:
         """Deletes objects. One in use, or not sealed, goes when its last holder lets go; one that is not there is fine."""
-        ids, count = c_ids(object_ids)
+        wanted = [*object_ids]
+        ids, count = c_ids(wanted)
         handle = self._live()
         check(lib.plasma_delete(handle.pointer, ids, count, None))
+        self._unsealed.difference_update(wanted)
 
     def evict(self, num_bytes: int) -> int:
         """Evicts objects that nobody holds, least recently used first, until `num_bytes` are freed or none are left.
@@ -531,8 +564,8 @@ class PlasmaClient(Asynchronous):
 
             >>> import numpy as np, plasma_store
             >>> with plasma_store.start_store(1 << 20) as store, plasma_store.connect(store.socket_path) as client:
-            ...     client.get_tensor(client.put_tensor(np.ones((2, 3), dtype="complex64")))
-            Tensor(shape=(2, 3), dtype='complex64', readonly=True)
+            ...     client.get_tensor(client.put_tensor(np.ones((2, 3), dtype="complex64")))  # doctest: +ELLIPSIS
+            Tensor(shape=(2, 3), dtype='complex64', state='sealed', object_id=ObjectID(...))
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         names = getattr(value, "dim_names", None) if dim_names is None else dim_names
@@ -574,7 +607,8 @@ class PlasmaClient(Asynchronous):
             return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold)
 
         self._call_create(call, _write_options(metadata, dim_names, len(sizes)), ttl_ms, wait_ms, immutable)
-        return Tensor(hold)
+        self._unsealed.add(object_id)
+        return Tensor(hold, object_id, self._place)
 
     def get_tensor(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
         """Gets a tensor without a copy, waiting for it as `get_buffers` does; then PlasmaTimeout.
@@ -582,7 +616,12 @@ class PlasmaClient(Asynchronous):
         It is read-only. With `private` it can be written, and what is written stays in this process: pages are copied when
         they are first written. Raises PlasmaCorrupt when the object is not a tensor.
         """
-        return _tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms)
+        return self._tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms, private)
+
+    def _tensor(self, hold: Hold, object_id: ObjectID, timeout_ms: int, private: bool) -> Tensor:
+        if not hold:
+            raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
+        return Tensor(hold, object_id, self._place, private)
 
     def set_client_options(self, client_name: str, limit_output_memory: int) -> None:
         """Names this client in the store's figures, and reserves bytes for what it creates from now on; once only.
@@ -663,12 +702,6 @@ def _write_options(metadata: bytes, names: Optional[Sequence[Optional[str]]], nd
 
 def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:
     return (bytes(hold.metadata()), wrap(hold.sealed_data())) if hold else (None, None)
-
-
-def _tensor(hold: Hold, object_id: ObjectID, timeout_ms: int) -> Tensor:
-    if not hold:
-        raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
-    return Tensor(hold)
 
 
 def _failure(given: _abi.plasma_object_id, status: int) -> Tuple[ObjectID, PlasmaError]:

@@ -122,6 +122,9 @@ class Notifications(Connection):
 
     disconnect.__doc__ = Connection.disconnect.__doc__
 
+    def _told(self) -> List[str]:
+        return [*super()._told(), *(["subscribed"] if self._subscription is not None else [])]
+
 
 def _decoded(event: _abi.plasma_event) -> Tuple[ObjectID, int, int]:
     object_id = ObjectID(bytes(event.id))
