@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import operator
 import os
+import traceback
 from types import TracebackType
 from typing import (
     Any,
@@ -43,6 +44,7 @@ from .errors import (
 )
 from .forgotten import unsealed
 from .object_id import ObjectID, c_id, c_ids, c_text, whole
+from .progress import Bytes, Copier, Progress, elements_of, is_told
 from .reference import Place
 from .tensor import Tensor
 from .waiting import milliseconds
@@ -79,7 +81,12 @@ class ObjectInfo(TypedDict):
 
 @overload
 def connect(
-    store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+    store_socket_name: Optional[str] = None,
+    num_retries: int = -1,
+    *,
+    copy_threads: int = 0,
+    spin_us: int = 0,
+    progress: Progress = None,
 ) -> PlasmaClient: ...
 
 
@@ -92,6 +99,7 @@ def connect(
     *,
     copy_threads: int = 0,
     spin_us: int = 0,
+    progress: Progress = None,
 ) -> PlasmaClient: ...
 
 
@@ -103,6 +111,7 @@ def connect(
     num_retries: int = -1,
     copy_threads: int = 0,
     spin_us: int = 0,
+    progress: Progress = None,
 ) -> PlasmaClient:
     """Connects to the store at a socket, trying again up to `num_retries` times, 100 ms apart; -1 stands for 80 times.
 
@@ -112,6 +121,11 @@ def connect(
     So many threads as `copy_threads` says copy what is put from 16 MiB on; 0 and 1 stand for the one that puts. For `spin_us`
     microseconds a thread that waits stays awake before it sleeps, so that nobody has to wake it. That takes a processor meanwhile,
     and is worth it beside a store that does the same (`--spin-us`).
+
+    With `progress`, puts that take longer than a second tell how far they are: a function is called with the bytes that were copied
+    and all of them, each tenth of a second from then on and at the end, and may raise to end the put, of which nothing is left
+    then. True writes a line to stderr where that is a terminal. That is for bytes, values, and arrays that lie row by row, of more than
+    32 MiB; without it nothing is ever written.
 
     Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
     None; buffers are always released at once, whatever the delay.
@@ -123,7 +137,7 @@ def connect(
         manager_socket_name, release_delay, num_retries = _at_most(older, 3) + defaults[len(older) :]
     if manager_socket_name:
         raise PlasmaInvalidArgument(f"manager_socket_name is {manager_socket_name!r}, and there is no manager any more")
-    return PlasmaClient(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
+    return PlasmaClient(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us, progress=progress)
 
 
 class PlasmaClient(Asynchronous):
@@ -143,12 +157,22 @@ class PlasmaClient(Asynchronous):
     """
 
     def __init__(
-        self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+        self,
+        store_socket_name: Optional[str] = None,
+        num_retries: int = -1,
+        *,
+        copy_threads: int = 0,
+        spin_us: int = 0,
+        progress: Progress = None,
     ) -> None:
         # What was put and sealed without waiting, and that at the last flush.
         self._submitted, self._flushed = itertools.count(), 0
         self._unsealed: Set[ObjectID] = set()
+        self.progress = progress
         super().__init__(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
+
+    progress: Progress = None
+    """Who is told how far a put is that takes longer than a second: see `connect`. May be set at any time."""
 
     def disconnect(self) -> None:
         if self._handle is not None and self._process == os.getpid():
@@ -230,6 +254,9 @@ class PlasmaClient(Asynchronous):
         Raises PlasmaObjectExists, PlasmaStoreFull.
         """
         wanted, source, meta = c_id(object_id), Source(data), _bytes(metadata)
+        if self.progress and is_told(self.progress, len(source)):
+            self._fill(Bytes(source), object_id, self.seal, ttl_ms, wait_ms, immutable, meta)
+            return
 
         def call(handle: Any, options: _abi.plasma_create_options) -> Any:
             return lib.plasma_put(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
@@ -301,16 +328,26 @@ class PlasmaClient(Asynchronous):
         ttl_ms: int,
         wait_ms: int,
         immutable: bool,
+        metadata: bytes = b"",
     ) -> ObjectID:
-        hold = self._create(object_id, value.size, b"", ttl_ms, wait_ms, immutable)
+        copier = Copier(value.size, self.progress)
+        held = [self._create(object_id, value.size, metadata, ttl_ms, wait_ms, immutable)]
+        return self._finish(object_id, held, lambda hold: value.write(hold, copier), seal)
+
+    def _finish(
+        self, object_id: ObjectID, held: List[Any], fill: Callable[[Any], None], seal: Callable[[ObjectID], None]
+    ) -> ObjectID:
+        """Fills what was created and alone is in `held`, and seals it; when that fails there is no object."""
         try:
             try:
-                value.write(hold)
+                fill(held[0])
             finally:
                 # With a live buffer an object cannot be aborted, nor sealed if it is to be immutable.
-                del hold
+                held.clear()
             seal(object_id)
-        except BaseException:
+        except BaseException as error:
+            # They have it still.
+            traceback.clear_frames(error.__traceback__)
             # What went wrong first is what is raised.
             with contextlib.suppress(PlasmaError):
                 self.abort(object_id)
@@ -570,6 +607,11 @@ class PlasmaClient(Asynchronous):
         object_id = ObjectID.from_random() if object_id is None else object_id
         names = getattr(value, "dim_names", None) if dim_names is None else dim_names
         wanted, source = c_id(object_id), TensorSource(value, bool(copy))
+        if self.progress and (elements := elements_of(source)) is not None and is_told(self.progress, elements.size):
+            copier = Copier(elements.size, self.progress)
+            times: Any = {"ttl_ms": ttl_ms, "wait_ms": wait_ms, "immutable": immutable}
+            held = [self.create_tensor(object_id, elements.shape, elements.dtype, metadata, dim_names=names, **times)]
+            return self._finish(object_id, held, lambda tensor: elements.write(tensor, copier), self.seal)
 
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
             if source.padded:

@@ -156,7 +156,8 @@ def test_a_forked_child_forgets_nothing_of_its_parents(store: Store) -> None:
 
 
 AT_THE_END = """
-import builtins, sys, plasma_store
+import builtins, sys, warnings, plasma_store
+warnings.simplefilter("default")
 client = plasma_store.connect(sys.argv[1])
 builtins.store = plasma_store.start_store(1 << 20)
 builtins.client = plasma_store.connect(builtins.store.socket_path)
@@ -167,9 +168,8 @@ print("reached the end")
 
 
 def test_the_end_of_the_interpreter_shows_warnings_and_no_errors(
-    store: Store, child: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+    store: Store, child: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    monkeypatch.setenv("PYTHONWARNINGS", "default")
     process = child(AT_THE_END, store.socket_path)
     output, _ = process.communicate(timeout=60)
     assert (process.returncode, output.splitlines()[0]) == (0, "reached the end")
