@@ -103,7 +103,8 @@ def connect(
 ) -> PlasmaClient: ...
 
 
-def connect(
+# pyright would have the names in `older` here again, which takes them by their places.
+def connect(  # pyright: ignore[reportInconsistentOverload]
     store_socket_name: Optional[str] = None,
     *older: Any,
     manager_socket_name: Optional[str] = "",

@@ -34,7 +34,7 @@ class Handle:
     __slots__ = ("pointer",)
 
     def __init__(self) -> None:
-        self.pointer = ctypes.POINTER(_abi.plasma_client)()
+        self.pointer: Any = ctypes.POINTER(_abi.plasma_client)()
 
     def __del__(self, free: Any = lib.plasma_client_free) -> None:
         # Not so when Ctrl-C came before `__init__` did anything.

@@ -49,7 +49,7 @@ class Ending:
 
     def __init__(self, end: Callable[[], None], what: str, remedy: str) -> None:
         self._end, self._what, self._remedy, self._process = end, what, remedy, os.getpid()
-        self.is_over = False
+        self.is_over: bool = False
 
     def now(self) -> None:
         """Ends it. A forked child leaves its parent's alone."""

@@ -62,7 +62,8 @@ class Bytes:
     """Bytes to be put in parts, as `values` has other things to be put."""
 
     def __init__(self, source: Source) -> None:
-        self._source, self.size = source, len(source)
+        self._source = source
+        self.size: int = len(source)
 
     def write(self, hold: Hold, copier: Copier) -> None:
         """Fills an object."""
@@ -77,8 +78,10 @@ class Elements:
     """An array that lies row by row, to be put in parts."""
 
     def __init__(self, source: TensorSource, dtype: DType, shape: Tuple[int, ...]) -> None:
-        self._source, self.dtype, self.shape = source, dtype.name, shape
-        self.size = dtype.nbytes(math.prod(shape))
+        self._source = source
+        self.dtype: str = dtype.name
+        self.shape: Tuple[int, ...] = shape
+        self.size: int = dtype.nbytes(math.prod(shape))
 
     def write(self, tensor: Tensor, copier: Copier) -> None:
         """Fills a tensor that is being created."""
