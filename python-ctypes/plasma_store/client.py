@@ -208,6 +208,13 @@ class PlasmaClient(Asynchronous):
         """Creates an object of `data_size` bytes, to be filled through the buffer and then sealed.
 
         The memory holds old bytes until it is written. Raises PlasmaObjectExists, PlasmaStoreFull.
+
+            >>> object_id = plasma_store.ObjectID.from_random()
+            >>> memoryview(client.create(object_id, 5)).cast("B")[:] = b"hello"
+            >>> client.seal(object_id)
+            >>> [buffer] = client.get_buffers([object_id])
+            >>> bytes(buffer)
+            b'hello'
         """
         return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms, immutable).data())
 
@@ -253,6 +260,10 @@ class PlasmaClient(Asynchronous):
         """Stores a copy of bytes as a sealed object; when it fails there is no object. `data` is anything bytes-like.
 
         Raises PlasmaObjectExists, PlasmaStoreFull.
+
+            >>> client.create_and_seal(plasma_store.ObjectID.from_name("greeting"), b"hello", b"in English")
+            >>> client.get_buffers([plasma_store.ObjectID.from_name("greeting")], with_meta=True)[0][0]
+            b'in English'
         """
         wanted, source, meta = c_id(object_id), Source(data), _bytes(metadata)
         if self.progress and is_told(self.progress, len(source)):
@@ -278,6 +289,9 @@ class PlasmaClient(Asynchronous):
         """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
 
         As many threads copy as `connect` was told, whatever `memcopy_threads` says.
+
+            >>> bytes(client.get_buffers([client.put_raw_buffer(b"hello")])[0])
+            b'hello'
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms, immutable=immutable)
@@ -289,6 +303,11 @@ class PlasmaClient(Asynchronous):
         Each is a tuple of an ObjectID, of data and, if there are any, of metadata, which are anything bytes-like. Together they
         may have 64 MiB, less some 100 bytes for each. Raises PlasmaObjectExists, also for an id that comes twice; PlasmaStoreFull;
         PlasmaInvalidArgument when they are too many.
+
+            >>> ids = [plasma_store.ObjectID.from_random() for _ in range(3)]
+            >>> client.put_batch([(ids[0], b"one"), (ids[1], b"two", b"metadata"), (ids[2], b"three")])
+            >>> [bytes(buffer) for buffer in client.get_buffers(ids)]
+            [b'one', b'two', b'three']
         """
         contents = [_batched(*given) for given in objects]
         items = (_abi.plasma_put_item * len(contents))()
@@ -313,6 +332,9 @@ class PlasmaClient(Asynchronous):
 
         By pickle, which copies the bytes of arrays without gaps once, straight into the object; or, with a pyarrow before version 14, in the
         serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
+
+            >>> client.get(client.put({"a": [1, 2], "b": np.zeros(3)}))
+            {'a': [1, 2], 'b': array([0., 0., 0.])}
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         serialized = values.serialize(value, memcopy_threads, serialization_context)
@@ -398,6 +420,11 @@ class PlasmaClient(Asynchronous):
 
         Raises PlasmaNotStored when that could not be done for some objects; its `failed` has each with the reason, and each is
         told once.
+
+            >>> ids = [client.put_nowait(number) for number in range(3)]
+            >>> client.flush()
+            >>> client.get(ids)
+            [0, 1, 2]
         """
         handle, submitted = self._live(), next(self._submitted)
         # What fails while this waits is told as well.
@@ -419,6 +446,9 @@ class PlasmaClient(Asynchronous):
         What did not come in time, or has no bytes, is ObjectNotAvailable: the class. Arrays are read-only and not copied. A
         value may run code of whoever put it: get only from those whom you trust. Raises PlasmaCorrupt for what is not a value,
         PlasmaUnsupported for one of pyarrow.plasma where no pyarrow before version 14 is installed.
+
+            >>> client.get(plasma_store.ObjectID.from_random(), timeout_ms=1)
+            <class 'plasma_store.values.ObjectNotAvailable'>
         """
         if isinstance(object_ids, ObjectID):
             return _value(self._get_one(object_ids, timeout_ms), object_ids, serialization_context)
@@ -440,6 +470,9 @@ class PlasmaClient(Asynchronous):
         """Whether the kernel keeps everybody from changing a sealed object, its producer included.
 
         True of what was created with `immutable`: so who does not trust producers can tell. Raises PlasmaObjectNotFound.
+
+            >>> client.is_immutable(client.put("hello", immutable=True))
+            True
         """
         hold = self._get_one(object_id, 0)
         if not hold:
@@ -447,7 +480,15 @@ class PlasmaClient(Asynchronous):
         return bool(lib.plasma_buffer_is_immutable(hold))
 
     def abort(self, object_id: ObjectID) -> None:
-        """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy."""
+        """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy.
+
+            >>> object_id = plasma_store.ObjectID.from_random()
+            >>> with client.create_tensor(object_id, (3,), "int8"):
+            ...     pass
+            >>> client.abort(object_id)
+            >>> client.list()
+            {}
+        """
         handle = self._live()
         check(lib.plasma_abort(handle.pointer, c_id(object_id)))
         self._unsealed.discard(object_id)
@@ -488,6 +529,11 @@ class PlasmaClient(Asynchronous):
         Any number of awaits may be under way at once; an await may be cancelled. `interrupt` and `disconnect` end them with
         PlasmaInterrupted, the end of the store with PlasmaDisconnected. All are of one event loop, else PlasmaBusy. An object that
         has to come from an external store is fetched by a thread of the loop's executor.
+
+            >>> import asyncio
+            >>> object_id = client.put("hello")
+            >>> asyncio.run(client.get_async(object_id))
+            'hello'
         """
         if isinstance(object_ids, ObjectID):
             [hold] = await self._get_later([object_ids], timeout_ms)
@@ -512,14 +558,24 @@ class PlasmaClient(Asynchronous):
         return [wrap(hold.metadata()) if hold else None for hold in holds]
 
     def contains(self, object_id: ObjectID) -> bool:
-        """Whether a sealed object of this id is in the store."""
+        """Whether a sealed object of this id is in the store.
+
+            >>> client.contains(client.put("hello"))
+            True
+        """
         out = ctypes.c_bool()
         handle = self._live()
         check(lib.plasma_contains(handle.pointer, c_id(object_id), out))
         return out.value
 
     def delete(self, object_ids: Iterable[ObjectID]) -> None:
-        """Deletes objects. One in use, or not sealed, goes when its last holder lets go; one that is not there is fine."""
+        """Deletes objects. One in use, or not sealed, goes when its last holder lets go; one that is not there is fine.
+
+            >>> object_id = client.put("hello")
+            >>> client.delete([object_id])
+            >>> client.contains(object_id)
+            False
+        """
         wanted = [*object_ids]
         ids, count = c_ids(wanted)
         handle = self._live()
@@ -530,6 +586,10 @@ class PlasmaClient(Asynchronous):
         """Evicts objects that nobody holds, least recently used first, until `num_bytes` are freed or none are left.
 
         Returns the bytes freed.
+
+            >>> object_id = client.put_raw_buffer(bytes(1000))
+            >>> client.evict(1)
+            1000
         """
         size, out = _size(num_bytes, "num_bytes"), ctypes.c_uint64()
         handle = self._live()
@@ -541,6 +601,11 @@ class PlasmaClient(Asynchronous):
 
         That may be any client of the store; the pin outlives this one. It is a flag: pinning twice is pinning once. `delete`
         and the end of `ttl_ms` count more. Raises PlasmaObjectNotFound, PlasmaObjectNotSealed.
+
+            >>> object_id = client.put("hello")
+            >>> client.pin([object_id])
+            >>> client.evict(1000)
+            0
         """
         ids, count = c_ids(object_ids)
         handle = self._live()
@@ -562,6 +627,9 @@ class PlasmaClient(Asynchronous):
         """8 bytes that tell sealed objects with other data or metadata apart, as those of pyarrow.plasma did.
 
         No protection against somebody who wants two objects to have the same. Raises PlasmaObjectNotFound.
+
+            >>> client.hash(client.put_raw_buffer(b"hello")) == client.hash(client.put_raw_buffer(b"hello"))
+            True
         """
         out = ctypes.create_string_buffer(DIGEST_SIZE)
         handle = self._live()
@@ -569,7 +637,12 @@ class PlasmaClient(Asynchronous):
         return out.raw
 
     def list(self) -> Dict[ObjectID, ObjectInfo]:
-        """All objects of the store, also those that are not sealed."""
+        """All objects of the store, also those that are not sealed.
+
+            >>> object_id = client.put_raw_buffer(b"hello", metadata=b"of mine")
+            >>> client.list()[object_id]["data_size"], client.list()[object_id]["state"]
+            (5, 'sealed')
+        """
         out = ctypes.POINTER(_abi.plasma_object_list)()
         handle = self._live()
         check(lib.plasma_list(handle.pointer, out))
@@ -637,6 +710,13 @@ class PlasmaClient(Asynchronous):
         """Creates an object for a row-major tensor, to be filled in place and then sealed with `seal`.
 
         `dtype` is a name such as "float32" or "bfloat16", or a type of numpy, ml_dtypes, torch or the like.
+
+            >>> object_id = plasma_store.ObjectID.from_random()
+            >>> with client.create_tensor(object_id, (2, 3), "float32") as tensor:
+            ...     tensor.numpy()[:] = 7
+            >>> client.seal(object_id)
+            >>> float(client.get_tensor(object_id).numpy().sum())
+            42.0
         """
         sizes = [operator.index(size) for size in shape]
         code, bits, lanes = dtype_of(dtype)[1:4]
@@ -658,6 +738,14 @@ class PlasmaClient(Asynchronous):
 
         It is read-only. With `private` it can be written, and what is written stays in this process: pages are copied when
         they are first written. Raises PlasmaCorrupt when the object is not a tensor.
+
+            >>> object_id = client.put_tensor(np.arange(3))
+            >>> with client.get_tensor(object_id) as tensor:
+            ...     print(tensor.shape, tensor.dtype, tensor.state, tensor.numpy().flags.writeable)
+            (3,) int64 sealed False
+            >>> client.get_tensor(plasma_store.ObjectID(bytes(20)), timeout_ms=1)
+            Traceback (most recent call last):
+            plasma_store.errors.PlasmaTimeout: object 0000000000000000000000000000000000000000 did not come within 1 ms
         """
         return self._tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms, private)
 
@@ -689,7 +777,12 @@ class PlasmaClient(Asynchronous):
             size = length.value + 1
 
     def stats(self) -> Dict[str, int]:
-        """The store's figures, by the names of `plasma_store_stats` in plasma_store.h, where they are explained."""
+        """The store's figures, by the names of `plasma_store_stats` in plasma_store.h, where they are explained.
+
+            >>> object_id = client.put_raw_buffer(bytes(1000))
+            >>> client.stats()["used_bytes"]
+            1000
+        """
         out = _abi.plasma_store_stats(struct_size=ctypes.sizeof(_abi.plasma_store_stats))
         handle = self._live()
         check(lib.plasma_stats(handle.pointer, out))

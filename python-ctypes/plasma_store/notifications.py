@@ -67,6 +67,11 @@ class Notifications(Connection):
         """Waits for the next notification: the id, the bytes of data and those of metadata; both are -1 for an object that went.
 
         Raises PlasmaInterrupted, as a get does; PlasmaDisconnected, an OSError, when the stream has ended.
+
+            >>> client.subscribe()
+            >>> object_id = client.put_raw_buffer(b"hello", metadata=b"me")
+            >>> client.get_next_notification() == (object_id, 5, 2)
+            True
         """
         handle, subscription, interrupts = self._live(), self._subscription, self._interrupts
         if subscription is None:

@@ -167,6 +167,15 @@ class Tensor:
         """Lets go of the object now, and not only when this is collected; arrays made of it keep it still. May be repeated.
 
         Whatever needs the elements raises PlasmaInvalidArgument, a ValueError, from now on.
+
+            >>> tensor = client.get_tensor(client.put_tensor(np.arange(3)))
+            >>> array = tensor.numpy()
+            >>> tensor.release()
+            >>> array
+            array([0, 1, 2])
+            >>> tensor.numpy()  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+            plasma_store.errors.PlasmaInvalidArgument: the tensor of object ... was released
         """
         if self.state not in ("released", "lost"):
             self._gone = ("released", PlasmaInvalidArgument(f"the tensor of object {self.object_id.hex()} was released"))
