@@ -125,8 +125,8 @@ def connect(  # pyright: ignore[reportInconsistentOverload]
 
     With `progress`, puts that take longer than a second tell how far they are: a function is called with the bytes that were copied
     and all of them, each tenth of a second from then on and at the end, and may raise to end the put, of which nothing is left
-    then. True writes a line to stderr where that is a terminal. That is for bytes, values, and arrays that lie row by row, of more than
-    32 MiB; without it nothing is ever written.
+    then. True writes a line to stderr where that is a terminal. That is for bytes, values, and arrays that lie row by row, of
+    more than 32 MiB; without it nothing is ever written.
 
     Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
     None; buffers are always released at once, whatever the delay.

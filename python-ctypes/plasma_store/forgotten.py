@@ -1,7 +1,7 @@
 """forgotten: ResourceWarning for what somebody has to end, and did not: clients, their streams and buffers, stores.
 
-Python shows these warnings with `-X dev` or `-W default`, and pytest always. Tensors and buffers that were got are no such thing: to be
-collected is their end.
+Python shows these warnings with `-X dev` or `-W default`, and pytest always. Tensors and buffers that were got are no such
+thing: to be collected is their end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def forgotten(
     this: Any = os.getpid,
     ending: Any = sys.is_finalizing,
 ) -> None:
-    """Warns that something of a process was collected before it was ended; in another one, its forked child, it does nothing."""
+    """Warns that something of a process was collected before it was ended; in a forked child it does nothing."""
     if this() == process:
         try:
             warn(f"forgotten: {what!r}; {remedy}", ResourceWarning, stacklevel=3, source=what)
@@ -40,7 +40,8 @@ def unsealed(client: object, ids: Iterable[ObjectID]) -> None:
     names = sorted(object_id.hex() for object_id in ids)
     if names:
         some = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        text = f"forgotten: {len(names)} objects that {client!r} created and neither sealed nor aborted, so nobody gets them: {some}"
+        what = f"{len(names)} objects that {client!r} created and neither sealed nor aborted"
+        text = f"forgotten: {what}, so nobody gets them: {some}"
         warnings.warn(text, ResourceWarning, stacklevel=4)
 
 

@@ -1,10 +1,10 @@
 """reference: what a pickle of a client or a tensor says, and how another process gets the same again.
 
-A tensor is pickled as its store's socket, its object's id and what part of it it is; no byte of it travels. Whoever unpickles it gets
-the object by a connection that this module keeps, one for each store and process. Nothing holds the object meanwhile.
+A tensor is pickled as its store's socket, its object's id and which part of it it is; no byte of it travels. Whoever unpickles
+it gets the object by a connection that this module keeps, one for each store and process. Nothing holds the object meanwhile.
 
-What cannot be got again raises when it is used and not when it is unpickled: worker processes unpickle outside of any task, and an
-error there would be nobody's; `multiprocessing.Pool` would even wait for ever.
+What cannot be got again raises when it is used and not when it is unpickled: worker processes unpickle outside of any task, and
+an error there would be nobody's; `multiprocessing.Pool` would even wait for ever.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def tensor_again(place: Place, name: bytes, whole: Whole, view: Any) -> Tensor:
         tensor = _get(place, object_id)
         found = Whole(tensor.dtype, tensor.shape, tensor.strides)
         if found != whole:
-            raise PlasmaObjectNotFound(f"{_pickled(place, object_id)} was {_told(whole)}, and now is {_told(found)}: another object")
+            other = f"was {_told(whole)}, and now is {_told(found)}: another object"
+            raise PlasmaObjectNotFound(f"{_pickled(place, object_id)} {other}")
         return tensor if view is None else tensor._view(*view)
     except PlasmaError as error:
         return Tensor._lost(object_id, place, error)

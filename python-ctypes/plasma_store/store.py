@@ -23,8 +23,8 @@ DEFAULT_CAPACITY = 256 << 20
 class Store:
     """A store that runs, until the end of the `with` block or until `close`.
 
-    One that is forgotten ends when this is collected, with a ResourceWarning. A pickle of it, or a forked child, knows where it is,
-    and ends nothing.
+    One that is forgotten ends when this is collected, with a ResourceWarning. A pickle of it, or a forked child, knows where it
+    is, and ends nothing.
     """
 
     socket_path: str

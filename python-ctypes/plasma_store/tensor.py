@@ -397,10 +397,10 @@ class Tensor:
     def __reduce__(self) -> Tuple[Any, ...]:
         state = self.state
         if state == "created":
-            raise PlasmaObjectNotSealed(f"object {self.object_id.hex()} is not sealed, so nobody else could get it by its pickle")
+            raise PlasmaObjectNotSealed(f"object {self.object_id.hex()} is not sealed, so nobody could get it by a pickle")
         if state == "private" or self._place is None:
             what = "has changes of this process" if state == "private" else "was not got by a client"
-            raise PlasmaUnsupported(f"this tensor {what}, which a pickle would not have; numpy() gives an array, whose pickle has")
+            raise PlasmaUnsupported(f"this tensor {what}, so its pickle would not be the same; numpy() gives an array to pickle")
         stored = Tensor(self._hold)
         whole = Whole(stored.dtype, stored.shape, stored.strides)
         view = None if self._axes is None else (self._offset(), self._parts())

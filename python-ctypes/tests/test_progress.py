@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
@@ -108,13 +108,13 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def quiet_or_not(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def quiet_or_not(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def written(client: PlasmaClient, stream: Any) -> Any:
         monkeypatch.setattr(sys, "stderr", stream)
         client.put_raw_buffer(DATA)
         return stream and stream.getvalue()
 
-    yield written
+    return written
 
 
 def test_a_line_is_written_only_to_a_terminal_and_only_when_it_is_asked_for(client: PlasmaClient, quiet_or_not: Any) -> None:

@@ -88,7 +88,8 @@ def test_the_package_says_from_which_python_on_it_runs() -> None:
 
 def test_no_code_needs_a_later_python_than_the_oldest() -> None:
     pytest.importorskip("vermin")
-    command = [sys.executable, "-c", "import vermin; vermin.main()", "-t=3.9-", "--no-tips", "--violations", str(PACKAGE / "plasma_store")]
+    vermin = [sys.executable, "-c", "import vermin; vermin.main()"]
+    command = [*vermin, "-t=3.9-", "--no-tips", "--violations", str(PACKAGE / "plasma_store")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
