@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Dict, List, Optional, Set, Tuple
 
-KIB, MIB = 1 << 10, 1 << 20
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ WORKS: List[Work] = [
         Case("4 KiB", "put", {"size": 4 * KIB}),
         Case("1 MiB", "put", {"size": MIB}, quick=True),
         Case("64 MiB", "put", {"size": 64 * MIB}),
+        Case("1 GiB", "put", {"size": GIB}, only=("ours-c-put",), limit=6 << 30),
         Case("1 MiB into a ring of 256", "put_ring", {"size": MIB, "count": 256}, only=NATIVE))),
     Work("NEW", "put of 64 MiB, a second after the store was started", ("ours-c", "plasma11-cpp"), (
         Case("the first", "put_first", {"size": 64 * MIB}, limit=6 << 30),
@@ -141,6 +142,7 @@ WORKS: List[Work] = [
         Case("4 KiB", "copy", {"size": 4 * KIB}),
         Case("1 MiB", "copy", {"size": MIB}, quick=True),
         Case("64 MiB", "copy", {"size": 64 * MIB}),
+        Case("1 GiB", "copy", {"size": GIB}),
         Case("each 4 KiB", "faults", {"size": 64 * MIB}, quick=True),
         Case("two cores", "round_trips", {"cross": 1}, quick=True),
         Case("one core", "round_trips", {"cross": 0}),
@@ -183,6 +185,7 @@ MARKS: List[Mark] = [
     Mark("the same with 4 clients", ("W5", "4 clients", "ours-c-awake", "cycles"), per_second=500_000),
     Mark("put of 1 MiB, awake", ("W1", "1 MiB", "ours-c-put-awake", "put"), times=1.3, of=("LIMITS", "1 MiB", "machine", "memcpy")),
     Mark("put of 64 MiB", ("W1", "64 MiB", "ours-c-put", "put"), times=1.2, of=("LIMITS", "64 MiB", "machine", "non-temporal copy")),
+    Mark("put of 1 GiB", ("W1", "1 GiB", "ours-c-put", "put"), times=1.25, of=("LIMITS", "1 GiB", "machine", "non-temporal copy")),
     Mark("put of 64 MiB from Python", ("W1", "64 MiB", "ours-python", "put"), times=1.3,
          of=("LIMITS", "64 MiB", "machine", "non-temporal copy")),
     Mark("handoff of 64 B, awake", ("W3", "64 B", "ours-c-awake", "handoff"), times=1.3, of=("W3", "64 B", "floor", "handoff")),
