@@ -169,6 +169,12 @@ typedef struct plasma_store plasma_store;
 typedef struct plasma_subscription plasma_subscription;
 
 /**
+ * A bundle that was got: named tensors in one object, which is byte for byte a safetensors file. It keeps the object's memory, and
+ * so does each tensor of it. It does not change, and may be read in several threads at once.
+ */
+typedef struct tensor_bundle tensor_bundle;
+
+/**
  * Outcome of a call: `PLASMA_OK`, or one of the numbers below. New numbers may be added; none is ever changed.
  */
 typedef int32_t plasma_status;
@@ -231,6 +237,11 @@ typedef struct plasma_create_options {
      * How long to wait for room when there is none, in milliseconds. 0: not at all; -1: for ever.
      */
     int64_t wait_ms;
+    /**
+     * The name whose id (`plasma_object_id_from_name`, without a name space) the object has. It is kept with the object, and
+     * `plasma_object_name` tells it. NULL: none.
+     */
+    const char *name;
 } plasma_create_options;
 
 /**
@@ -489,6 +500,10 @@ typedef struct tensor_write_options {
      * Names of the dimensions: as many texts in UTF-8 as there are dimensions, where NULL is no name. NULL: none has a name.
      */
     const char *const *dimension_names;
+    /**
+     * As in `plasma_create_options`.
+     */
+    const char *name;
 } tensor_write_options;
 
 /**
@@ -555,6 +570,62 @@ typedef struct tensor_view_options {
      */
     int64_t offset;
 } tensor_view_options;
+
+/**
+ * A tensor that is to be stored in a bundle.
+ */
+typedef struct tensor_bundle_item {
+    /**
+     * Its name, in UTF-8. Not `__metadata__`, and nothing that begins with `__pad.`.
+     */
+    const char *name;
+    /**
+     * The tensor, which stays the caller's. Any strides.
+     */
+    const DLTensor *tensor;
+    /**
+     * Flags of DLPack, of which `DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED` is looked at: see `tensor_write_versioned`.
+     */
+    uint64_t flags;
+} tensor_bundle_item;
+
+/**
+ * How to store a bundle. Set `struct_size` to the size of the struct; zero is the default of everything else.
+ */
+typedef struct tensor_bundle_options {
+    /**
+     * `sizeof(tensor_bundle_options)`.
+     */
+    size_t struct_size;
+    /**
+     * `PLASMA_CREATE_*`, or-ed.
+     */
+    uint32_t flags;
+    /**
+     * As in `plasma_create_options`.
+     */
+    int64_t ttl_ms;
+    /**
+     * As in `plasma_create_options`.
+     */
+    int64_t wait_ms;
+    /**
+     * What is to be said beside the tensors: so many keys, each another text in UTF-8.
+     */
+    size_t metadata_count;
+    /**
+     * The keys.
+     */
+    const char *const *metadata_keys;
+    /**
+     * A text for each key.
+     */
+    const char *const *metadata_values;
+    /**
+     * As in `plasma_create_options`.
+     */
+    const char *name;
+} tensor_bundle_options;
 
 /**
  * What a store is to be. Set `struct_size` to the size of the struct; zero is the default of everything else.
@@ -880,6 +951,20 @@ plasma_status plasma_delete(struct plasma_client *client,
  * On success `*out` is to be freed with `plasma_object_list_free`.
  */
 plasma_status plasma_list(struct plasma_client *client, struct plasma_object_list **out);
+
+/**
+ * Writes the name that an object was created with to `out`, cut to `size` bytes with a NUL at the end; "" for none.
+ *
+ * `*length` gets the length of the whole name without its NUL. `out` may be NULL when `size` is 0. Nothing is waited or asked for:
+ * the name is read in shared memory. An object has no other name than one whose id it has.
+ *
+ * Errors: `PLASMA_OBJECT_NOT_FOUND` for what is not sealed, or cannot be seen without asking (as with `PLASMA_GET_NO_ASK`).
+ */
+plasma_status plasma_object_name(struct plasma_client *client,
+                                 const struct plasma_object_id *object_id,
+                                 char *out,
+                                 size_t size,
+                                 size_t *length);
 
 /**
  * Stores copies of `count` objects as sealed ones, with one request: all of them, or none. Meant for many small ones.
@@ -1334,6 +1419,99 @@ plasma_status tensor_dimension_name(const struct plasma_buffer *buffer,
                                     char *out,
                                     size_t size,
                                     size_t *length);
+
+/**
+ * Stores copies of `count` named CPU tensors as one sealed object, which is byte for byte a safetensors file.
+ *
+ * Each lies row-major, at a multiple of 64 bytes. `options` may be NULL. When this fails there is no object.
+ *
+ * Errors: `PLASMA_UNSUPPORTED`, with the tensor's name, for what cannot be stored, and for element types that safetensors does not
+ * have; `PLASMA_INVALID_ARGUMENT` for a name that comes twice or is not for tensors; else as for `tensor_write`.
+ */
+plasma_status tensor_bundle_write(struct plasma_client *client,
+                                  const struct plasma_object_id *object_id,
+                                  const struct tensor_bundle_item *items,
+                                  size_t count,
+                                  const struct tensor_bundle_options *options);
+
+/**
+ * Gets a bundle without a copy, waiting at most `timeout_ms` for it: -1 waits without limit, 0 does not wait. Any safetensors file
+ * that was put as it is will do.
+ *
+ * `flags` are `PLASMA_GET_*`. `*out` is to be freed with `tensor_bundle_free`.
+ *
+ * Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`; `PLASMA_CORRUPT`, with the tensor and the number that is wrong, when the object is no
+ * bundle; `PLASMA_UNSUPPORTED` for a text with a NUL in it.
+ */
+plasma_status tensor_bundle_read(struct plasma_client *client,
+                                 const struct plasma_object_id *object_id,
+                                 int64_t timeout_ms,
+                                 uint32_t flags,
+                                 struct tensor_bundle **out);
+
+/**
+ * The bundle in a buffer that the caller has. Shares the buffer's hold; both are released on their own.
+ *
+ * Errors: as for `tensor_bundle_read`.
+ */
+plasma_status tensor_bundle_from_buffer(const struct plasma_buffer *buffer, struct tensor_bundle **out);
+
+/**
+ * Number of tensors in a bundle, without those that only fill gaps. 0 for NULL.
+ */
+size_t tensor_bundle_size(const struct tensor_bundle *bundle);
+
+/**
+ * Number of keys in a bundle's metadata. 0 for NULL.
+ */
+size_t tensor_bundle_metadata_size(const struct tensor_bundle *bundle);
+
+/**
+ * The name of the tensor at `index`, in the order in which they lie. `*name` is valid until the bundle is freed.
+ */
+plasma_status tensor_bundle_name(const struct tensor_bundle *bundle, size_t index, const char **name);
+
+/**
+ * The key at `index` of a bundle's metadata, and its value. Both are valid until the bundle is freed.
+ */
+plasma_status tensor_bundle_metadata(const struct tensor_bundle *bundle,
+                                     size_t index,
+                                     const char **key,
+                                     const char **value);
+
+/**
+ * The tensor of this name, without a copy, where its elements lie aligned to their size; else, which happens only with files of
+ * others, a copy that is nobody else's. Shares the bundle's hold; both are released on their own.
+ *
+ * The caller calls `(*out)->deleter(*out)` when done. The memory is read-only, as that of `tensor_read`.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` when there is no such tensor, `PLASMA_OUT_OF_MEMORY` for a copy.
+ */
+plasma_status tensor_bundle_get(const struct tensor_bundle *bundle,
+                                const char *name,
+                                DLManagedTensor **out);
+
+/**
+ * The same with the struct of DLPack 1.x, whose flags say whether the memory is read-only and whether this is a copy.
+ */
+plasma_status tensor_bundle_get_versioned(const struct tensor_bundle *bundle,
+                                          const char *name,
+                                          DLManagedTensorVersioned **out);
+
+/**
+ * The tensor at `index` as a buffer of its own, of which `tensor_from_buffer`, `tensor_describe`, `tensor_rows` and `tensor_view` make
+ * what they make of others. Its data are the elements, which lie where the file has them. Shares the bundle's hold.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` when there is no such tensor.
+ */
+plasma_status tensor_bundle_buffer(const struct tensor_bundle *bundle,
+                                   size_t index,
+                                   struct plasma_buffer **out);
+
+/**
+ * Frees a bundle. NULL is fine. Its tensors stay.
+ */
+void tensor_bundle_free(struct tensor_bundle *bundle);
 
 /**
  * Starts a store in this process. When it returns, clients can connect.

@@ -153,10 +153,11 @@ fn soname_is_the_one_that_the_header_names() {
 
 #[test]
 fn every_function_is_misused() {
-    let sources: String = ["misuse", "tensor_misuse"].map(|name| fs::read_to_string(program(name)).unwrap()).concat();
+    let sources: String =
+        ["misuse", "tensor_misuse", "bundle_misuse"].map(|name| fs::read_to_string(program(name)).unwrap()).concat();
     let forgotten: Vec<_> =
         declared_functions().into_iter().filter(|name| !sources.contains(&format!("{name}("))).collect();
-    assert!(forgotten.is_empty(), "neither misuse.c nor tensor_misuse.c calls {forgotten:?}");
+    assert!(forgotten.is_empty(), "neither misuse.c nor tensor_misuse.c nor bundle_misuse.c calls {forgotten:?}");
 }
 
 /// Builds one of the programs.
@@ -177,6 +178,14 @@ fn misuse_of_tensors_is_answered_and_harms_nobody() {
     let program = build(&workshop, "tensor_misuse", &SANITIZED);
     let daemon = workshop.daemon(8 << 20);
     assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "tensor_misuse: ok\n");
+}
+
+#[test]
+fn misuse_of_bundles_and_names_is_answered_and_harms_nobody() {
+    let workshop = Workshop::new();
+    let program = build(&workshop, "bundle_misuse", &SANITIZED);
+    let daemon = workshop.daemon(8 << 20);
+    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "bundle_misuse: ok\n");
 }
 
 #[test]
@@ -215,6 +224,7 @@ fn valgrind_finds_nothing() {
     };
     check("misuse", "--leak-check=full", &[workshop.subdirectory("misuse.d")]);
     check("tensor_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
+    check("bundle_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
     check("threads", "--leak-check=full", &[daemon.socket.clone(), "5".into()]);
     // A child cannot free what belongs to threads that did not come along.
     check("fork", "--leak-check=no", &[workshop.subdirectory("fork.d")]);

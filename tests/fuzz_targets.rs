@@ -25,12 +25,13 @@ use watchdog::Watchdog;
 /// A target, and how many damaged inputs it gets: the engine's are whole games.
 type Target = (&'static str, fn(&[u8]) -> bool, u64);
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     ("frame", targets::frame, 50_000),
     ("request", targets::request, 100_000),
     ("reply", targets::reply, 100_000),
     ("notification", targets::notification, 50_000),
     ("tensor", targets::tensor, 50_000),
+    ("bundle", targets::bundle, 50_000),
     ("metadata", targets::metadata, 50_000),
     ("engine", targets::engine, 10_000),
     ("ring", targets::ring, 50_000),
@@ -139,6 +140,11 @@ fn notifications() {
 #[test]
 fn tensor_messages() {
     fuzz("tensor");
+}
+
+#[test]
+fn bundles() {
+    fuzz("bundle");
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use plasma_store::metadata::{self, TAIL_SIZE, Trailer};
 use plasma_store::tensor::arrow_ipc::{self, PREFIX_SIZE, TensorHeader};
+use plasma_store::tensor::bundle::{self, Bundle, Plan};
 use plasma_store::tensor::description;
 use plasma_store::tensor::layout::Layout;
+use safetensors::SafeTensors;
 
 /// A tensor message, and behind it the trailer of its metadata, if there is one. What is accepted lies inside the message, and
 /// comes back when it is written again.
@@ -63,6 +65,41 @@ fn comes_back_packed(tensor: &TensorHeader) {
     let trailer = description::describe(&packed).expect("it is short");
     assert_eq!(description::described(again.layout, &trailer).expect("we wrote it"), packed);
     assert_eq!(packed.packed(), packed, "what is packed stays as it is");
+}
+
+/// A safetensors file. What is accepted lies inside it without holes, is accepted by the format's own library, and comes back when
+/// it is written again.
+pub fn bundle(data: &[u8]) -> bool {
+    let size = data.len() as u64;
+    let Some(Ok(head)) = data.first_chunk().map(|prefix| bundle::head_size(*prefix, size)) else { return false };
+    let read = bundle::decode(&data[..head], size);
+    let theirs = SafeTensors::deserialize(data);
+    let Ok(bundle) = read else { return false };
+    let theirs = theirs.expect("what is read here is read elsewhere");
+    let mut end = head as u64;
+    for (index, entry) in bundle.entries.iter().enumerate() {
+        assert!(entry.offset >= end && entry.layout.is_row_major(), "{entry:?} begins before {end}");
+        end = entry.offset + entry.layout.nbytes();
+        assert_eq!(bundle.find(&entry.name), Some(index));
+        assert_eq!(theirs.tensor(&entry.name).expect("a tensor").data().len() as u64, entry.layout.nbytes());
+    }
+    assert!(end <= size, "{bundle:?} ends at {end} of {size}");
+    written_again(&bundle);
+    true
+}
+
+fn written_again(given: &Bundle) {
+    let tensors: Vec<_> = given.entries.iter().map(|entry| (entry.name.as_str(), entry.layout.clone())).collect();
+    let Ok(plan) = Plan::new(&tensors, &given.metadata) else {
+        assert!(tensors.iter().any(|(name, _)| name.starts_with("__pad.")), "{given:?}");
+        return;
+    };
+    let again = bundle::decode(&plan.head, plan.size).expect("we wrote it");
+    assert_eq!((again.entries.len(), &again.metadata), (given.entries.len(), &given.metadata));
+    for ((name, layout), offset) in tensors.iter().zip(&plan.offsets) {
+        let entry = &again.entries[again.find(name).expect("we wrote it")];
+        assert_eq!((&entry.layout, entry.offset, offset % 64), (layout, *offset, 0));
+    }
 }
 
 /// Metadata as they are stored. Whatever they are, a user gets back what a user gave.

@@ -11,7 +11,7 @@ mod frames;
 mod messages;
 mod rings;
 
-pub use contents::{metadata, tensor};
+pub use contents::{bundle, metadata, tensor};
 pub use engine::engine;
 pub use frames::frame;
 pub use messages::{notification, reply, request};

@@ -13,6 +13,7 @@ those of pyarrow.plasma.
 
 from ._abi import PLASMA_VERSION as __version__
 from .buffer import Buffer, PlasmaBuffer
+from .bundle import Bundle
 from .client import ObjectInfo, PlasmaClient, connect
 from .daemon import start_plasma_store
 from .errors import (
@@ -49,6 +50,7 @@ from .values import ObjectNotAvailable
 __all__ = [
     "TF_PLASMA_OP_PATH",
     "Buffer",
+    "Bundle",
     "ObjectID",
     "ObjectInfo",
     "ObjectNotAvailable",

@@ -83,6 +83,10 @@ class plasma_object_list(Structure):
     """Opaque: what `plasma_list` found."""
 
 
+class tensor_bundle(Structure):
+    """Opaque: named tensors in one object."""
+
+
 class plasma_subscription(Structure):
     """Opaque: a stream of events."""
 
@@ -106,7 +110,13 @@ class plasma_connect_options(Structure):
 class plasma_create_options(Structure):
     """How to create."""
 
-    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32), ("ttl_ms", c_int64), ("wait_ms", c_int64)]
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("flags", c_uint32),
+        ("ttl_ms", c_int64),
+        ("wait_ms", c_int64),
+        ("name", c_char_p),
+    ]
 
 
 class plasma_get_options(Structure):
@@ -126,6 +136,22 @@ class tensor_write_options(Structure):
         ("ttl_ms", c_int64),
         ("wait_ms", c_int64),
         ("dimension_names", POINTER(c_char_p)),
+        ("name", c_char_p),
+    ]
+
+
+class tensor_bundle_options(Structure):
+    """How to store a bundle."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("flags", c_uint32),
+        ("ttl_ms", c_int64),
+        ("wait_ms", c_int64),
+        ("metadata_count", c_size_t),
+        ("metadata_keys", POINTER(c_char_p)),
+        ("metadata_values", POINTER(c_char_p)),
+        ("name", c_char_p),
     ]
 
 
@@ -307,6 +333,12 @@ class tensor_description(Structure):
     ]
 
 
+class tensor_bundle_item(Structure):
+    """A tensor that is to be stored in a bundle."""
+
+    _fields_ = [("name", c_char_p), ("tensor", POINTER(DLTensor)), ("flags", c_uint64)]
+
+
 DLManagedTensor._fields_ = [
     ("dl_tensor", DLTensor),
     ("manager_ctx", c_void_p),
@@ -324,6 +356,7 @@ _client = POINTER(plasma_client)
 _buffer = POINTER(plasma_buffer)
 _list = POINTER(plasma_object_list)
 _subscription = POINTER(plasma_subscription)
+_bundle = POINTER(tensor_bundle)
 _store = POINTER(plasma_store)
 _id = POINTER(plasma_object_id)
 _write_options = POINTER(tensor_write_options)
@@ -363,6 +396,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     ),
     "plasma_contains": (plasma_status, [_client, _id, POINTER(c_bool)]),
     "plasma_delete": (plasma_status, [_client, _id, c_size_t, POINTER(plasma_status)]),
+    "plasma_object_name": (plasma_status, [_client, _id, c_char_p, c_size_t, POINTER(c_size_t)]),
     "plasma_list": (plasma_status, [_client, POINTER(_list)]),
     "plasma_evict": (plasma_status, [_client, c_uint64, POINTER(c_uint64)]),
     "plasma_pin": (plasma_status, [_client, _id, c_size_t]),
@@ -430,6 +464,20 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_view": (plasma_status, [_buffer, POINTER(tensor_view_options), _managed]),
     "tensor_view_versioned": (plasma_status, [_buffer, POINTER(tensor_view_options), _managed_versioned]),
     "tensor_dimension_name": (plasma_status, [_buffer, c_int32, c_char_p, c_size_t, POINTER(c_size_t)]),
+    "tensor_bundle_write": (
+        plasma_status,
+        [_client, _id, POINTER(tensor_bundle_item), c_size_t, POINTER(tensor_bundle_options)],
+    ),
+    "tensor_bundle_read": (plasma_status, [_client, _id, c_int64, c_uint32, POINTER(_bundle)]),
+    "tensor_bundle_from_buffer": (plasma_status, [_buffer, POINTER(_bundle)]),
+    "tensor_bundle_size": (c_size_t, [_bundle]),
+    "tensor_bundle_metadata_size": (c_size_t, [_bundle]),
+    "tensor_bundle_name": (plasma_status, [_bundle, c_size_t, POINTER(c_char_p)]),
+    "tensor_bundle_metadata": (plasma_status, [_bundle, c_size_t, POINTER(c_char_p), POINTER(c_char_p)]),
+    "tensor_bundle_get": (plasma_status, [_bundle, c_char_p, _managed]),
+    "tensor_bundle_get_versioned": (plasma_status, [_bundle, c_char_p, _managed_versioned]),
+    "tensor_bundle_buffer": (plasma_status, [_bundle, c_size_t, POINTER(_buffer)]),
+    "tensor_bundle_free": (None, [_bundle]),
     "plasma_store_start": (plasma_status, [POINTER(plasma_store_options), POINTER(_store)]),
     "plasma_store_socket": (c_char_p, [_store]),
     "plasma_store_stop": (plasma_status, [_store]),

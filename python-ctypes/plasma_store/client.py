@@ -16,6 +16,7 @@ from typing import (
     Iterable,
     List,
     Literal,
+    Mapping,
     NoReturn,
     Optional,
     Sequence,
@@ -27,10 +28,11 @@ from typing import (
     overload,
 )
 
-from . import _abi, values
+from . import _abi, arrow, values
 from ._lib import lib
 from .asynchronous import Asynchronous
 from .buffer import Buffer, Hold, Source, wrap
+from .bundle import Bundle, NewBundle, bundle_options
 from .dlpack import Source as TensorSource
 from .dtypes import dtype_of
 from .errors import (
@@ -43,13 +45,19 @@ from .errors import (
     check,
 )
 from .forgotten import unsealed
-from .object_id import ObjectID, c_id, c_ids, c_text, whole
+from .object_id import ObjectID, c_id, c_ids, c_text, id_of, whole
 from .progress import Bytes, Copier, Progress, elements_of, is_told
 from .reference import Place
 from .tensor import Tensor
 from .waiting import milliseconds
 
+# An object's id, or its name.
+AnyID = Union[ObjectID, str]
 DIGEST_SIZE = 8
+# What the library writes beside a name.
+_LEAST_NAMED = 12 + 6
+# The longest name, and a NUL: a trailer has no more.
+_MOST_NAMED = 1 << 16
 # What is not larger needs no memory of its own to be put; with room for what the library appends.
 MOST_AT_ONCE = (64 << 10) - 256
 # Objects that one flush tells, and how many may fail that were not counted before.
@@ -77,6 +85,8 @@ class ObjectInfo(TypedDict):
     """Whether it is sealed."""
     pinned: bool
     """Whether it is pinned."""
+    name: Optional[str]
+    """The name it was put by, if it is sealed and in memory; None for none."""
 
 
 @overload
@@ -219,15 +229,15 @@ class PlasmaClient(Asynchronous):
         return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms, immutable).data())
 
     def _create(
-        self, object_id: ObjectID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int, immutable: bool
+        self, object_id: AnyID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int, immutable: bool
     ) -> Hold:
-        wanted, size, meta, hold = c_id(object_id), _size(data_size), _bytes(metadata), Hold()
+        wanted, size, meta, hold = c_id(id_of(object_id)), _size(data_size), _bytes(metadata), Hold()
 
         def call(handle: Any, options: _abi.plasma_create_options) -> Any:
             return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold)
 
-        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms, immutable)
-        self._unsealed.add(object_id)
+        self._call_create(call, _named(object_id, _abi.plasma_create_options()), ttl_ms, wait_ms, immutable)
+        self._unsealed.add(id_of(object_id))
         return hold
 
     def _call_create(
@@ -249,7 +259,7 @@ class PlasmaClient(Asynchronous):
 
     def create_and_seal(
         self,
-        object_id: ObjectID,
+        object_id: AnyID,
         data: Any,
         metadata: bytes = b"",
         *,
@@ -265,7 +275,7 @@ class PlasmaClient(Asynchronous):
             >>> client.get_buffers([plasma_store.ObjectID.from_name("greeting")], with_meta=True)[0][0]
             b'in English'
         """
-        wanted, source, meta = c_id(object_id), Source(data), _bytes(metadata)
+        wanted, source, meta = c_id(id_of(object_id)), Source(data), _bytes(metadata)
         if self.progress and is_told(self.progress, len(source)):
             self._fill(Bytes(source), object_id, self.seal, ttl_ms, wait_ms, immutable, meta)
             return
@@ -273,7 +283,7 @@ class PlasmaClient(Asynchronous):
         def call(handle: Any, options: _abi.plasma_create_options) -> Any:
             return lib.plasma_put(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
 
-        self._call_create(call, _abi.plasma_create_options(), ttl_ms, wait_ms, immutable)
+        self._call_create(call, _named(object_id, _abi.plasma_create_options()), ttl_ms, wait_ms, immutable)
 
     def put_raw_buffer(
         self,
@@ -320,7 +330,7 @@ class PlasmaClient(Asynchronous):
     def put(
         self,
         value: Any,
-        object_id: Optional[ObjectID] = None,
+        object_id: Optional[AnyID] = None,
         memcopy_threads: int = 6,
         serialization_context: Any = None,
         *,
@@ -328,7 +338,7 @@ class PlasmaClient(Asynchronous):
         wait_ms: int = 0,
         immutable: bool = False,
     ) -> ObjectID:
-        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
+        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given. It may be given by a name.
 
         By pickle, which copies the bytes of arrays without gaps once, straight into the object; or, with a pyarrow before version 14, in the
         serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
@@ -340,13 +350,13 @@ class PlasmaClient(Asynchronous):
         serialized = values.serialize(value, memcopy_threads, serialization_context)
         if serialized.size <= MOST_AT_ONCE and not immutable:
             self.create_and_seal(object_id, serialized.to_bytes(), ttl_ms=ttl_ms, wait_ms=wait_ms)
-            return object_id
+            return id_of(object_id)
         return self._fill(serialized, object_id, self.seal, ttl_ms, wait_ms, immutable)
 
     def _fill(
         self,
-        value: values.Serialized,
-        object_id: ObjectID,
+        value: Union[values.Serialized, arrow.NewTable],
+        object_id: AnyID,
         seal: Callable[[ObjectID], None],
         ttl_ms: int,
         wait_ms: int,
@@ -358,7 +368,7 @@ class PlasmaClient(Asynchronous):
         return self._finish(object_id, held, lambda hold: value.write(hold, copier), seal)
 
     def _finish(
-        self, object_id: ObjectID, held: List[Any], fill: Callable[[Any], None], seal: Callable[[ObjectID], None]
+        self, object_id: AnyID, held: List[Any], fill: Callable[[Any], None], seal: Callable[[ObjectID], None]
     ) -> ObjectID:
         """Fills what was created and alone is in `held`, and seals it; when that fails there is no object."""
         try:
@@ -367,15 +377,15 @@ class PlasmaClient(Asynchronous):
             finally:
                 # With a live buffer an object cannot be aborted, nor sealed if it is to be immutable.
                 held.clear()
-            seal(object_id)
+            seal(id_of(object_id))
         except BaseException as error:
             # They have it still.
             traceback.clear_frames(error.__traceback__)
             # What went wrong first is what is raised.
             with contextlib.suppress(PlasmaError):
-                self.abort(object_id)
+                self.abort(id_of(object_id))
             raise
-        return object_id
+        return id_of(object_id)
 
     def put_nowait(
         self, value: Any, object_id: Optional[ObjectID] = None, serialization_context: Any = None, *, ttl_ms: int = 0
@@ -439,9 +449,9 @@ class PlasmaClient(Asynchronous):
         raise PlasmaNotStored(f"{count.value} objects could not be stored: {some}", failed)
 
     def get(
-        self, object_ids: Union[ObjectID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
+        self, object_ids: Union[AnyID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
     ) -> Any:
-        """The value of one object, or the list of those of several, waiting as `get_buffers` does.
+        """The value of one object, also by its name, or the list of those of several, waiting as `get_buffers` does.
 
         What did not come in time, or has no bytes, is ObjectNotAvailable: the class. Arrays are read-only and not copied. A
         value may run code of whoever put it: get only from those whom you trust. Raises PlasmaCorrupt for what is not a value,
@@ -450,8 +460,9 @@ class PlasmaClient(Asynchronous):
             >>> client.get(plasma_store.ObjectID.from_random(), timeout_ms=1)
             <class 'plasma_store.values.ObjectNotAvailable'>
         """
-        if isinstance(object_ids, ObjectID):
-            return _value(self._get_one(object_ids, timeout_ms), object_ids, serialization_context)
+        if isinstance(object_ids, (ObjectID, str)):
+            object_id = id_of(object_ids)
+            return _value(self._get_one(object_id, timeout_ms), object_id, serialization_context)
         ids = [*object_ids]
         holds = self._get(ids, timeout_ms)
         return [_value(hold, object_id, serialization_context) for hold, object_id in zip(holds, ids)]
@@ -557,26 +568,59 @@ class PlasmaClient(Asynchronous):
         holds = self._get(object_ids, timeout_ms)
         return [wrap(hold.metadata()) if hold else None for hold in holds]
 
-    def contains(self, object_id: ObjectID) -> bool:
-        """Whether a sealed object of this id is in the store.
+    def contains(self, object_id: AnyID) -> bool:
+        """Whether a sealed object of this id, or this name, is in the store.
 
             >>> client.contains(client.put("hello"))
             True
         """
         out = ctypes.c_bool()
         handle = self._live()
-        check(lib.plasma_contains(handle.pointer, c_id(object_id), out))
+        check(lib.plasma_contains(handle.pointer, c_id(id_of(object_id)), out))
         return out.value
 
-    def delete(self, object_ids: Iterable[ObjectID]) -> None:
-        """Deletes objects. One in use, or not sealed, goes when its last holder lets go; one that is not there is fine.
+    def __contains__(self, object_id: AnyID) -> bool:
+        return self.contains(object_id)
+
+    def __setitem__(self, name: AnyID, value: Any) -> None:
+        """Stores a Python value, as `put` does, by a name that everybody has the id of (`ObjectID.from_name`).
+
+        Objects do not change: raises PlasmaObjectExists for a name that is taken.
+        """
+        self.put(value, name)
+
+    def __getitem__(self, name: AnyID) -> Any:
+        """What is stored by a name, without waiting: a Tensor for a tensor, else the value that was put. KeyError where there is none.
+
+            >>> import plasma_store
+            >>> with plasma_store.start_store(1 << 20) as store, plasma_store.connect(store.socket_path) as client:
+            ...     client["features/train"] = [1, 2, 3]
+            ...     print(client["features/train"], "features/test" in client)
+            ...     [info["name"] for info in client.list().values()]
+            [1, 2, 3] False
+            ['features/train']
+        """
+        object_id = id_of(name)
+        hold = self._get_one(object_id, 0)
+        if not hold:
+            raise KeyError(name)
+        return Tensor(hold, object_id, self._place) if values.is_tensor(hold) else _value(hold, object_id, None)
+
+    def __delitem__(self, name: AnyID) -> None:
+        """Deletes what is stored by a name. KeyError where there is nothing."""
+        if name not in self:
+            raise KeyError(name)
+        self.delete([id_of(name)])
+
+    def delete(self, object_ids: Union[str, Iterable[ObjectID]]) -> None:
+        """Deletes objects, or that of a name. One in use, or not sealed, goes when its last holder lets go; one that is not there is fine.
 
             >>> object_id = client.put("hello")
             >>> client.delete([object_id])
             >>> client.contains(object_id)
             False
         """
-        wanted = [*object_ids]
+        wanted = [id_of(object_ids)] if isinstance(object_ids, str) else [*object_ids]
         ids, count = c_ids(wanted)
         handle = self._live()
         check(lib.plasma_delete(handle.pointer, ids, count, None))
@@ -647,14 +691,28 @@ class PlasmaClient(Asynchronous):
         handle = self._live()
         check(lib.plasma_list(handle.pointer, out))
         try:
-            return dict(_info(out, index) for index in range(lib.plasma_object_list_size(out)))
+            infos = dict(_info(out, index) for index in range(lib.plasma_object_list_size(out)))
         finally:
             lib.plasma_object_list_free(out)
+        for object_id, info in infos.items():
+            if info["state"] == "sealed" and info["metadata_size"] > _LEAST_NAMED:
+                info["name"] = self._name_of(object_id)
+        return infos
+
+    def _name_of(self, object_id: ObjectID) -> Optional[str]:
+        """The name that an object was put by, read in shared memory."""
+        handle, wanted, length = self._live(), c_id(object_id), ctypes.c_size_t()
+        out = ctypes.create_string_buffer(_MOST_NAMED)
+        status = lib.plasma_object_name(handle.pointer, wanted, out, len(out), length)
+        if status == _abi.PLASMA_OBJECT_NOT_FOUND:
+            return None
+        check(status)
+        return out.raw[: length.value].decode() or None
 
     def put_tensor(
         self,
         value: Any,
-        object_id: Optional[ObjectID] = None,
+        object_id: Optional[AnyID] = None,
         metadata: bytes = b"",
         *,
         copy: Optional[bool] = None,
@@ -680,7 +738,7 @@ class PlasmaClient(Asynchronous):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         names = getattr(value, "dim_names", None) if dim_names is None else dim_names
-        wanted, source = c_id(object_id), TensorSource(value, bool(copy))
+        wanted, source = c_id(id_of(object_id)), TensorSource(value, bool(copy))
         if self.progress and (elements := elements_of(source)) is not None and is_told(self.progress, elements.size):
             copier = Copier(elements.size, self.progress)
             times: Any = {"ttl_ms": ttl_ms, "wait_ms": wait_ms, "immutable": immutable}
@@ -692,12 +750,75 @@ class PlasmaClient(Asynchronous):
                 return lib.tensor_write_versioned(handle.pointer, wanted, source.managed(), options)
             return lib.tensor_write(handle.pointer, wanted, source.tensor, options)
 
-        self._call_create(call, _write_options(metadata, names, source.tensor.ndim), ttl_ms, wait_ms, immutable)
-        return object_id
+        options = _named(object_id, _write_options(metadata, names, source.tensor.ndim))
+        self._call_create(call, options, ttl_ms, wait_ms, immutable)
+        return id_of(object_id)
+
+    def put_tensors(
+        self,
+        tensors: Mapping[str, Any],
+        object_id: Optional[AnyID] = None,
+        metadata: Optional[Mapping[str, str]] = None,
+        *,
+        copy: Optional[bool] = None,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+        immutable: bool = False,
+    ) -> ObjectID:
+        """Stores copies of many named arrays as one object, which is byte for byte a safetensors file; `get_tensors` gets all of them.
+
+        Arrays are what `put_tensor` takes. They lie row-major, each at a multiple of 64 bytes. Returns the id, a random one if none is given.
+        `metadata` are texts by texts. A safetensors file can also be put as it is, by `put_raw_buffer`.
+
+        Raises PlasmaUnsupported, a TypeError, with the name of an array that cannot be stored, or whose type safetensors does not have;
+        PlasmaInvalidArgument for a name that is not for tensors: "__metadata__", or what begins with "__pad.".
+        """
+        object_id = ObjectID.from_random() if object_id is None else object_id
+        wanted, new = c_id(id_of(object_id)), NewBundle(tensors, bool(copy))
+
+        def call(handle: Any, options: _abi.tensor_bundle_options) -> Any:
+            return lib.tensor_bundle_write(handle.pointer, wanted, new.items, len(new.items), options)
+
+        self._call_create(call, _named(object_id, bundle_options(metadata or {})), ttl_ms, wait_ms, immutable)
+        return id_of(object_id)
+
+    def get_tensors(self, object_id: AnyID, timeout_ms: int = -1, private: bool = False) -> Bundle:
+        """Gets all tensors of a bundle at once, without a copy: a mapping of Tensor by name. Everything else as in `get_tensor`.
+
+        Raises PlasmaCorrupt, with what is wrong, when the object is not a safetensors file.
+        """
+        object_id = id_of(object_id)
+        hold = _there(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms)
+        return Bundle(hold, object_id, self._place, private)
+
+    def put_arrow(
+        self,
+        value: Any,
+        object_id: Optional[AnyID] = None,
+        *,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+        immutable: bool = False,
+    ) -> ObjectID:
+        """Stores a copy of a `pyarrow.Table` or RecordBatch as an Arrow IPC stream, with the metadata of its schema, and returns its id.
+
+        Raises PlasmaUnsupported where pyarrow is not installed.
+        """
+        object_id = ObjectID.from_random() if object_id is None else object_id
+        return self._fill(arrow.NewTable(value), object_id, self.seal, ttl_ms, wait_ms, immutable)
+
+    def get_arrow(self, object_id: AnyID, timeout_ms: int = -1) -> Any:
+        """Gets a `pyarrow.Table` without a copy, as `put_arrow` or any other writer of an Arrow IPC stream left it.
+
+        Waits as `get_buffers` does; then PlasmaTimeout. A record batch comes as a table with one; `to_batches()` gives it. Raises
+        PlasmaCorrupt when the object is no such stream, PlasmaUnsupported where pyarrow is not installed.
+        """
+        object_id = id_of(object_id)
+        return arrow.table_of(_there(self._get_one(object_id, timeout_ms), object_id, timeout_ms), object_id.hex())
 
     def create_tensor(
         self,
-        object_id: ObjectID,
+        object_id: AnyID,
         shape: Sequence[int],
         dtype: Any,
         metadata: bytes = b"",
@@ -722,18 +843,19 @@ class PlasmaClient(Asynchronous):
         code, bits, lanes = dtype_of(dtype)[1:4]
         if any(size < 0 or size >= 1 << 63 for size in sizes):
             raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
-        wanted, hold = c_id(object_id), Hold()
+        wanted, hold = c_id(id_of(object_id)), Hold()
         array = (ctypes.c_int64 * len(sizes))(*sizes)
         element = _abi.DLDataType(code, bits, lanes)
 
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
             return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold)
 
-        self._call_create(call, _write_options(metadata, dim_names, len(sizes)), ttl_ms, wait_ms, immutable)
-        self._unsealed.add(object_id)
-        return Tensor(hold, object_id, self._place)
+        options = _named(object_id, _write_options(metadata, dim_names, len(sizes)))
+        self._call_create(call, options, ttl_ms, wait_ms, immutable)
+        self._unsealed.add(id_of(object_id))
+        return Tensor(hold, id_of(object_id), self._place)
 
-    def get_tensor(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
+    def get_tensor(self, object_id: AnyID, timeout_ms: int = -1, private: bool = False) -> Tensor:
         """Gets a tensor without a copy, waiting for it as `get_buffers` does; then PlasmaTimeout.
 
         It is read-only. With `private` it can be written, and what is written stays in this process: pages are copied when
@@ -747,12 +869,11 @@ class PlasmaClient(Asynchronous):
             Traceback (most recent call last):
             plasma_store.errors.PlasmaTimeout: object 0000000000000000000000000000000000000000 did not come within 1 ms
         """
+        object_id = id_of(object_id)
         return self._tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms, private)
 
     def _tensor(self, hold: Hold, object_id: ObjectID, timeout_ms: int, private: bool) -> Tensor:
-        if not hold:
-            raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
-        return Tensor(hold, object_id, self._place, private)
+        return Tensor(_there(hold, object_id, timeout_ms), object_id, self._place, private)
 
     def set_client_options(self, client_name: str, limit_output_memory: int) -> None:
         """Names this client in the store's figures, and reserves bytes for what it creates from now on; once only.
@@ -840,6 +961,18 @@ def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:
     return (bytes(hold.metadata()), wrap(hold.sealed_data())) if hold else (None, None)
 
 
+def _named(object_id: AnyID, options: Any) -> Any:
+    """Options with the name, where the object is called by one."""
+    options.name = c_text(object_id, "name") if isinstance(object_id, str) else None
+    return options
+
+
+def _there(hold: Hold, object_id: ObjectID, timeout_ms: int) -> Hold:
+    if not hold:
+        raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
+    return hold
+
+
 def _failure(given: _abi.plasma_object_id, status: int) -> Tuple[ObjectID, PlasmaError]:
     """An object that was not stored, and why."""
     object_id, reason = ObjectID(bytes(given)), lib.plasma_status_string(status).decode()
@@ -863,5 +996,6 @@ def _info(objects: Any, index: int) -> Tuple[ObjectID, ObjectInfo]:
         "construct_duration": info.construct_duration,
         "state": _STATES[info.state],
         "pinned": info.pinned,
+        "name": None,
     }
     return ObjectID(bytes(info.id)), known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Iterable, Sequence, Tuple, Type
+from typing import Any, Iterable, Sequence, Tuple, Type, Union
 
 from . import _abi
 from ._lib import lib
@@ -93,6 +93,11 @@ def whole(number: Any, name: str) -> int:
         if not hasattr(number, "__int__"):
             raise TypeError(f"{name} is {number!r}, which is no number") from None
         return int(number)
+
+
+def id_of(given: Union[ObjectID, str]) -> ObjectID:
+    """The id that is given, or that of a name."""
+    return ObjectID.from_name(given) if isinstance(given, str) else given
 
 
 def c_id(object_id: ObjectID) -> _abi.plasma_object_id:

@@ -62,13 +62,13 @@ def client_again(kind: Any, place: Place, options: Any) -> Any:
     return client
 
 
-def tensor_again(place: Place, name: bytes, whole: Whole, view: Any) -> Tensor:
-    """The tensor that was pickled, or one that raises when it is used."""
+def tensor_again(place: Place, name: bytes, member: Optional[str], whole: Whole, view: Any) -> Tensor:
+    """The tensor that was pickled, a member of a bundle or an object of its own, or one that raises when it is used."""
     from .tensor import Tensor
 
     object_id = ObjectID(name)
     try:
-        tensor = _get(place, object_id)
+        tensor = _get(place, object_id, member)
         found = Whole(tensor.dtype, tensor.shape, tensor.strides)
         if found != whole:
             other = f"was {_told(whole)}, and now is {_told(found)}: another object"
@@ -78,7 +78,7 @@ def tensor_again(place: Place, name: bytes, whole: Whole, view: Any) -> Tensor:
         return Tensor._lost(object_id, place, error)
 
 
-def _get(place: Place, object_id: ObjectID) -> Tensor:
+def _get(place: Place, object_id: ObjectID, member: Optional[str]) -> Tensor:
     _verify(place)
     try:
         hold = _kept(place)._get_one(object_id, 0)
@@ -90,9 +90,15 @@ def _get(place: Place, object_id: ObjectID) -> Tensor:
             f"{_pickled(place, object_id)} is not there any more: it was deleted or evicted on the way, as nothing held it; "
             f"keep the tensor until whoever gets the pickle has it, or pin the object"
         )
+    from .bundle import Bundle
     from .tensor import Tensor
 
-    return Tensor(hold, object_id, place)
+    if member is None:
+        return Tensor(hold, object_id, place)
+    bundle = Bundle(hold, object_id, place)
+    if member not in bundle:
+        raise PlasmaObjectNotFound(f"{_pickled(place, object_id)} has no tensor {member!r} any more: another object")
+    return bundle[member]
 
 
 def _pickled(place: Place, object_id: ObjectID) -> str:

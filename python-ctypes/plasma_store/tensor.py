@@ -95,6 +95,7 @@ class Tensor:
         "_gone",
         "_hold",
         "_id",
+        "_member",
         "_origin",
         "_place",
         "_private",
@@ -117,10 +118,15 @@ class Tensor:
     are row-major."""
 
     def __init__(
-        self, hold: Hold, object_id: Optional[ObjectID] = None, place: Optional[Place] = None, private: bool = False
+        self,
+        hold: Hold,
+        object_id: Optional[ObjectID] = None,
+        place: Optional[Place] = None,
+        private: bool = False,
+        member: Optional[str] = None,
     ) -> None:
-        """Reads what the object says of itself. Raises PlasmaCorrupt when it is not a tensor."""
-        self._id, self._place, self._private = object_id, place, private
+        """Reads what the object says of itself. Raises PlasmaCorrupt when it is not a tensor. A bundle has it as its `member`."""
+        self._id, self._place, self._private, self._member = object_id, place, private, member
         out = _abi.tensor_description(_SIZE)
         status = _describe(hold, ctypes.byref(out))
         if status:
@@ -151,6 +157,7 @@ class Tensor:
         """One that was unpickled and cannot be got; whatever needs it raises `error`."""
         tensor = cls.__new__(cls)
         tensor._id, tensor._place, tensor._private, tensor._sealed = object_id, place, False, True
+        tensor._member = None
         tensor._gone = ("lost", error)
         return tensor
 
@@ -369,7 +376,7 @@ class Tensor:
         view = Tensor.__new__(Tensor)
         view.dtype, view.itemsize, view._typestr = self.dtype, self.itemsize, self._typestr
         view._origin, view._sealed, view._hold = self._origin, self._sealed, self._hold
-        view._id, view._place, view._private = self._id, self._place, self._private
+        view._id, view._place, view._private, view._member = self._id, self._place, self._private, self._member
         view.shape, view._axes = tuple(part.size for part in parts), tuple(part.axis for part in parts)
         view.strides = tuple(part.stride * self.itemsize for part in parts)
         bits = offset * DTYPES[self.dtype].bits * DTYPES[self.dtype].lanes if 0 not in view.shape else 0
@@ -404,7 +411,7 @@ class Tensor:
         stored = Tensor(self._hold)
         whole = Whole(stored.dtype, stored.shape, stored.strides)
         view = None if self._axes is None else (self._offset(), self._parts())
-        return tensor_again, (self._place, self.object_id.binary(), whole, view)
+        return tensor_again, (self._place, self.object_id.binary(), self._member, whole, view)
 
     def _offset(self) -> int:
         """How many elements into the stored tensor this view begins."""

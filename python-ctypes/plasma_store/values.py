@@ -77,6 +77,12 @@ def deserialize(hold: Hold, name: str, context: Any) -> Any:
     return old(wrap(view), context)
 
 
+def is_tensor(hold: Hold) -> bool:
+    """Whether this looks like a tensor, and not like a value."""
+    view = hold.data()
+    return bytes(view[: len(_TENSOR_MARKER)]) == _TENSOR_MARKER
+
+
 class _Pickled:
     """Pickle protocol 5, with the buffers beside the pickle: each is copied once, to where it will lie."""
 

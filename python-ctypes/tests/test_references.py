@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Tuple
 import pytest
 
 import plasma_store
-from conftest import in_fork, put
+from conftest import in_fork, put, until
 from plasma_store import ObjectID, PlasmaClient, Store, Tensor, reference
 
 np = pytest.importorskip("numpy")
@@ -108,6 +108,15 @@ def test_nothing_is_copied_and_pickles_are_short(client: PlasmaClient) -> None:
     assert client.list()[large.object_id]["ref_count"] == 1
 
 
+def is_over(client: PlasmaClient) -> bool:
+    """Whether its store has ended."""
+    try:
+        client.list()
+    except plasma_store.PlasmaDisconnected:
+        return True
+    return False
+
+
 VIEWS: Dict[str, Callable[[Tensor], Tensor]] = {
     "rows": lambda tensor: tensor[1:3],
     "one element": lambda tensor: tensor[2, 3],
@@ -125,6 +134,23 @@ def test_views_come_back_as_they_were(client: PlasmaClient, view: str) -> None:
     other = again(tensor)
     np.testing.assert_array_equal(other.numpy(), tensor.numpy())
     assert (other.shape, other.strides, other.dim_names) == (tensor.shape, tensor.strides, tensor.dim_names)
+
+
+def test_members_of_bundles_come_back(client: PlasmaClient, object_id: ObjectID) -> None:
+    client.put_tensors({"x": np.arange(12).reshape(SHAPE), "y": np.ones(2)}, object_id)
+    bundle = client.get_tensors(object_id)
+    assert bundle["x"].object_id == object_id
+    other = again(bundle["x"][1:])
+    assert other.numpy().tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
+    assert again(other).shape == (2, 4)
+    assert again(dict(bundle))["y"].numpy().tolist() == [1, 1]
+    assert again(bundle).keys() == bundle.keys()
+    pickled = pickle.dumps(bundle["y"])
+    del bundle, other
+    client.delete([object_id])
+    client.put_tensors({"x": np.ones(2)}, object_id)
+    with pytest.raises(plasma_store.PlasmaObjectNotFound, match="has no tensor 'y' any more"):
+        pickle.loads(pickled).numpy()
 
 
 def test_small_elements_come_back(client: PlasmaClient) -> None:
@@ -221,6 +247,7 @@ def test_a_store_that_died_and_left_its_socket(tmp_path: Any) -> None:
             pickled = pickle.dumps(tensor)
             assert pickle.loads(pickled).numpy().sum() == 3
             os.kill(store.pid, 9)
+            until(lambda: is_over(client))
             lost = pickle.loads(pickled)
             with pytest.raises((plasma_store.PlasmaConnectError, plasma_store.PlasmaDisconnected)):
                 lost.numpy()

@@ -25,7 +25,7 @@ pub struct Draft<'a> {
     client: &'a Client,
     location: Location,
     id: ObjectId,
-    options: CreateOptions,
+    options: CreateOptions<'static>,
     origin: Origin<'a>,
 }
 
@@ -50,8 +50,10 @@ impl Client {
         id: ObjectId,
         data_size: u64,
         metadata: &[u8],
-        options: CreateOptions,
+        options: CreateOptions<'_>,
     ) -> Result<(WritableBuffer, Draft<'_>)> {
+        // It is in the metadata already.
+        let options = CreateOptions { name: None, ..options };
         let metadata_size = metadata.len() as u64;
         let size = data_size.saturating_add(metadata_size);
         let granted = self.take_granted(size, options).map(|(ring, room)| {

@@ -5,13 +5,14 @@
 //! - [`buffer`]: what a get or a create gives: memory and the hold on it.
 //! - `putting`, `reading`, `waiting`: objects on their way in, and out.
 //! - `submit`: requests through shared memory; `draft`, `granted`: objects that are made before the store hears of them.
-//! - [`tensor`]: objects that are tensors.
+//! - [`tensor`]: objects that are tensors; [`bundle`]: those that are many.
 //! - [`mod@subscription`]: streams of events, and what ends a wait for one.
 //! - `control`: what steers the store rather than moves objects.
 #![forbid(unsafe_code)]
 
 mod bells;
 pub mod buffer;
+pub mod bundle;
 mod connection;
 mod control;
 pub mod draft;
@@ -38,6 +39,7 @@ use crate::client::reading::LastSegment;
 use crate::client::submit::judged;
 use crate::client::waiting::Waited;
 use crate::error::{Error, Result};
+use crate::metadata::{KEY_NAME, Trailer};
 use crate::object::{ObjectId, ObjectInfo};
 pub use crate::protocol::Stats;
 use crate::protocol::{Refusal, Reply, Request};
@@ -68,7 +70,7 @@ impl Default for ConnectOptions {
 
 /// How to create.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct CreateOptions {
+pub struct CreateOptions<'a> {
     /// Fail rather than evict other objects.
     pub no_evict: bool,
     /// Milliseconds after its seal when the object is deleted, as [`Client::delete`] does; 0 for never.
@@ -78,6 +80,22 @@ pub struct CreateOptions {
     /// Have the kernel refuse every write to the object once it is sealed, also by this process. Its buffer has to be dropped before the
     /// seal.
     pub immutable: bool,
+    /// The name whose id the object has, to be kept with it: [`ObjectId::from_name`] without a namespace.
+    pub name: Option<&'a str>,
+}
+
+impl CreateOptions<'_> {
+    /// Metadata as they are stored: the user's, and what there is to say beside them.
+    fn stored(self, id: ObjectId, user: &[u8], mut trailer: Trailer) -> Result<Vec<u8>> {
+        if let Some(name) = self.name {
+            let its_id = ObjectId::from_name("", name);
+            if name.contains('\0') || its_id != id {
+                return Err(Error::InvalidArgument(format!("name {name:?} has the id {its_id}, and the object {id}")));
+            }
+            trailer.push(KEY_NAME, name.as_bytes())?;
+        }
+        Ok(trailer.append_to(user))
+    }
 }
 
 /// How to get.
@@ -168,6 +186,18 @@ impl Client {
             }
             read => Ok(read.into_buffer()),
         }
+    }
+
+    /// The name that a sealed object was created with, as far as it can be seen without asking the store.
+    ///
+    /// # Errors
+    /// [`Error::ObjectNotFound`] for what cannot be seen.
+    pub fn name_of(&self, id: ObjectId) -> Result<Option<String>> {
+        let buffer = self.get_one(id, 0, GetOptions { no_ask: true, ..GetOptions::default() })?;
+        let trailer = buffer.ok_or(Error::ObjectNotFound(id))?.trailer()?;
+        let name = trailer.and_then(|trailer| String::from_utf8(trailer.get(KEY_NAME)?.to_vec()).ok());
+        // What others say is not believed.
+        Ok(name.filter(|name| ObjectId::from_name("", name) == id))
     }
 
     /// Gets objects as [`Client::get`] does, and makes something of each as soon as it is there.

@@ -29,7 +29,7 @@ impl Client {
         metadata: &[u8],
         options: CreateOptions,
     ) -> Result<WritableBuffer> {
-        self.create_described(id, data_size, &Trailer::default().append_to(metadata), options)
+        self.create_described(id, data_size, &options.stored(id, metadata, Trailer::default())?, options)
     }
 
     /// The same with metadata as they are stored: the user's, and our trailer where there is one.
@@ -59,7 +59,7 @@ impl Client {
                 || Error::StoreFull(format!("an object of {size} bytes does not fit: capacity {}", self.capacity()));
             i64::try_from(size).map_err(|_| too_large())
         };
-        let CreateOptions { no_evict, ttl_ms, wait_ms, immutable } = options;
+        let CreateOptions { no_evict, ttl_ms, wait_ms, immutable, .. } = options;
         if wait_ms < -1 {
             return Err(Error::InvalidArgument(format!("wait_ms is -1, 0 or positive, not {wait_ms}")));
         }
@@ -91,7 +91,7 @@ impl Client {
         metadata_size: u64,
         options: CreateOptions,
     ) -> Result<Option<Location>> {
-        let CreateOptions { no_evict, ttl_ms, wait_ms: 0, immutable: false } = options else { return Ok(None) };
+        let CreateOptions { no_evict, ttl_ms, wait_ms: 0, immutable: false, .. } = options else { return Ok(None) };
         let (Some(ring), Ok(ttl_ms)) = (self.connection.ring(), u64::try_from(ttl_ms)) else { return Ok(None) };
         let record = Record::Create { id, data_size, metadata_size, evict: !no_evict, ttl_ms };
         let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
@@ -149,7 +149,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`] and [`Client::seal`].
     pub fn put(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
-        self.put_described(id, data, &Trailer::default().append_to(metadata), options)
+        self.put_described(id, data, &options.stored(id, metadata, Trailer::default())?, options)
     }
 
     /// The same with metadata as they are stored.
@@ -174,7 +174,7 @@ impl Client {
     }
 
     /// Fills a new object; metadata as they are stored.
-    fn fill(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<Draft<'_>> {
+    fn fill(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions<'_>) -> Result<Draft<'_>> {
         let (buffer, draft) = self.draft(id, data.len() as u64, metadata, options)?;
         let written = buffer.write(0, data);
         drop(buffer);
@@ -200,7 +200,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`] for an object over 64 KiB; else what the connection says.
     pub fn put_async(&self, id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions) -> Result<()> {
-        let metadata = Trailer::default().append_to(metadata);
+        let metadata = options.stored(id, metadata, Trailer::default())?;
         let size = data.len() + metadata.len();
         if let Some(ring) = self.ring_for(size as u64, options) {
             let record = put_record(id, data, &metadata, options);
@@ -225,7 +225,10 @@ impl Client {
     /// [`Error::InvalidArgument`] for more than fits a request of 64 MiB, with some 100 bytes for each object beside its own;
     /// [`Error::Unsupported`] for times and immutability, which a batch does not have.
     pub fn put_batch(&self, items: &[PutItem<'_>], options: CreateOptions) -> Result<()> {
-        let CreateOptions { no_evict, ttl_ms, wait_ms, immutable } = options;
+        let CreateOptions { no_evict, ttl_ms, wait_ms, immutable, name } = options;
+        if let Some(name) = name {
+            return Err(Error::Unsupported(format!("objects of a batch have no name, and not {name:?}")));
+        }
         if immutable {
             return Err(Error::Unsupported("objects of a batch cannot be immutable for the kernel".into()));
         }

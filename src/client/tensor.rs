@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer};
+use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer, check_range};
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
 use crate::object::ObjectId;
@@ -19,7 +19,7 @@ use crate::tensor::layout::Layout;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TensorOptions<'a> {
     /// As for any object.
-    pub create: CreateOptions,
+    pub create: CreateOptions<'a>,
     /// The user's metadata.
     pub metadata: &'a [u8],
     /// Names of the dimensions: none, or one for each.
@@ -33,6 +33,8 @@ pub enum TensorMemory {
     Sealed(Buffer),
     /// An object that is being filled, or was when this was made.
     Writable(WritableBuffer),
+    /// A tensor of a bundle.
+    Part(Part),
 }
 
 /// A tensor in an object. Clones share the memory.
@@ -48,25 +50,102 @@ pub struct Tensor {
     data_offset: u64,
 }
 
+/// A tensor of a bundle, by itself.
+#[derive(Debug)]
+pub struct Part {
+    whole: Arc<TensorMemory>,
+    layout: Layout,
+    /// From the start of the bundle.
+    offset: u64,
+}
+
+impl Part {
+    /// A tensor that lies there. That it does was checked when the bundle's header was decoded, with the size of its object.
+    pub(super) fn new(whole: Arc<TensorMemory>, layout: Layout, offset: u64) -> Self {
+        Self { whole, layout, offset }
+    }
+
+    fn shifted(&self, data: *mut u8) -> *mut u8 {
+        if data.is_null() { data } else { data.wrapping_add(self.offset as usize) }
+    }
+}
+
 impl TensorMemory {
-    fn data(&self) -> *mut u8 {
+    /// First byte of the data; null where this process does not have them.
+    pub fn data(&self) -> *mut u8 {
         match self {
-            Self::Sealed(buffer) => buffer.private_data().unwrap_or(buffer.data().cast_mut()),
+            Self::Sealed(buffer) => buffer.data().cast_mut(),
             Self::Writable(buffer) => buffer.data().cast_mut(),
+            Self::Part(part) => part.shifted(part.whole.data()),
         }
     }
 
-    fn size(&self) -> u64 {
+    /// The same for writing, if that may be.
+    pub fn mutable_data(&self) -> Option<*mut u8> {
+        match self {
+            Self::Sealed(buffer) => buffer.private_data(),
+            Self::Writable(buffer) => buffer.mutable_data(),
+            Self::Part(part) => part.whole.mutable_data().map(|data| part.shifted(data)),
+        }
+    }
+
+    /// Bytes of data.
+    pub fn size(&self) -> u64 {
         match self {
             Self::Sealed(buffer) => buffer.size(),
             Self::Writable(buffer) => buffer.size(),
+            Self::Part(part) => part.layout.nbytes(),
         }
     }
 
-    fn read(&self, bytes: &mut [u8]) -> Result<()> {
+    /// The object's name.
+    pub fn id(&self) -> ObjectId {
         match self {
-            Self::Sealed(buffer) => buffer.read(0, bytes),
-            Self::Writable(buffer) => buffer.read(0, bytes),
+            Self::Sealed(buffer) => buffer.id(),
+            Self::Writable(buffer) => buffer.id(),
+            Self::Part(part) => part.whole.id(),
+        }
+    }
+
+    /// First byte of the user's metadata, which a tensor of a bundle shares with the others.
+    pub fn metadata(&self) -> *const u8 {
+        match self {
+            Self::Sealed(buffer) => buffer.metadata(),
+            Self::Writable(buffer) => buffer.metadata(),
+            Self::Part(part) => part.whole.metadata(),
+        }
+    }
+
+    /// Bytes of the user's metadata, without our trailer.
+    pub fn metadata_size(&self) -> u64 {
+        match self {
+            Self::Sealed(buffer) => buffer.metadata_size(),
+            Self::Writable(buffer) => buffer.metadata_size().unwrap_or(0),
+            Self::Part(part) => part.whole.metadata_size(),
+        }
+    }
+
+    /// Whether the kernel keeps everybody from changing the object.
+    pub fn is_immutable(&self) -> bool {
+        match self {
+            Self::Sealed(buffer) => buffer.is_immutable(),
+            Self::Writable(_) => false,
+            Self::Part(part) => part.whole.is_immutable(),
+        }
+    }
+
+    /// Copies data out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the range is not in the data; [`Error::Forked`].
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        match self {
+            Self::Sealed(buffer) => buffer.read(offset, bytes),
+            Self::Writable(buffer) => buffer.read(offset, bytes),
+            Self::Part(part) => {
+                check_range(offset, bytes.len() as u64, self.size())?;
+                part.whole.read(part.offset + offset, bytes)
+            }
         }
     }
 
@@ -74,6 +153,7 @@ impl TensorMemory {
         match self {
             Self::Sealed(buffer) => buffer.trailer(),
             Self::Writable(buffer) => buffer.trailer(),
+            Self::Part(_) => Ok(None),
         }
     }
 
@@ -85,6 +165,10 @@ impl TensorMemory {
         match self {
             Self::Sealed(buffer) => buffer.write(offset, bytes),
             Self::Writable(buffer) => buffer.write(offset, bytes),
+            Self::Part(part) => {
+                check_range(offset, bytes.len() as u64, self.size())?;
+                part.whole.write(part.offset + offset, bytes)
+            }
         }
     }
 
@@ -93,6 +177,10 @@ impl TensorMemory {
     /// # Errors
     /// [`Error::Corrupt`] naming what is wrong with the bytes; [`Error::Unsupported`] for an element type that is not known here.
     pub fn tensor(self: Arc<Self>) -> Result<Tensor> {
+        if let Self::Part(part) = &*self {
+            let layout = part.layout.clone();
+            return Ok(Tensor { memory: self, layout, names: Vec::new(), data_offset: 0 });
+        }
         let size = self.size();
         let short =
             |needed: usize| Error::Corrupt(format!("a tensor's header needs {needed} bytes, the object has {size}"));
@@ -100,13 +188,13 @@ impl TensorMemory {
         if size < prefix.len() as u64 {
             return Err(short(prefix.len()));
         }
-        self.read(&mut prefix)?;
+        self.read(0, &mut prefix)?;
         let header_size = arrow_ipc::peek(&prefix)?;
         if size < header_size as u64 {
             return Err(short(header_size));
         }
         let mut header = vec![0; header_size];
-        self.read(&mut header)?;
+        self.read(0, &mut header)?;
         let TensorHeader { mut layout, mut names, data_offset, .. } = decoded(header, size)?;
         if layout.may_carry()
             && let Some(trailer) = self.trailer()?
@@ -170,12 +258,14 @@ impl Tensor {
         Self { layout, data_offset: self.data_offset.wrapping_add_signed(begin), ..self }
     }
 
+    /// Whether its elements lie as processors want them. Those of a file that others wrote may not.
+    pub fn is_aligned(&self) -> bool {
+        self.data().addr().is_multiple_of(self.layout.dtype().carrier().item_size())
+    }
+
     /// Whether writing to it is an error, or would reach nobody but a fault.
     pub fn is_read_only(&self) -> bool {
-        match &*self.memory {
-            TensorMemory::Sealed(buffer) => buffer.private_data().is_none(),
-            TensorMemory::Writable(buffer) => buffer.mutable_data().is_none(),
-        }
+        self.memory.mutable_data().is_none()
     }
 }
 
@@ -187,7 +277,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::create`].
     pub fn tensor_create(&self, id: ObjectId, layout: &Layout, options: TensorOptions<'_>) -> Result<Tensor> {
-        let new = NewTensor::of(layout, &options)?;
+        let new = NewTensor::of(id, layout, &options)?;
         let buffer = self.create_described(id, new.size, &new.metadata, options.create)?;
         new.begin(buffer)
     }
@@ -204,7 +294,7 @@ impl Client {
         options: TensorOptions<'_>,
         fill: impl FnOnce(*mut u8) -> Result<()>,
     ) -> Result<()> {
-        let new = NewTensor::of(layout, &options)?;
+        let new = NewTensor::of(id, layout, &options)?;
         if Self::is_put_whole(new.size.saturating_add(new.metadata.len() as u64), options.create) {
             let mut message = new.header;
             let data_offset = message.len();
@@ -241,12 +331,12 @@ struct NewTensor {
 }
 
 impl NewTensor {
-    fn of(layout: &Layout, options: &TensorOptions<'_>) -> Result<Self> {
+    fn of(id: ObjectId, layout: &Layout, options: &TensorOptions<'_>) -> Result<Self> {
         let layout = layout.packed();
         let header = arrow_ipc::encode_header(&layout, options.names)?;
         let names = options.names.iter().map(|&name| name.to_owned()).collect();
         let size = (header.len() as u64).saturating_add(layout.nbytes());
-        let metadata = description::describe(&layout)?.append_to(options.metadata);
+        let metadata = options.create.stored(id, options.metadata, description::describe(&layout)?)?;
         Ok(Self { layout, names, header, size, metadata })
     }
 

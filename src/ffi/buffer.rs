@@ -83,12 +83,7 @@ unsafe fn with<T: Copy>(buffer: *const plasma_buffer, otherwise: T, body: impl F
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plasma_buffer_data(buffer: *const plasma_buffer) -> *const u8 {
     // SAFETY: as the caller promised.
-    unsafe {
-        with(buffer, ptr::null(), |memory| match memory {
-            TensorMemory::Sealed(buffer) => buffer.data(),
-            TensorMemory::Writable(buffer) => buffer.data(),
-        })
-    }
+    unsafe { with(buffer, ptr::null(), |memory| memory.data().cast_const()) }
 }
 
 /// The same, for writing: of an object that is being created, until it is sealed, or of one got with
@@ -99,12 +94,7 @@ pub unsafe extern "C" fn plasma_buffer_data(buffer: *const plasma_buffer) -> *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plasma_buffer_mutable_data(buffer: *mut plasma_buffer) -> *mut u8 {
     // SAFETY: as the caller promised.
-    unsafe {
-        with(buffer, ptr::null_mut(), |memory| match memory {
-            TensorMemory::Sealed(buffer) => buffer.private_data().unwrap_or(ptr::null_mut()),
-            TensorMemory::Writable(buffer) => buffer.mutable_data().unwrap_or(ptr::null_mut()),
-        })
-    }
+    unsafe { with(buffer, ptr::null_mut(), |memory| memory.mutable_data().unwrap_or(ptr::null_mut())) }
 }
 
 /// Copies `size` bytes of the caller's to `offset` of the data. `data` may be NULL when `size` is 0.
@@ -143,12 +133,7 @@ pub unsafe extern "C" fn plasma_buffer_write(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plasma_buffer_is_immutable(buffer: *const plasma_buffer) -> bool {
     // SAFETY: as the caller promised.
-    unsafe {
-        with(buffer, false, |memory| match memory {
-            TensorMemory::Sealed(buffer) => buffer.is_immutable(),
-            TensorMemory::Writable(_) => false,
-        })
-    }
+    unsafe { with(buffer, false, TensorMemory::is_immutable) }
 }
 
 /// Bytes of data. 0 for NULL.
@@ -158,12 +143,7 @@ pub unsafe extern "C" fn plasma_buffer_is_immutable(buffer: *const plasma_buffer
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plasma_buffer_size(buffer: *const plasma_buffer) -> u64 {
     // SAFETY: as the caller promised.
-    unsafe {
-        with(buffer, 0, |memory| match memory {
-            TensorMemory::Sealed(buffer) => buffer.size(),
-            TensorMemory::Writable(buffer) => buffer.size(),
-        })
-    }
+    unsafe { with(buffer, 0, TensorMemory::size) }
 }
 
 /// First byte of the user's metadata, readable for `plasma_buffer_metadata_size` bytes until the release. NULL for NULL.
@@ -173,12 +153,7 @@ pub unsafe extern "C" fn plasma_buffer_size(buffer: *const plasma_buffer) -> u64
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plasma_buffer_metadata(buffer: *const plasma_buffer) -> *const u8 {
     // SAFETY: as the caller promised.
-    unsafe {
-        with(buffer, ptr::null(), |memory| match memory {
-            TensorMemory::Sealed(buffer) => buffer.metadata(),
-            TensorMemory::Writable(buffer) => buffer.metadata(),
-        })
-    }
+    unsafe { with(buffer, ptr::null(), TensorMemory::metadata) }
 }
 
 /// Bytes of the user's metadata, without what this library appends for tensors. 0 for NULL.
@@ -188,12 +163,7 @@ pub unsafe extern "C" fn plasma_buffer_metadata(buffer: *const plasma_buffer) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn plasma_buffer_metadata_size(buffer: *const plasma_buffer) -> u64 {
     // SAFETY: as the caller promised.
-    unsafe {
-        with(buffer, 0, |memory| match memory {
-            TensorMemory::Sealed(buffer) => buffer.metadata_size(),
-            TensorMemory::Writable(buffer) => buffer.metadata_size().unwrap_or(0),
-        })
-    }
+    unsafe { with(buffer, 0, TensorMemory::metadata_size) }
 }
 
 /// The id of the object that a buffer belongs to.
@@ -205,11 +175,7 @@ pub unsafe extern "C" fn plasma_buffer_id(buffer: *const plasma_buffer, out: *mu
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (memory, out) = unsafe { (guard::borrow::<TensorMemory>(buffer.cast(), "buffer")?, Out::new(out, "out")?) };
-        let id = match memory {
-            TensorMemory::Sealed(buffer) => buffer.id(),
-            TensorMemory::Writable(buffer) => buffer.id(),
-        };
-        out.set(id.into());
+        out.set(memory.id().into());
         Ok(())
     })
 }

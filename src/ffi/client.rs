@@ -9,7 +9,7 @@ use crate::client::tensor::TensorMemory;
 use crate::client::{Client, ConnectOptions, CreateOptions, GetOptions};
 use crate::error::{Error, Result};
 use crate::ffi::buffer::{give, give_writable, plasma_buffer, sealed_memory};
-use crate::ffi::guard::{self, Options, Out};
+use crate::ffi::guard::{self, Options, Out, TextOut};
 use crate::ffi::object_id::{self, plasma_object_id};
 use crate::ffi::object_list::plasma_object_list;
 use crate::ffi::status::{plasma_status, status_of_outcome};
@@ -75,6 +75,9 @@ pub struct plasma_create_options {
     pub ttl_ms: i64,
     /// How long to wait for room when there is none, in milliseconds. 0: not at all; -1: for ever.
     pub wait_ms: i64,
+    /// The name whose id (`plasma_object_id_from_name`, without a name space) the object has. It is kept with the object, and
+    /// `plasma_object_name` tells it. NULL: none.
+    pub name: *const c_char,
 }
 
 /// How to get. Set `struct_size` to the size of the struct; zero is the default of everything else.
@@ -89,9 +92,9 @@ pub struct plasma_get_options {
 
 // SAFETY: `repr(C)`, begins with its size, integers only.
 unsafe impl Options for plasma_connect_options {}
-// SAFETY: as above.
+// SAFETY: `repr(C)`, begins with its size; any bit pattern is a valid pointer value, which is only followed on the caller's promise.
 unsafe impl Options for plasma_create_options {}
-// SAFETY: as above.
+// SAFETY: `repr(C)`, begins with its size, integers only.
 unsafe impl Options for plasma_get_options {}
 
 /// The client behind a handle.
@@ -104,22 +107,33 @@ pub(super) unsafe fn client_of<'a>(client: *const plasma_client) -> Result<&'a C
 }
 
 /// What the fields that options of a create have in common mean.
-pub(super) fn create_options(flags: u32, ttl_ms: i64, wait_ms: i64) -> Result<CreateOptions> {
+///
+/// # Safety
+/// `name` is NULL or a text that nobody changes during `'a`.
+pub(super) unsafe fn create_options<'a>(
+    flags: u32,
+    ttl_ms: i64,
+    wait_ms: i64,
+    name: *const c_char,
+) -> Result<CreateOptions<'a>> {
     let known = PLASMA_CREATE_NO_EVICT | PLASMA_CREATE_IMMUTABLE;
     let flags = guard::known_flags(flags, known, "create options")?;
     let [no_evict, immutable] = [PLASMA_CREATE_NO_EVICT, PLASMA_CREATE_IMMUTABLE].map(|flag| flags & flag != 0);
-    Ok(CreateOptions { no_evict, ttl_ms, wait_ms, immutable })
+    // SAFETY: as the caller promised.
+    let name = unsafe { guard::text(name, "name") }?;
+    Ok(CreateOptions { no_evict, ttl_ms, wait_ms, immutable, name })
 }
 
 /// What the options of a create mean.
 ///
 /// # Safety
-/// `options` is NULL or as long as it says.
-pub(super) unsafe fn given_options(options: *const plasma_create_options) -> Result<CreateOptions> {
+/// `options` is NULL or as long as it says, with a name that nobody changes during `'a`.
+pub(super) unsafe fn given_options<'a>(options: *const plasma_create_options) -> Result<CreateOptions<'a>> {
     // SAFETY: as the caller promised.
     let options = unsafe { guard::options(options, "options")? };
     options.map_or(Ok(CreateOptions::default()), |options: plasma_create_options| {
-        create_options(options.flags, options.ttl_ms, options.wait_ms)
+        // SAFETY: as the caller promised.
+        unsafe { create_options(options.flags, options.ttl_ms, options.wait_ms, options.name) }
     })
 }
 
@@ -454,6 +468,32 @@ pub unsafe extern "C" fn plasma_list(client: *mut plasma_client, out: *mut *mut 
         // SAFETY: as the caller promised.
         let (client, out) = unsafe { (client_of(client)?, Out::new(out, "out")?) };
         out.set(guard::give(plasma_object_list::new(client.list()?)));
+        Ok(())
+    })
+}
+
+/// Writes the name that an object was created with to `out`, cut to `size` bytes with a NUL at the end; "" for none.
+///
+/// `*length` gets the length of the whole name without its NUL. `out` may be NULL when `size` is 0. Nothing is waited or asked for:
+/// the name is read in shared memory. An object has no other name than one whose id it has.
+///
+/// Errors: `PLASMA_OBJECT_NOT_FOUND` for what is not sealed, or cannot be seen without asking (as with `PLASMA_GET_NO_ASK`).
+///
+/// # Safety
+/// `client` is NULL or a live handle, `object_id` NULL or an id; `size` bytes at `out`, and `length`, may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plasma_object_name(
+    client: *mut plasma_client,
+    object_id: *const plasma_object_id,
+    out: *mut c_char,
+    size: usize,
+    length: *mut usize,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, id, out) =
+            unsafe { (client_of(client)?, object_id::read(object_id)?, TextOut::new(out, size, length)?) };
+        out.set(&client.name_of(id)?.unwrap_or_default());
         Ok(())
     })
 }

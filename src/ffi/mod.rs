@@ -35,4 +35,6 @@ pub mod watching;
 
 pub mod tensor;
 
+pub mod bundle;
+
 pub mod store;

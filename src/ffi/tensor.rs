@@ -36,6 +36,8 @@ pub struct tensor_write_options {
     pub wait_ms: i64,
     /// Names of the dimensions: as many texts in UTF-8 as there are dimensions, where NULL is no name. NULL: none has a name.
     pub dimension_names: *const *const c_char,
+    /// As in `plasma_create_options`.
+    pub name: *const c_char,
 }
 
 // SAFETY: `repr(C)`, begins with its size; any bit pattern is a valid pointer value, which is only followed on the caller's
@@ -100,7 +102,8 @@ unsafe fn write_options<'a>(options: *const tensor_write_options) -> Result<(Ten
     };
     // SAFETY: as the caller promised.
     let metadata = unsafe { guard::bytes(options.metadata, options.metadata_size, "metadata") }?;
-    let create = create_options(options.flags, options.ttl_ms, options.wait_ms)?;
+    // SAFETY: as the caller promised.
+    let create = unsafe { create_options(options.flags, options.ttl_ms, options.wait_ms, options.name) }?;
     Ok((TensorOptions { create, metadata, names: &[] }, options.dimension_names))
 }
 
@@ -212,20 +215,30 @@ impl Viewed {
         };
         Ok(Self { tensor: tensor.view(shape, strides, options.offset)?, as_copy })
     }
+}
 
-    fn source(&self) -> TensorView {
-        TensorView { layout: self.tensor.layout.clone(), data: self.tensor.data(), padded: None }
+/// A tensor as it lies; or a copy, where its elements are not aligned to their size.
+pub(super) fn managed(tensor: Tensor) -> Result<*mut DLManagedTensor> {
+    if !tensor.is_aligned() {
+        // SAFETY: the tensor lies in the object's memory, which it keeps.
+        return unsafe { dlpack::export_copy(&source(&tensor)) };
     }
-}
-
-fn managed(tensor: Tensor) -> *mut DLManagedTensor {
     let data = tensor.data();
-    dlpack::export(tensor.memory, data, &tensor.layout)
+    Ok(dlpack::export(tensor.memory, data, &tensor.layout))
 }
 
-fn managed_versioned(tensor: Tensor) -> *mut DLManagedTensorVersioned {
+/// The same as DLPack 1.x has it.
+pub(super) fn managed_versioned(tensor: Tensor) -> Result<*mut DLManagedTensorVersioned> {
+    if !tensor.is_aligned() {
+        // SAFETY: the tensor lies in the object's memory, which it keeps.
+        return unsafe { dlpack::export_copy_versioned(&source(&tensor)) };
+    }
     let (data, flags) = (tensor.data(), flags_of(&tensor));
-    dlpack::export_versioned(tensor.memory, data, &tensor.layout, flags)
+    Ok(dlpack::export_versioned(tensor.memory, data, &tensor.layout, flags))
+}
+
+fn source(tensor: &Tensor) -> TensorView {
+    TensorView { layout: tensor.layout.clone(), data: tensor.data(), padded: None }
 }
 
 fn flags_of(tensor: &Tensor) -> u64 {
@@ -337,7 +350,7 @@ pub unsafe extern "C" fn tensor_create(
         // SAFETY: as the caller promised.
         let (new, out) = unsafe { (NewTensor::read(client, object_id, options)?, Out::new(out, "out")?) };
         // SAFETY: as the caller promised.
-        out.set(managed(unsafe { new.create(&layout_of(dtype, ndim, shape)?) }?));
+        out.set(managed(unsafe { new.create(&layout_of(dtype, ndim, shape)?) }?)?);
         Ok(())
     })
 }
@@ -386,7 +399,7 @@ pub unsafe extern "C" fn tensor_read(
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (client, id, out) = unsafe { (client_of(client)?, object_id::read(object_id)?, Out::new(out, "out")?) };
-        out.set(managed(client.tensor_read(id, timeout_ms, get_options(0)?)?));
+        out.set(managed(client.tensor_read(id, timeout_ms, get_options(0)?)?)?);
         Ok(())
     })
 }
@@ -410,7 +423,7 @@ pub unsafe extern "C" fn tensor_read_versioned(
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (client, id, out) = unsafe { (client_of(client)?, object_id::read(object_id)?, Out::new(out, "out")?) };
-        out.set(managed_versioned(client.tensor_read(id, timeout_ms, get_options(flags)?)?));
+        out.set(managed_versioned(client.tensor_read(id, timeout_ms, get_options(flags)?)?)?);
         Ok(())
     })
 }
@@ -430,7 +443,7 @@ pub unsafe extern "C" fn tensor_from_buffer(
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (memory, out) = unsafe { (shared_memory(buffer)?, Out::new(out, "out")?) };
-        out.set(managed(memory.tensor()?));
+        out.set(managed(memory.tensor()?)?);
         Ok(())
     })
 }
@@ -447,7 +460,7 @@ pub unsafe extern "C" fn tensor_from_buffer_versioned(
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (memory, out) = unsafe { (shared_memory(buffer)?, Out::new(out, "out")?) };
-        out.set(managed_versioned(memory.tensor()?));
+        out.set(managed_versioned(memory.tensor()?)?);
         Ok(())
     })
 }
@@ -488,7 +501,7 @@ pub unsafe extern "C" fn tensor_rows(
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (memory, out) = unsafe { (shared_memory(buffer)?, Out::new(out, "out")?) };
-        out.set(managed(memory.tensor()?.rows(first, count)?));
+        out.set(managed(memory.tensor()?.rows(first, count)?)?);
         Ok(())
     })
 }
@@ -507,7 +520,7 @@ pub unsafe extern "C" fn tensor_rows_versioned(
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (memory, out) = unsafe { (shared_memory(buffer)?, Out::new(out, "out")?) };
-        out.set(managed_versioned(memory.tensor()?.rows(first, count)?));
+        out.set(managed_versioned(memory.tensor()?.rows(first, count)?)?);
         Ok(())
     })
 }
@@ -535,8 +548,8 @@ pub unsafe extern "C" fn tensor_view(
         let (out, viewed) = unsafe { (Out::new(out, "out")?, Viewed::read(buffer, options)?) };
         out.set(match viewed.as_copy {
             // SAFETY: the tensor lies in the object's memory, which it keeps.
-            true => unsafe { dlpack::export_copy(&viewed.source()) }?,
-            false => managed(viewed.tensor),
+            true => unsafe { dlpack::export_copy(&source(&viewed.tensor)) }?,
+            false => managed(viewed.tensor)?,
         });
         Ok(())
     })
@@ -557,8 +570,8 @@ pub unsafe extern "C" fn tensor_view_versioned(
         let (out, viewed) = unsafe { (Out::new(out, "out")?, Viewed::read(buffer, options)?) };
         out.set(match viewed.as_copy {
             // SAFETY: the tensor lies in the object's memory, which it keeps.
-            true => unsafe { dlpack::export_copy_versioned(&viewed.source()) }?,
-            false => managed_versioned(viewed.tensor),
+            true => unsafe { dlpack::export_copy_versioned(&source(&viewed.tensor)) }?,
+            false => managed_versioned(viewed.tensor)?,
         });
         Ok(())
     })

@@ -43,6 +43,14 @@ impl TensorView {
             None => Ok(self.layout.packed()),
         }
     }
+
+    /// How it lies where it has to be row-major.
+    ///
+    /// # Errors
+    /// As [`TensorView::stored`].
+    pub fn row_major(&self) -> Result<Layout> {
+        Layout::row_major(self.padded.unwrap_or(self.layout.dtype()), self.layout.shape().to_vec())
+    }
 }
 
 /// Checks a `DLTensor`, in this order: pointer, device, dtype, dimensions, shape, strides, data, byte offset.
@@ -82,9 +90,14 @@ pub unsafe fn view_versioned(tensor: *const DLManagedTensorVersioned) -> Result<
     }
 }
 
+/// The same as [`view`], where it is told apart from the tensor whether elements below a byte have a byte each.
+///
+/// # Errors
+/// As [`view`].
+///
 /// # Safety
 /// As for [`view`].
-unsafe fn view_of(tensor: *const DLTensor, padded: bool) -> Result<TensorView> {
+pub unsafe fn view_of(tensor: *const DLTensor, padded: bool) -> Result<TensorView> {
     // SAFETY: NULL or a valid DLTensor, by the contract; nothing writes to it during this call.
     let tensor = unsafe { tensor.as_ref() }.ok_or_else(|| invalid("tensor is NULL".to_owned()))?;
     check_device(tensor.device)?;
@@ -122,6 +135,25 @@ pub fn dtype(dtype: DLDataType) -> Result<DType> {
 /// The view's tensor is still valid and nobody writes to it; `dst` may be written for `dst_len` bytes and does not
 /// overlap the tensor.
 pub unsafe fn copy_packed(view: &TensorView, dst: *mut u8, dst_len: u64, copier: Copier) -> Result<()> {
+    // SAFETY: as the caller promised.
+    unsafe { copy_by(&view.layout.copy_plan(), view, dst, dst_len, copier) }
+}
+
+/// The same with the elements as [`TensorView::row_major`] has them.
+///
+/// # Errors
+/// As [`copy_packed`].
+///
+/// # Safety
+/// As for [`copy_packed`].
+pub unsafe fn copy_row_major(view: &TensorView, dst: *mut u8, dst_len: u64, copier: Copier) -> Result<()> {
+    // SAFETY: as the caller promised.
+    unsafe { copy_by(&view.layout.row_plan(), view, dst, dst_len, copier) }
+}
+
+/// # Safety
+/// As for [`copy_packed`]; the plan is one of the view's layout.
+unsafe fn copy_by(plan: &CopyPlan, view: &TensorView, dst: *mut u8, dst_len: u64, copier: Copier) -> Result<()> {
     let nbytes = view.stored()?.nbytes();
     if dst_len != nbytes {
         return Err(invalid(format!("tensor of {nbytes} bytes does not go into a space of {dst_len}")));
@@ -131,8 +163,7 @@ pub unsafe fn copy_packed(view: &TensorView, dst: *mut u8, dst_len: u64, copier:
         unsafe { pack_bits(view, dtype.item_bits(), dst) };
         return Ok(());
     }
-    let plan = view.layout.copy_plan();
-    let packing = Packing { src: view.data, dst, plan: &plan, is_large: nbytes >= STREAMED_FROM as u64 };
+    let packing = Packing { src: view.data, dst, plan, is_large: nbytes >= STREAMED_FROM as u64 };
     // Several threads work at one run at a time, or at one each.
     let (among_runs, within_run) =
         if plan.run < SHARED_FROM { (copier, Copier::ALONE) } else { (Copier::ALONE, copier) };

@@ -4,6 +4,7 @@
 //! - [`layout`]: shape and strides with checked arithmetic; how to compact any layout while copying.
 //! - [`description`]: what the metadata say of a tensor, for element types that Arrow does not have.
 //! - [`arrow_ipc`]: the Arrow IPC tensor message: header out, and in again by peek, verify, decode.
+//! - [`bundle`]: many named tensors, as a safetensors file.
 //! - [`dlpack`]: tensors of other libraries in, managed tensors out. The only file here with `unsafe`.
 //!
 //! Storing: [`dlpack::view`], [`arrow_ipc::encode_header`], the data by [`dlpack::copy_packed`].
@@ -16,6 +17,7 @@
 mod arrow_generated;
 
 pub mod arrow_ipc;
+pub mod bundle;
 pub mod description;
 #[allow(unsafe_code)]
 pub mod dlpack;

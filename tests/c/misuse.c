@@ -172,7 +172,7 @@ static void creating(plasma_client *client) {
   EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, UINT64_MAX, NULL, 0, NULL, &buffer), "18446744073709551615");
   EXPECT(PLASMA_STORE_FULL, plasma_create(client, &id, INT64_MAX, &byte, 1, NULL, &buffer), "9223372036854775808");
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_create(client, &id, 1, &byte, UINT64_MAX, NULL, &buffer), "metadata");
-  plasma_create_options options = {sizeof options, 0xf0, 0, 0};
+  plasma_create_options options = {.struct_size = sizeof options, .flags = 0xf0};
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_create(client, &id, 1, NULL, 0, &options, &buffer), "0xf0");
   options.struct_size = 0;
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_create(client, &id, 1, NULL, 0, &options, &buffer), "struct_size is 0");

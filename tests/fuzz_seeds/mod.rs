@@ -11,7 +11,7 @@ use plasma_store::protocol::{Dialect, InlineObject, Refusal, Refused, Reply, Req
 use plasma_store::shm::ring::record::Record;
 use plasma_store::tensor::dtype::DType;
 use plasma_store::tensor::layout::Layout;
-use plasma_store::tensor::{arrow_ipc, description};
+use plasma_store::tensor::{arrow_ipc, bundle, description};
 
 const FRAMES: &str = include_str!("../fixtures/plasma_frames.txt");
 const ID: ObjectId = ObjectId::new([b'a'; 20]);
@@ -40,6 +40,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         }
         "notification" => notifications(),
         "tensor" => tensors(),
+        "bundle" => bundles(),
         "metadata" => trailers(),
         "engine" => games(),
         "ring" => records(),
@@ -210,6 +211,36 @@ fn carried_tensors() -> Vec<Seed> {
         (dtype.name().to_owned(), description::describe(&layout).unwrap().append_to(&object))
     };
     dtypes.map(seed).into()
+}
+
+/// Bundles of ours, and what others may write.
+fn bundles() -> Vec<Seed> {
+    let layout = |name: &str, shape: &[i64]| {
+        let dtype = DType::all().find(|dtype| dtype.name() == name).unwrap();
+        Layout::row_major(dtype, shape.to_vec()).unwrap()
+    };
+    let ours = |tensors: &[(&str, Layout)], metadata: &[(&str, &str)]| {
+        let metadata = metadata.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let plan = bundle::Plan::new(tensors, &metadata).unwrap();
+        let mut object = plan.head;
+        object.resize(plan.size as usize, 5);
+        object
+    };
+    let theirs =
+        |json: &str, data: usize| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &vec![7; data]].concat();
+    let many = [("a", layout("float32", &[2, 3])), ("ü", layout("bool", &[])), ("z", layout("float4_e2m1fn", &[2, 2]))];
+    let tensor = r#""t":{"dtype":"I16","shape":[1,2],"data_offsets":[2,6]}"#;
+    let empty = r#""e":{"shape":[0],"data_offsets":[2,2],"dtype":"C64"}"#;
+    let first = r#""s":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}"#;
+    [
+        ("empty", ours(&[], &[])),
+        ("ours", ours(&many, &[("key", "value"), ("other", "")])),
+        ("one", ours(&many[..1], &[])),
+        ("any order", theirs(&format!("{{{tensor},{empty},{first}}} "), 6)),
+        ("metadata", theirs(&format!("{{{first},\"__metadata__\":{{\"a\":\"\\u00e9\"}}}}"), 2)),
+    ]
+    .map(|(name, object)| (file_name(name), object))
+    .into()
 }
 
 /// The vectors that have a trailer.

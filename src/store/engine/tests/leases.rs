@@ -87,9 +87,9 @@ fn a_segment_goes_with_its_producer_and_its_last_object_and_is_wanted_back() {
     lab.send(other, Request::Delete { ids: ids(&[1]) });
     assert_eq!(lab.rung(), [reader]);
     assert_eq!((lab.stats().segments, lab.stats().retired_bytes, lab.used()), (0, 4 * MEBIBYTE, 0));
-    assert_eq!(lab.retired(other, &[segment]), [], "it was not lent to this one");
+    assert_eq!(lab.retired(other, &[segment]), [0_i32; 0], "it was not lent to this one");
     assert_eq!(lab.retired(reader, &[]), [segment]);
-    assert_eq!(lab.retired(reader, &[segment, segment, 7]), []);
+    assert_eq!(lab.retired(reader, &[segment, segment, 7]), [0_i32; 0]);
     assert_eq!(lab.stats().retired_bytes, 0);
 }
 

@@ -70,7 +70,7 @@ fn anybody_unpins_once_however_often_it_was_pinned() {
     lab.pin(one, &[1]);
     assert_eq!(lab.unpin(other, &[1]), [Ok(())]);
     assert_eq!(lab.unpin(other, &[1]), [Ok(())], "what is not pinned stays so");
-    assert_eq!(lab.listed_as_pinned(one), []);
+    assert_eq!(lab.listed_as_pinned(one), [0_u8; 0]);
     // It is the youngest then, as if it had just been released.
     lab.put(one, 3, 400);
     assert_eq!(lab.names(), [1, 3]);
@@ -101,7 +101,7 @@ fn all_are_pinned_or_none() {
     let expected = [Ok(()), Err(Refusal::ObjectNotSealed), Err(Refusal::ObjectNotFound)];
     assert_eq!(lab.pin(peer, &[1, 2, 9]), expected);
     assert_eq!(lab.unpin(peer, &[1, 2, 9]), expected);
-    assert_eq!(lab.listed_as_pinned(peer), []);
+    assert_eq!(lab.listed_as_pinned(peer), [0_u8; 0]);
     assert_eq!(lab.pin(peer, &[]), []);
 }
 
