@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Tuple
 import pytest
 
 import plasma_store
-from conftest import in_fork, put
+from conftest import in_fork, put, until
 from plasma_store import ObjectID, PlasmaClient, Store, Tensor, reference
 
 np = pytest.importorskip("numpy")
@@ -106,6 +106,15 @@ def test_nothing_is_copied_and_pickles_are_short(client: PlasmaClient) -> None:
     assert client.stats()["objects"] == 1
     del other
     assert client.list()[large.object_id]["ref_count"] == 1
+
+
+def is_over(client: PlasmaClient) -> bool:
+    """Whether its store has ended."""
+    try:
+        client.list()
+    except plasma_store.PlasmaDisconnected:
+        return True
+    return False
 
 
 VIEWS: Dict[str, Callable[[Tensor], Tensor]] = {
@@ -221,6 +230,7 @@ def test_a_store_that_died_and_left_its_socket(tmp_path: Any) -> None:
             pickled = pickle.dumps(tensor)
             assert pickle.loads(pickled).numpy().sum() == 3
             os.kill(store.pid, 9)
+            until(lambda: is_over(client))
             lost = pickle.loads(pickled)
             with pytest.raises((plasma_store.PlasmaConnectError, plasma_store.PlasmaDisconnected)):
                 lost.numpy()
