@@ -186,9 +186,7 @@ class PlasmaClient(Asynchronous):
     """Who is told how far a put is that takes longer than a second: see `connect`. May be set at any time."""
 
     def disconnect(self) -> None:
-        if self._handle is not None and self._process == os.getpid():
-            unsealed(self, self._unsealed)
-        self._unsealed.clear()
+        self._end_unsealed()
         super().disconnect()
 
     disconnect.__doc__ = Asynchronous.disconnect.__doc__
@@ -199,7 +197,14 @@ class PlasmaClient(Asynchronous):
         if error is not None:
             # Whoever was interrupted by an error forgot nothing.
             self._unsealed.clear()
+        self._end_unsealed()
         self.disconnect()
+
+    def _end_unsealed(self) -> None:
+        """Warns whoever calls what calls this of objects that go now."""
+        if self._handle is not None and self._process == os.getpid():
+            unsealed(self, self._unsealed)
+        self._unsealed.clear()
 
     def _lose(self, place: Place, error: PlasmaError) -> None:
         super()._lose(place, error)

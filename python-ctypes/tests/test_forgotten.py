@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import subprocess
 import warnings
 from typing import Any, Callable, List
@@ -89,8 +90,16 @@ def test_the_warning_names_some_of_many_and_the_line(store: Store) -> None:
             create(client, ObjectID.from_random())
         client.disconnect()
 
+    def block() -> None:
+        with plasma_store.connect(store.socket_path) as client:
+            create(client, ObjectID.from_random())
+
     with pytest.warns(ResourceWarning, match="5 objects .* and 2 more$") as caught:
         body()
+    lines = [linecache.getline(warning.filename, warning.lineno).strip() for warning in caught]
+    assert lines == ["client.disconnect()"]
+    with pytest.warns(ResourceWarning, match="1 objects") as caught:
+        block()
     assert [warning.filename for warning in caught] == [__file__]
 
 
