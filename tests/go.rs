@@ -47,7 +47,10 @@ fn the_module_is_vetted_and_formatted() {
     let Some(mut go) = go(&workshop) else { return };
     succeed(go.args(["vet", "./..."]));
     let gofmt = find("gofmt").expect("gofmt beside go");
-    assert_eq!(succeed(Command::new(gofmt).arg("-l").arg(root().join("bindings/go"))), "");
+    assert_eq!(
+        succeed(Command::new(gofmt).arg("-l").args(["bindings/go", "tests/interop/go"]).current_dir(root())),
+        ""
+    );
 }
 
 /// Builds the tutorial.

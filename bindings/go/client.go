@@ -124,6 +124,8 @@ type CreateOptions struct {
 	Immutable bool
 	TTL       time.Duration // how long the object lives after its seal; 0 is no limit
 	Wait      time.Duration // how long to wait for room; less than 0 is for ever
+	// DimensionNames is, of a tensor, a name for each dimension, where "" is none. What is no tensor has none.
+	DimensionNames []string
 }
 
 func (o CreateOptions) c() C.plasma_create_options {

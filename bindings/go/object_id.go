@@ -79,3 +79,25 @@ func cString(text, what string) (*C.char, error) {
 	}
 	return C.CString(text), nil
 }
+
+// cStrings puts texts where C may find them until they are freed.
+func cStrings(texts []string, what string) (**C.char, func(), error) {
+	size := C.size_t(unsafe.Sizeof((*C.char)(nil)))
+	first := (**C.char)(C.calloc(C.size_t(len(texts)+1), size))
+	all := unsafe.Slice(first, len(texts))
+	free := func() {
+		for _, text := range all {
+			C.free(unsafe.Pointer(text))
+		}
+		C.free(unsafe.Pointer(first))
+	}
+	for i, text := range texts {
+		made, err := cString(text, what)
+		if err != nil {
+			free()
+			return nil, nil, err
+		}
+		all[i] = made
+	}
+	return first, free, nil
+}

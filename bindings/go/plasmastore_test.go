@@ -375,6 +375,124 @@ func TestTensorsAreFilledInPlace(t *testing.T) {
 	fails(t, err, InvalidArgument)
 }
 
+func TestDimensionsHaveNames(t *testing.T) {
+	_, client := fresh(t)
+	id := random(t)
+	named := CreateOptions{DimensionNames: []string{"row", ""}}
+	must(t, PutTensorWith(client, id, named, []float32{1, 2, 3, 4, 5, 6}, 3, 2))
+	tensor, err := client.GetTensor(background, id)
+	must(t, err)
+	rows, err := tensor.Rows(1, 2)
+	must(t, err)
+	for _, each := range []*Tensor{tensor, rows} {
+		name, err := each.DimensionName(0)
+		must(t, err)
+		none, err := each.DimensionName(1)
+		must(t, err)
+		same(t, name+"|"+none, "row|")
+	}
+	_, err = tensor.DimensionName(2)
+	fails(t, err, InvalidArgument)
+	err = PutTensorWith(client, random(t), named, []float32{1}, 1)
+	fails(t, err, InvalidArgument)
+	same(t, err.Error(), "2 names for 1 dimensions")
+	_, err = client.CreateTensor(random(t), DTypeOf[int8](), []int{1}, CreateOptions{DimensionNames: []string{"a\x00b"}})
+	fails(t, err, InvalidArgument)
+	must(t, tensor.Close())
+	_, err = tensor.DimensionName(0)
+	fails(t, err, InvalidArgument)
+}
+
+func TestViews(t *testing.T) {
+	_, client := fresh(t)
+	id := random(t)
+	must(t, PutTensor(client, id, []float32{1, 2, 3, 4, 5, 6}, 3, 2))
+	tensor, err := client.GetTensor(background, id)
+	must(t, err)
+	defer tensor.Close()
+	rows, err := tensor.Rows(1, 2)
+	must(t, err)
+	values, err := Values[float32](rows)
+	must(t, err)
+	same(t, values, []float32{3, 4, 5, 6})
+	same(t, uintptr(rows.data)-uintptr(tensor.data), uintptr(8))
+	none, err := tensor.Rows(3, 0)
+	must(t, err)
+	same(t, none.Shape(), []int{0, 2})
+	turned, err := rows.View([]int{2, 2}, []int{1, 2}, 0)
+	must(t, err)
+	same(t, turned.ByteStrides(), []int{4, 8})
+	copied, err := Copied[float32](turned)
+	must(t, err)
+	same(t, copied, []float32{3, 5, 4, 6})
+	last, err := turned.Rows(1, 1)
+	must(t, err)
+	element, err := At[float32](last, 0, 1)
+	must(t, err)
+	same(t, element, float32(6))
+	number, err := tensor.View([]int{}, nil, 5)
+	must(t, err)
+	copied, err = Copied[float32](number)
+	must(t, err)
+	same(t, copied, []float32{6})
+	_, err = Copied[float64](number)
+	fails(t, err, InvalidArgument)
+}
+
+func TestViewsThatCannotBe(t *testing.T) {
+	_, client := fresh(t)
+	id := random(t)
+	must(t, PutTensor(client, id, []float32{1, 2, 3, 4, 5, 6}, 3, 2))
+	tensor, err := client.GetTensor(background, id)
+	must(t, err)
+	for _, wrong := range [][2]int{{2, 2}, {-1, 1}, {0, -1}, {1 << 62, 1 << 62}} {
+		_, err = tensor.Rows(wrong[0], wrong[1])
+		fails(t, err, InvalidArgument)
+	}
+	_, err = tensor.View([]int{2, 2}, []int{1}, 0)
+	fails(t, err, InvalidArgument)
+	_, err = tensor.View([]int{2, 2}, nil, 3)
+	fails(t, err, InvalidArgument)
+	must(t, tensor.Close())
+	_, err = tensor.Rows(0, 1)
+	fails(t, err, InvalidArgument)
+	_, err = Copied[float32](tensor)
+	fails(t, err, InvalidArgument)
+}
+
+func TestViewsThatArePut(t *testing.T) {
+	_, client := fresh(t)
+	columns, small := random(t), random(t)
+	view := TensorView{DType: DTypeOf[uint8](), Data: []byte{1, 2, 3, 4, 5, 6}, Shape: []int{2, 3}, Strides: []int{1, 2}}
+	must(t, client.PutView(columns, view, CreateOptions{}))
+	tensor, err := client.GetTensor(background, columns)
+	must(t, err)
+	defer tensor.Close()
+	same(t, tensor.ByteStrides(), []int{1, 2})
+	copied, err := Copied[uint8](tensor)
+	must(t, err)
+	same(t, copied, []byte{1, 3, 5, 2, 4, 6})
+	int4 := DType{Int, 4, 1}
+	padded := TensorView{DType: int4, Data: []byte{1, 2, 3, 4}, Shape: []int{4}, Padded: true}
+	must(t, client.PutView(small, padded, CreateOptions{}))
+	packed, err := client.GetTensor(background, small)
+	must(t, err)
+	defer packed.Close()
+	rows, err := packed.Rows(2, 2)
+	must(t, err)
+	bytes, err := rows.Bytes()
+	must(t, err)
+	same(t, bytes, []byte{0x43})
+	_, err = packed.Rows(1, 2)
+	fails(t, err, Unsupported)
+	wide := TensorView{DType: DTypeOf[float32](), Data: make([]byte, 4), Shape: []int{2}, Padded: true}
+	fails(t, client.PutView(random(t), wide, CreateOptions{}), InvalidArgument)
+	for _, strides := range [][]int{{3, 2}, {-1, 2}, {1}, {1, 1 << 62}} {
+		view.Strides = strides
+		fails(t, client.PutView(random(t), view, CreateOptions{}), InvalidArgument)
+	}
+}
+
 // What a context ends leaves other calls waiting.
 func TestContextsEndWaits(t *testing.T) {
 	_, client := fresh(t)

@@ -3,12 +3,18 @@ package plasmastore
 /*
 #include <plasma_store.h>
 
+#ifndef DLPACK_MAJOR_VERSION
+#error this package wants a DLPack header of 1.0 or newer, or none
+#endif
+
 // The struct is made here: Go must not give C a struct of its own that points at more of its own.
 static plasma_status write_tensor(plasma_client *client, const plasma_object_id *id, DLDataType dtype, int32_t ndim,
-                                  int64_t *shape, void *data, tensor_write_options options, const uint8_t *metadata) {
-  DLTensor tensor = {data, {kDLCPU, 0}, ndim, dtype, shape, NULL, 0};
+                                  int64_t *shape, int64_t *strides, void *data, uint64_t flags,
+                                  tensor_write_options options, const uint8_t *metadata) {
+  DLManagedTensorVersioned tensor = {{DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION}, NULL, NULL, flags,
+                                     {data, {kDLCPU, 0}, ndim, dtype, shape, strides, 0}};
   options.metadata = metadata;
-  return tensor_write(client, id, &tensor, &options);
+  return tensor_write_versioned(client, id, &tensor, &options);
 }
 
 static plasma_status create_tensor(plasma_client *client, const plasma_object_id *id, DLDataType dtype, int32_t ndim,
@@ -33,6 +39,8 @@ type Tensor struct {
 	shape       []int
 	byteStrides []int
 	data        unsafe.Pointer
+	offset      int  // of a view, from the object's first element to its own
+	unnamed     bool // a view whose dimensions are others than those of the object
 }
 
 // Tensor is the tensor in a buffer. It shares the buffer: closing either closes both.
@@ -208,7 +216,7 @@ func PutTensorWith[T Element](client *Client, id ObjectID, options CreateOptions
 	if len(values) > 0 {
 		data = unsafe.Pointer(&values[0])
 	}
-	return client.putTensor(id, DTypeOf[T](), data, shape, options)
+	return client.putTensor(id, TensorView{DType: DTypeOf[T](), Shape: shape}, data, options)
 }
 
 // PutTensorBytes stores a copy of elements of any type, which are row-major in a shape; those below 8 bits share bytes.
@@ -218,22 +226,97 @@ func (c *Client) PutTensorBytes(id ObjectID, dtype DType, data []byte, shape []i
 	if !countable || !measurable || size != len(data) {
 		return invalid("%d bytes for a tensor of shape %v of %v", len(data), shape, dtype)
 	}
-	return c.putTensor(id, dtype, unsafe.Pointer(firstByte(data)), shape, options)
+	return c.PutView(id, TensorView{DType: dtype, Data: data, Shape: shape}, options)
 }
 
-func (c *Client) putTensor(id ObjectID, dtype DType, data unsafe.Pointer, shape []int, options CreateOptions) error {
-	lengths, wanted := shapeOf(shape), writeOptions(options)
+// TensorView is elements in memory of the caller's, of any type and at any distance from each other, to be read
+// during a call.
+type TensorView struct {
+	DType   DType
+	Data    []byte // from the first element on
+	Shape   []int
+	Strides []int // from one element to the next along each dimension, in elements; nil is row-major without gaps
+	Padded  bool  // elements below 8 bits have a byte each
+}
+
+// check tells what would be read outside of Data.
+func (v TensorView) check() error {
+	count, countable := countOf(v.Shape)
+	if v.Strides != nil && countable {
+		if len(v.Strides) != len(v.Shape) {
+			return invalid("%d strides for shape %v", len(v.Strides), v.Shape)
+		}
+		count, countable = reach(v.Shape, v.Strides, count)
+	}
+	width := v.DType
+	if v.Padded && int(width.Bits)*int(width.Lanes) < 8 {
+		width = DTypeOf[uint8]()
+	}
+	size, measurable := width.bytesOf(count)
+	if !countable || !measurable || size > len(v.Data) {
+		return invalid("%d bytes for shape %v and strides %v of %v", len(v.Data), v.Shape, v.Strides, v.DType)
+	}
+	return nil
+}
+
+// reach is how many elements there are up to the last of a shape with strides; false where one lies before the first,
+// or they are too many to be counted.
+func reach(shape, strides []int, count int) (int, bool) {
+	if count == 0 {
+		return 0, true
+	}
+	last := uint(0)
+	for i, stride := range strides {
+		if shape[i] == 1 {
+			continue
+		}
+		high, low := bits.Mul(uint(shape[i]-1), uint(stride))
+		if stride < 0 || high != 0 || low > 1<<62 || last+low > 1<<62 {
+			return 0, false
+		}
+		last += low
+	}
+	return int(last) + 1, true
+}
+
+// PutView stores a copy of elements of any type and layout. A column-major tensor stays one, others become row-major.
+func (c *Client) PutView(id ObjectID, view TensorView, options CreateOptions) error {
+	if err := view.check(); err != nil {
+		return err
+	}
+	return c.putTensor(id, view, unsafe.Pointer(firstByte(view.Data)), options)
+}
+
+func (c *Client) putTensor(id ObjectID, view TensorView, data unsafe.Pointer, options CreateOptions) error {
+	lengths, ndim, flags := shapeOf(view.Shape), C.int32_t(len(view.Shape)), C.uint64_t(0)
+	var strides *C.int64_t
+	if view.Strides != nil {
+		strides = &shapeOf(view.Strides)[0]
+	}
+	if view.Padded {
+		flags = C.DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED
+	}
+	wanted, free, err := writeOptions(options, len(view.Shape))
+	if err != nil {
+		return err
+	}
+	defer free()
 	return c.create(options, func() C.plasma_status {
 		metadata := firstByte(options.Metadata)
-		return C.write_tensor(c.handle, id.c(), dtype.c(), C.int32_t(len(shape)), &lengths[0], data, wanted, metadata)
+		return C.write_tensor(c.handle, id.c(), view.DType.c(), ndim, &lengths[0], strides, data, flags, wanted, metadata)
 	})
 }
 
 // CreateTensor creates a row-major tensor, to be filled in place by MutableValues and then sealed.
 func (c *Client) CreateTensor(id ObjectID, dtype DType, shape []int, options CreateOptions) (*Tensor, error) {
-	lengths, wanted := shapeOf(shape), writeOptions(options)
+	lengths := shapeOf(shape)
+	wanted, free, err := writeOptions(options, len(shape))
+	if err != nil {
+		return nil, err
+	}
+	defer free()
 	var handle *C.plasma_buffer
-	err := c.create(options, func() C.plasma_status {
+	err = c.create(options, func() C.plasma_status {
 		metadata := firstByte(options.Metadata)
 		return C.create_tensor(c.handle, id.c(), dtype.c(), C.int32_t(len(shape)), &lengths[0], wanted, metadata, &handle)
 	})
@@ -257,11 +340,20 @@ func shapeOf(shape []int) []C.int64_t {
 	return lengths
 }
 
-// writeOptions has all but the metadata, whose place Go must not point at.
-func writeOptions(options CreateOptions) C.tensor_write_options {
+// writeOptions has all but the metadata, whose place Go must not point at. What it gives beside frees the names, when
+// the call is done.
+func writeOptions(options CreateOptions, ndim int) (C.tensor_write_options, func(), error) {
 	create := options.c()
 	made := C.tensor_write_options{flags: create.flags, ttl_ms: create.ttl_ms, wait_ms: create.wait_ms}
 	made.struct_size = C.size_t(unsafe.Sizeof(made))
 	made.metadata_size = C.uint64_t(len(options.Metadata))
-	return made
+	if options.DimensionNames == nil {
+		return made, func() {}, nil
+	}
+	if len(options.DimensionNames) != ndim {
+		return made, nil, invalid("%d names for %d dimensions", len(options.DimensionNames), ndim)
+	}
+	names, free, err := cStrings(options.DimensionNames, "dimension's name")
+	made.dimension_names = names
+	return made, free, err
 }

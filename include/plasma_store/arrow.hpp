@@ -10,17 +10,16 @@
 #define PLASMA_STORE_ARROW_HPP_
 
 #include <arrow/buffer.h>
-#include <arrow/io/memory.h>
-#include <arrow/ipc/reader.h>
-#include <arrow/ipc/writer.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/tensor.h>
 #include <arrow/type.h>
 #include <plasma_store.hpp>
 
+#include <algorithm>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace plasma {
 inline namespace store_v1 {
@@ -106,52 +105,28 @@ inline ::arrow::Result<DType> from_arrow(const ::arrow::DataType& type) {
 
 namespace detail {
 
-// Arrow 26 wants others to go on from tensor messages. They are what is in the objects, so that old readers can read
-// them.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-
-inline ::arrow::Result<std::shared_ptr<::arrow::Tensor>> read_message(std::shared_ptr<::arrow::Buffer> object) {
-  ::arrow::io::BufferReader reader(std::move(object));
-  return ::arrow::ipc::ReadTensor(&reader);
+/// Where no dimension has a name, Arrow's own calls want no list of them.
+inline std::vector<std::string> names_or_none(std::vector<std::string> names) {
+  const bool some = std::any_of(names.begin(), names.end(), [](const std::string& name) { return !name.empty(); });
+  return some ? std::move(names) : std::vector<std::string>();
 }
 
-inline ::arrow::Result<std::int64_t> message_size(const ::arrow::Tensor& tensor) {
-  std::int64_t size = 0;
-  ARROW_RETURN_NOT_OK(::arrow::ipc::GetTensorSize(tensor, &size));
-  return size;
-}
-
-inline ::arrow::Status write_message(const ::arrow::Tensor& tensor, const std::shared_ptr<::arrow::Buffer>& object) {
-  ::arrow::io::FixedSizeBufferWriter writer(object);
-  std::int32_t head = 0;
-  std::int64_t body = 0;
-  return ::arrow::ipc::WriteTensor(tensor, &writer, &head, &body);
-}
-
-#pragma GCC diagnostic pop
-
-/// A tensor whose dimensions have names, which DLPack does not have: the message as Arrow writes it.
-inline ::arrow::Status put_named(const Client& client, const ObjectId& id, const ::arrow::Tensor& tensor,
-                                 const CreateOptions& options) {
-  ARROW_ASSIGN_OR_RAISE(const std::int64_t size, message_size(tensor));
-  ARROW_ASSIGN_OR_RAISE(auto object, create_arrow_buffer(client, id, size, options));
-  const ::arrow::Status written = write_message(tensor, object);
-  object.reset();
-  if (!written.ok()) {
-    const auto gone = client.try_abort(id);
-    return gone ? written : written.WithMessage(written.message(), "; ", gone.error().what());
+inline ::arrow::Result<std::vector<std::string>> names_of(const Tensor& tensor) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < tensor.ndim(); i++) {
+    auto name = tensor.try_dimension_name(i);
+    if (!name) return to_arrow(name.error());
+    names.push_back(std::move(*name));
   }
-  const auto sealed = client.try_seal(id);
-  return sealed ? ::arrow::Status::OK() : to_arrow(sealed.error());
+  return names_or_none(std::move(names));
 }
 
-/// Arrow reads dimensions without names as those of empty ones.
-inline bool has_names(const ::arrow::Tensor& tensor) {
-  for (const std::string& name : tensor.dim_names()) {
-    if (!name.empty()) return true;
-  }
-  return false;
+/// Bytes from the first element to the end of the last.
+inline std::int64_t extent_of(const Tensor& tensor) {
+  if (tensor.size() == 0) return 0;
+  auto extent = static_cast<std::int64_t>(tensor.dtype().element_bytes());
+  for (std::size_t i = 0; i < tensor.ndim(); i++) extent += (tensor.shape()[i] - 1) * tensor.byte_strides()[i];
+  return extent;
 }
 
 }  // namespace detail
@@ -162,12 +137,13 @@ inline ::arrow::Result<std::shared_ptr<::arrow::Tensor>> to_arrow(Tensor tensor)
   if (type == nullptr) {
     return ::arrow::Status::NotImplemented("Arrow has no tensors of ", tensor.dtype().name(), ": use plasma::Tensor");
   }
-  ARROW_ASSIGN_OR_RAISE(auto read, detail::read_message(to_arrow(std::move(tensor).buffer())));
-  if (!read->type()->Equals(*type)) {
-    return ::arrow::Status::Invalid("elements are ", *type, ", but the message says ", *read->type());
-  }
-  if (detail::has_names(*read)) return read;
-  return ::arrow::Tensor::Make(type, read->data(), read->shape(), read->strides());
+  const Shape shape(tensor.shape().begin(), tensor.shape().end());
+  const Shape strides(tensor.byte_strides().begin(), tensor.byte_strides().end());
+  ARROW_ASSIGN_OR_RAISE(const auto names, detail::names_of(tensor));
+  const std::int64_t extent = detail::extent_of(tensor);
+  const auto first = static_cast<const std::uint8_t*>(tensor.data()) - tensor.buffer().data().data();
+  const auto data = ::arrow::SliceBuffer(to_arrow(std::move(tensor).buffer()), extent == 0 ? 0 : first, extent);
+  return ::arrow::Tensor::Make(type, data, shape, strides, names);
 }
 
 /// Gets a tensor without a copy, waiting for it.
@@ -183,14 +159,15 @@ inline ::arrow::Result<std::shared_ptr<::arrow::Tensor>> get_arrow_tensor(const 
 inline ::arrow::Status put_arrow_tensor(const Client& client, const ObjectId& id, const ::arrow::Tensor& tensor,
                                         const CreateOptions& options = {}) {
   ARROW_ASSIGN_OR_RAISE(const DType type, from_arrow(*tensor.type()));
-  if (detail::has_names(tensor)) return detail::put_named(client, id, tensor, options);
   const auto width = static_cast<std::int64_t>(type.element_bytes());
   Shape strides = tensor.strides();
   for (std::int64_t& stride : strides) {
     if (stride % width != 0) return ::arrow::Status::Invalid("a stride of ", stride, " bytes for ", type.name());
     stride /= width;
   }
-  const auto put = client.try_put_tensor(id, TensorView(tensor.raw_data(), type, tensor.shape(), strides), options);
+  CreateOptions wanted = options;
+  if (auto names = detail::names_or_none(tensor.dim_names()); !names.empty()) wanted.dimension_names = std::move(names);
+  const auto put = client.try_put_tensor(id, TensorView(tensor.raw_data(), type, tensor.shape(), strides), wanted);
   return put ? ::arrow::Status::OK() : to_arrow(put.error());
 }
 

@@ -17,6 +17,19 @@ using ManagedTensor = std::unique_ptr<DLManagedTensor, detail::Release>;
 using ManagedTensorVersioned = std::unique_ptr<DLManagedTensorVersioned, detail::Release>;
 #endif
 
+namespace detail {
+
+/// The DLPack tensor that a call makes.
+template <class Managed, class Call>
+Result<std::unique_ptr<Managed, Release>> managed(const char* name, Call call) {
+  Managed* tensor = nullptr;
+  const plasma_status status = call(&tensor);
+  if (status != PLASMA_OK) return Error::last(status, name);
+  return std::unique_ptr<Managed, Release>(tensor);
+}
+
+}  // namespace detail
+
 /// The memory of one object: readable until this ends, whatever becomes of client, object and store.
 class Buffer {
  public:
@@ -68,19 +81,15 @@ class Buffer {
 
   /// The tensor in these bytes, for a library that takes DLPack. It has a hold of its own.
   Result<ManagedTensor> try_to_dlpack() const {
-    DLManagedTensor* tensor = nullptr;
-    const plasma_status status = tensor_from_buffer(handle(), &tensor);
-    if (status != PLASMA_OK) return Error::last(status, "tensor_from_buffer");
-    return ManagedTensor(tensor);
+    const auto make = [&](DLManagedTensor** out) { return tensor_from_buffer(handle(), out); };
+    return detail::managed<DLManagedTensor>("tensor_from_buffer", make);
   }
   ManagedTensor to_dlpack() const { return try_to_dlpack().value(); }
 
 #ifdef DLPACK_MAJOR_VERSION
   Result<ManagedTensorVersioned> try_to_dlpack_versioned() const {
-    DLManagedTensorVersioned* tensor = nullptr;
-    const plasma_status status = tensor_from_buffer_versioned(handle(), &tensor);
-    if (status != PLASMA_OK) return Error::last(status, "tensor_from_buffer_versioned");
-    return ManagedTensorVersioned(tensor);
+    const auto make = [&](DLManagedTensorVersioned** out) { return tensor_from_buffer_versioned(handle(), out); };
+    return detail::managed<DLManagedTensorVersioned>("tensor_from_buffer_versioned", make);
   }
   ManagedTensorVersioned to_dlpack_versioned() const { return try_to_dlpack_versioned().value(); }
 #endif

@@ -206,12 +206,30 @@ class Client {
 
   /// Stores a copy of any CPU tensor that DLPack can describe.
   Result<void> try_put_tensor(const ObjectId& id, const DLTensor& tensor, const CreateOptions& options = {}) const {
-    const auto wanted = detail::write_options(options);
+    auto names = detail::dimension_names(options, static_cast<std::size_t>(tensor.ndim), "tensor_write");
+    if (!names) return names.error();
+    const auto wanted = detail::write_options(options, *names);
     return detail::outcome(tensor_write(handle(), id.raw(), &tensor, &wanted), "tensor_write");
   }
   void put_tensor(const ObjectId& id, const DLTensor& tensor, const CreateOptions& options = {}) const {
     try_put_tensor(id, tensor, options).value();
   }
+
+#ifdef DLPACK_MAJOR_VERSION
+  /// The same with the struct of DLPack 1.x, whose flags may say that small elements have a byte each. It stays the
+  /// caller's.
+  Result<void> try_put_tensor(const ObjectId& id, const DLManagedTensorVersioned& tensor,
+                              const CreateOptions& options = {}) const {
+    const char* const call = "tensor_write_versioned";
+    auto names = detail::dimension_names(options, static_cast<std::size_t>(tensor.dl_tensor.ndim), call);
+    if (!names) return names.error();
+    const auto wanted = detail::write_options(options, *names);
+    return detail::outcome(tensor_write_versioned(handle(), id.raw(), &tensor, &wanted), call);
+  }
+  void put_tensor(const ObjectId& id, const DLManagedTensorVersioned& tensor, const CreateOptions& options = {}) const {
+    try_put_tensor(id, tensor, options).value();
+  }
+#endif
 
   /// Stores a copy of memory of any element type and strides.
   Result<void> try_put_tensor(const ObjectId& id, TensorView tensor, const CreateOptions& options = {}) const {
@@ -241,12 +259,15 @@ class Client {
   /// Creates a row-major tensor of any element type, to be filled in place and then sealed.
   Result<Tensor> try_create_tensor(const ObjectId& id, DType dtype, const Shape& shape,
                                    const CreateOptions& options = {}) const {
-    const auto wanted = detail::write_options(options);
+    const char* const call = "tensor_create_buffer";
+    auto names = detail::dimension_names(options, shape.size(), call);
+    if (!names) return names.error();
+    const auto wanted = detail::write_options(options, *names);
     const auto ndim = static_cast<std::int32_t>(shape.size());
     plasma_buffer* buffer = nullptr;
     const plasma_status status =
         tensor_create_buffer(handle(), id.raw(), dtype, ndim, shape.data(), &wanted, &buffer);
-    return tensor_of(buffer_of(status, "tensor_create_buffer", buffer));
+    return tensor_of(buffer_of(status, call, buffer));
   }
   Tensor create_tensor(const ObjectId& id, DType dtype, const Shape& shape, const CreateOptions& options = {}) const {
     return try_create_tensor(id, dtype, shape, options).value();

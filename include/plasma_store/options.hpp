@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <string>
+#include <vector>
 
 namespace plasma {
 inline namespace store_v1 {
@@ -37,6 +39,8 @@ struct CreateOptions {
   std::chrono::milliseconds ttl{0};
   /// How long to wait for room.
   Timeout wait = std::chrono::milliseconds(0);
+  /// Of a tensor: a name for each dimension, where "" is none. What is no tensor has none.
+  std::vector<std::string> dimension_names;
 };
 
 /// How to get.
@@ -68,7 +72,20 @@ inline plasma_create_options create_options(const CreateOptions& options) {
   return made;
 }
 
-inline tensor_write_options write_options(const CreateOptions& options) {
+/// The names of a tensor's dimensions as C takes them, good as long as the options are.
+inline Result<std::vector<const char*>> dimension_names(const CreateOptions& options, std::size_t ndim,
+                                                        const char* call) {
+  std::vector<const char*> names;
+  for (const std::string& name : options.dimension_names) {
+    if (auto text = check_text(name, call, "a dimension's name"); !text) return text.error();
+    names.push_back(name.c_str());
+  }
+  if (names.empty() || names.size() == ndim) return names;
+  return Error(Status::invalid_argument, call,
+               std::to_string(names.size()) + " names for " + std::to_string(ndim) + " dimensions");
+}
+
+inline tensor_write_options write_options(const CreateOptions& options, const std::vector<const char*>& names) {
   auto made = sized<tensor_write_options>();
   const plasma_create_options create = create_options(options);
   made.flags = create.flags;
@@ -76,6 +93,7 @@ inline tensor_write_options write_options(const CreateOptions& options) {
   made.metadata_size = options.metadata.size();
   made.ttl_ms = create.ttl_ms;
   made.wait_ms = create.wait_ms;
+  if (!names.empty()) made.dimension_names = names.data();
   return made;
 }
 

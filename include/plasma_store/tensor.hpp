@@ -5,6 +5,7 @@
 #include <plasma_store/buffer.hpp>
 #include <plasma_store/dtype.hpp>
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 #include <optional>
@@ -85,6 +86,40 @@ class StridedView {
   Numbers shape_;
   Numbers byte_strides_;
 };
+
+/// Which part of a tensor is given to others, and how.
+struct ViewOptions {
+  /// Elements along each dimension. Nothing: the whole tensor as it lies, whatever the fields below say.
+  std::optional<Shape> shape;
+  /// From one element to the next along each dimension, in elements. None: row-major without gaps.
+  Shape strides;
+  /// From the first element of the tensor to that of the view, in elements.
+  std::int64_t offset = 0;
+  /// Give a copy, writable and in memory of its own.
+  bool copy = false;
+};
+
+namespace detail {
+
+/// The same for C, good as long as `options` is.
+inline Result<tensor_view_options> view_options(const ViewOptions& options) {
+  static constexpr std::int64_t none = 0;
+  auto made = sized<tensor_view_options>();
+  if (options.copy) made.flags = PLASMA_VIEW_COPY;
+  if (!options.shape) return made;
+  const Shape& shape = *options.shape;
+  if (!options.strides.empty() && options.strides.size() != shape.size()) {
+    return Error(Status::invalid_argument, "tensor_view",
+                 std::to_string(options.strides.size()) + " strides for shape " + to_string(shape));
+  }
+  made.ndim = static_cast<std::int32_t>(shape.size());
+  made.shape = shape.empty() ? &none : shape.data();
+  made.strides = options.strides.empty() ? nullptr : options.strides.data();
+  made.offset = options.offset;
+  return made;
+}
+
+}  // namespace detail
 
 /// A tensor in the memory of an object: read in place by anybody, filled in place by who creates it.
 class Tensor {
@@ -193,10 +228,61 @@ class Tensor {
   span<const std::uint8_t> bytes() const&& = delete;
   span<const std::uint8_t> bytes() const& { return try_bytes().value(); }
 
+  /// The name of a dimension, "" where it has none.
+  Result<std::string> try_dimension_name(std::size_t dimension) const {
+    const char* const call = "tensor_dimension_name";
+    const auto number = static_cast<std::int32_t>(std::min<std::size_t>(dimension, INT32_MAX));
+    std::size_t length = 0;
+    plasma_status status = tensor_dimension_name(buffer_.handle(), number, nullptr, 0, &length);
+    if (status != PLASMA_OK) return Error::last(status, call);
+    std::string name(length, '\0');
+    status = tensor_dimension_name(buffer_.handle(), number, name.data(), length + 1, &length);
+    return detail::outcome(status, call, name);
+  }
+  std::string dimension_name(std::size_t dimension) const { return try_dimension_name(dimension).value(); }
+
   /// For a library that takes DLPack, with a hold of its own.
   ManagedTensor to_dlpack() const { return buffer_.to_dlpack(); }
+  /// Another view of the elements: transposed, with gaps, of another shape; or a copy. Reads none but for a copy.
+  Result<ManagedTensor> try_to_dlpack(const ViewOptions& view) const {
+    auto wanted = detail::view_options(view);
+    if (!wanted) return wanted.error();
+    const auto make = [&](DLManagedTensor** out) { return tensor_view(buffer_.handle(), &*wanted, out); };
+    return detail::managed<DLManagedTensor>("tensor_view", make);
+  }
+  ManagedTensor to_dlpack(const ViewOptions& view) const { return try_to_dlpack(view).value(); }
+  /// `count` indices of the first dimension, from `first` on; costs the same for a tensor of any size.
+  Result<ManagedTensor> try_rows_to_dlpack(std::uint64_t first, std::uint64_t count) const {
+    const auto make = [&](DLManagedTensor** out) { return tensor_rows(buffer_.handle(), first, count, out); };
+    return detail::managed<DLManagedTensor>("tensor_rows", make);
+  }
+  ManagedTensor rows_to_dlpack(std::uint64_t first, std::uint64_t count) const {
+    return try_rows_to_dlpack(first, count).value();
+  }
+
 #ifdef DLPACK_MAJOR_VERSION
+  /// The same with the struct of DLPack 1.x, whose flags say whether it may be written and whether it is a copy.
   ManagedTensorVersioned to_dlpack_versioned() const { return buffer_.to_dlpack_versioned(); }
+  Result<ManagedTensorVersioned> try_to_dlpack_versioned(const ViewOptions& view) const {
+    auto wanted = detail::view_options(view);
+    if (!wanted) return wanted.error();
+    const auto make = [&](DLManagedTensorVersioned** out) {
+      return tensor_view_versioned(buffer_.handle(), &*wanted, out);
+    };
+    return detail::managed<DLManagedTensorVersioned>("tensor_view_versioned", make);
+  }
+  ManagedTensorVersioned to_dlpack_versioned(const ViewOptions& view) const {
+    return try_to_dlpack_versioned(view).value();
+  }
+  Result<ManagedTensorVersioned> try_rows_to_dlpack_versioned(std::uint64_t first, std::uint64_t count) const {
+    const auto make = [&](DLManagedTensorVersioned** out) {
+      return tensor_rows_versioned(buffer_.handle(), first, count, out);
+    };
+    return detail::managed<DLManagedTensorVersioned>("tensor_rows_versioned", make);
+  }
+  ManagedTensorVersioned rows_to_dlpack_versioned(std::uint64_t first, std::uint64_t count) const {
+    return try_rows_to_dlpack_versioned(first, count).value();
+  }
 #endif
 
  private:

@@ -42,7 +42,7 @@ class Store:
 
     @property
     def state(self) -> Literal["running", "closed", "another's"]:
-        """"running" or "closed" here; "another's" of a copy that another process made, which cannot tell."""
+        """Whether it is "running" or "closed"; "another's" of one that was unpickled, which cannot tell."""
         if self._ending is None:
             return "another's"
         return "closed" if self._ending.is_over else "running"

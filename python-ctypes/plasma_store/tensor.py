@@ -208,8 +208,8 @@ class Tensor:
 
     @property
     def state(self) -> State:
-        """"created" and not sealed yet; "sealed"; "private", with changes of this process; "released"; "lost", when what it was
-        pickled from is not there."""
+        """One of "created", which is not sealed yet; "sealed"; "private", with changes of this process; "released"; "lost", when what
+        it was pickled from is not there."""
         if hasattr(self, "_gone"):
             return self._gone[0]
         return "sealed" if self.readonly else "private" if self._private else "created"

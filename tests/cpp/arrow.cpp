@@ -57,6 +57,21 @@ void tensors(const Client& client, const std::vector<std::int64_t>& strides, con
   CHECK(ours.view<double, 2>()(1, 2) == tensor->Value<arrow::DoubleType>({1, 2}));
 }
 
+// Of other shapes, and with a name for some dimensions only.
+void shapes(const Client& client) {
+  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{}, {3, 0}, {1, 2, 1, 3}}) {
+    const ObjectId id = ObjectId::random();
+    std::vector<std::string> names(shape.size());
+    if (shape.size() == 4) names[3] = "last";
+    const auto wanted = arrow::Tensor::Make(arrow::int64(), arrow::Buffer::Wrap(kNumbers), shape, {}, names);
+    CHECK(plasma::put_arrow_tensor(client, id, **wanted).ok());
+    const auto tensor = plasma::get_arrow_tensor(client, id).ValueOrDie();
+    CHECK(tensor->Equals(**wanted) && tensor->shape() == shape);
+    CHECK(tensor->dim_names() == (shape.size() == 4 ? names : std::vector<std::string>()));
+    CHECK(tensor->data()->size() == tensor->size() * 8);
+  }
+}
+
 void element_types(const Client& client) {
   for (const auto& type :
        {arrow::int8(), arrow::int16(), arrow::int32(), arrow::int64(), arrow::uint8(), arrow::uint16(), arrow::uint32(),
@@ -101,6 +116,7 @@ void run() {
   tensors(client, {}, {});
   tensors(client, {8, 16}, {});
   tensors(client, {}, {"row", "column"});
+  shapes(client);
   element_types(client);
   others(client);
   outlives();

@@ -401,6 +401,87 @@ void filled_in_place(const Client& client) {
   CHECK(got.values<std::int32_t>().back() == 60 && got.buffer().metadata().size() == 6);
 }
 
+void dimensions_have_names(const Client& client) {
+  const ObjectId id = ObjectId::random(), created = ObjectId::random();
+  plasma::CreateOptions options;
+  options.dimension_names = {"row", ""};
+  client.put_tensor(id, std::vector<float>(6), {2, 3}, options);
+  const plasma::Tensor tensor = client.get_tensor(id);
+  CHECK(tensor.dimension_name(0) == "row" && tensor.dimension_name(1).empty());
+  CHECK(tensor.try_dimension_name(2).status() == Status::invalid_argument);
+  CHECK(tensor.try_dimension_name(SIZE_MAX).status() == Status::invalid_argument);
+  CHECK(plasma::Tensor().try_dimension_name(0).status() == Status::invalid_argument);
+  const std::string longer(1000, 'n');
+  options.dimension_names = {longer};
+  const auto refused = client.try_put_tensor(created, std::vector<float>(6), {2, 3}, options);
+  CHECK(!refused && contains(refused.error().what(), "1 names for 2 dimensions"));
+  CHECK(client.try_create_tensor<float>(created, {2, 3}, options).status() == Status::invalid_argument);
+  CHECK(client.create_tensor<float>(created, {6}, options).dimension_name(0) == longer);
+  options.dimension_names = {std::string("a\0b", 3)};
+  CHECK(client.try_create_tensor<float>(ObjectId::random(), {6}, options).status() == Status::invalid_argument);
+}
+
+// Elements of less than a byte that come with a byte each.
+void padded_elements(const Client& client) {
+  const ObjectId id = ObjectId::random();
+  std::array<std::uint8_t, 4> bytes{1, 2, 3, 4};
+  std::int64_t length = 4, stride = 1;
+  DLManagedTensorVersioned tensor{};
+  tensor.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+  tensor.flags = DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
+  tensor.dl_tensor = {bytes.data(), {kDLCPU, 0}, 1, plasma::DType(plasma::TypeCode::integer, 4), &length, &stride, 0};
+  client.put_tensor(id, tensor);
+  const plasma::Tensor got = client.get_tensor(id);
+  CHECK(got.bytes().size() == 2 && got.bytes()[1] == 0x43 && got.dimension_name(0).empty());
+  plasma::CreateOptions options;
+  options.dimension_names = {"small"};
+  CHECK(client.try_put_tensor(ObjectId::random(), tensor, options).status() == Status::unsupported);
+  options.dimension_names = {"one", "too many"};
+  CHECK(client.try_put_tensor(ObjectId::random(), tensor, options).status() == Status::invalid_argument);
+}
+
+void parts_for_others(const Client& client) {
+  const ObjectId id = ObjectId::random();
+  client.put_tensor(id, std::vector<float>{1, 2, 3, 4, 5, 6}, {3, 2});
+  const plasma::Tensor tensor = client.get_tensor(id);
+  const float* const first = tensor.values<float>().data();
+  const plasma::ManagedTensor rows = tensor.rows_to_dlpack(1, 2);
+  CHECK(rows->dl_tensor.data == first + 2 && rows->dl_tensor.shape[0] == 2 && rows->dl_tensor.ndim == 2);
+  CHECK(tensor.rows_to_dlpack_versioned(2, 1)->dl_tensor.data == first + 4);
+  const auto beyond = tensor.try_rows_to_dlpack(2, 2);
+  CHECK(beyond.status() == Status::invalid_argument && contains(beyond.error().what(), "tensor_rows: "));
+  plasma::ViewOptions turned;
+  turned.shape = plasma::Shape{2, 2};
+  turned.strides = {1, 2};
+  turned.offset = 2;
+  const plasma::ManagedTensorVersioned view = tensor.to_dlpack_versioned(turned);
+  CHECK(view->dl_tensor.data == first + 2 && view->dl_tensor.strides[1] == 2);
+  CHECK((view->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0 && (view->flags & DLPACK_FLAG_BITMASK_IS_COPIED) == 0);
+  turned.offset = 4;
+  CHECK(tensor.try_to_dlpack(turned).status() == Status::invalid_argument);
+  turned.strides = {1};
+  const auto one_stride = tensor.try_to_dlpack_versioned(turned);
+  CHECK(!one_stride && contains(one_stride.error().what(), "1 strides for shape [2, 2]"));
+  plasma::ViewOptions number;
+  number.shape = plasma::Shape{};
+  number.offset = 5;
+  const plasma::ManagedTensor last = tensor.to_dlpack(number);
+  CHECK(last->dl_tensor.ndim == 0 && last->dl_tensor.data == first + 5);
+}
+
+void copies_for_others(const Client& client) {
+  const ObjectId id = ObjectId::random();
+  client.put_tensor(id, std::vector<float>{1, 2, 3}, {3});
+  plasma::ViewOptions options;
+  options.copy = true;
+  const plasma::Tensor tensor = client.get_tensor(id);
+  const plasma::ManagedTensorVersioned copy = tensor.to_dlpack_versioned(options);
+  CHECK((copy->flags & DLPACK_FLAG_BITMASK_IS_COPIED) != 0 && (copy->flags & DLPACK_FLAG_BITMASK_READ_ONLY) == 0);
+  auto* const mine = static_cast<float*>(copy->dl_tensor.data);
+  mine[2] = 30;
+  CHECK(mine[0] == 1 && tensor.values<float>()[2] == 3);
+}
+
 void given_to_others(Client client) {
   const ObjectId id = ObjectId::random();
   client.put_tensor(id, std::vector<float>{1, 2, 3}, {3});
@@ -521,6 +602,10 @@ void run() {
   extreme_shapes(client);
   tensors_that_cannot_be(client);
   filled_in_place(client);
+  dimensions_have_names(client);
+  padded_elements(client);
+  parts_for_others(client);
+  copies_for_others(client);
   given_to_others(connect());
   events(client);
   frames(client);

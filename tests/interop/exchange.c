@@ -3,6 +3,7 @@
  * usage: exchange SOCKET
  *   W ID CODE BITS LANES PADDED NDIM SHAPE... STRIDES... BYTES    stores a tensor; strides in elements, bytes in hex
  *   R ID                                                          CODE BITS LANES SAME NDIM SHAPE... STRIDES... BYTES
+ *   P ID ROW COLUMN ROW COLUMN ...                                the values there, of a uint8 tensor of two dimensions
  * or the last error, after a "!". SAME says whether the tensor lies in the object that plasma_get gives. */
 #include <plasma_store.h>
 
@@ -103,6 +104,23 @@ static void read_tensor(void) {
   tensor->deleter(tensor);
 }
 
+static void look(void) {
+  plasma_object_id object = id();
+  DLManagedTensor *tensor = NULL;
+  if (tensor_read(client, &object, 0, &tensor) != PLASMA_OK) {
+    printf("!%s\n", plasma_last_error_message());
+    return;
+  }
+  const uint8_t *data = tensor->dl_tensor.data;
+  const int64_t *strides = tensor->dl_tensor.strides;
+  for (const char *word; (word = strtok(NULL, " \n")) != NULL;) {
+    int64_t row = strtoll(word, NULL, 10), column = number();
+    printf("%d ", data[row * strides[0] + column * strides[1]]);
+  }
+  putchar('\n');
+  tensor->deleter(tensor);
+}
+
 int main(int argc, char **argv) {
   static char line[1 << 16];
   if (argc != 2 || plasma_connect(argv[1], NULL, &client) != PLASMA_OK) {
@@ -114,6 +132,8 @@ int main(int argc, char **argv) {
       write_tensor();
     } else if (command && *command == 'R') {
       read_tensor();
+    } else if (command && *command == 'P') {
+      look();
     }
     fflush(stdout);
   }

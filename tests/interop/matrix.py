@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,9 @@ from plasma_store.dtypes import DTYPES, DType
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 HANGS_S = 900  # nothing here waits for anything, so what takes so long never ends
+# More than 2 GiB, so that the last row begins behind what 31 bits can count.
+LARGE = (2049, 1 << 20)
+LARGE_FREE = 6 << 30  # what must be free of the machine's memory for it
 LAYOUTS = {
     "0-d": (),
     "empty": (0, 3),
@@ -52,11 +56,24 @@ class Framework:
 
     def version(self) -> str:
         """What is installed, or "" where it is not."""
-        if not self.python.exists():
+        if not self.python.exists() or not all(map(shutil.which, self.tools())):
             return ""
         command = [str(self.python), "-c", VERSIONS, *filter(None, [self.package])]
         found = subprocess.run(command, capture_output=True, text=True).stdout.split()
         return found[1] if found else "" if self.package else "this tree"
+
+    def tools(self) -> list[str]:
+        """What its program is built with."""
+        tools = {"C": [compiler("CC", "cc")], "C++": [compiler("CXX", "c++")], "Go": ["go", pkg_config()]}
+        return tools.get(self.name, [])
+
+
+def compiler(variable: str, usual: str) -> str:
+    return os.environ.get(variable) or usual
+
+
+def pkg_config() -> str:
+    return os.environ.get("PKG_CONFIG") or ("pkg-config" if shutil.which("pkg-config") else "pkgconf")
 
 
 def frameworks() -> list[Framework]:
@@ -72,6 +89,8 @@ def frameworks() -> list[Framework]:
         Framework("pyarrow 11", old, "pyarrow"),
         Framework("pyarrow", here, "pyarrow"),
         Framework("C", here, ""),
+        Framework("C++", here, ""),
+        Framework("Go", here, ""),
         Framework("Python", here, ""),
     ]
 
@@ -128,15 +147,41 @@ def cases(writer: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def compiled(directory: str) -> Path:
-    """The program exchange.c, linked with the library under test."""
-    library = os.environ.get("PLASMA_STORE_LIBRARY", str(ROOT / "target/debug/libplasma_store.so"))
-    (Path(directory) / "libplasma_store.so.1").symlink_to(Path(library).resolve())
-    program = Path(directory) / "exchange"
-    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-I", str(ROOT / "include"), "-Wl,-rpath,$ORIGIN"]
-    subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", program, HERE / "exchange.c", f"{directory}/libplasma_store.so.1"],
-                   check=True)
-    return program
+class Programs:
+    """What is not Python, built when it is first wanted and linked with the library under test."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = Path(directory)
+        self.library = Path(os.environ.get("PLASMA_STORE_LIBRARY", ROOT / "target/debug/libplasma_store.so")).resolve()
+        for name in ("libplasma_store.so", "libplasma_store.so.1"):
+            (self.directory / name).symlink_to(self.library)
+
+    def of(self, framework: str) -> Path:
+        """The program of a framework; a path where nothing is for one that has none."""
+        program = self.directory / framework
+        build = {"C": self.c, "C++": self.cpp, "Go": self.go}.get(framework)
+        if build and not program.exists():
+            build(program)
+        return program
+
+    def c(self, program: Path) -> None:
+        self.compile(compiler("CC", "cc"), "-std=c99", "exchange.c", program)
+
+    def cpp(self, program: Path) -> None:
+        self.compile(compiler("CXX", "c++"), "-std=c++17", "exchange.cpp", program)
+
+    def compile(self, tool: str, standard: str, source: str, program: Path) -> None:
+        flags = [standard, "-Wall", "-Wextra", "-Werror", "-I", str(ROOT / "include"), "-Wl,-rpath,$ORIGIN"]
+        library = str(self.directory / "libplasma_store.so.1")
+        subprocess.run([tool, *flags, "-o", str(program), str(HERE / source), library], check=True)
+
+    def go(self, program: Path) -> None:
+        text = f"Name: plasma_store\nDescription: of a test\nVersion: 0\nCflags: -I{ROOT}/include\n"
+        (self.directory / "plasma_store.pc").write_text(f"{text}Libs: -L{self.directory} -lplasma_store\n")
+        settings = {"PKG_CONFIG": pkg_config(), "PKG_CONFIG_PATH": str(self.directory), "CGO_ENABLED": "1", "GOPROXY": "off",
+                    "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "GOCACHE": str(ROOT / "target/go-build"),
+                    "CGO_LDFLAGS": f"-Wl,-rpath,{self.directory}"}
+        subprocess.run(["go", "build", "-o", str(program), "."], check=True, cwd=HERE / "go", env={**os.environ, **settings})
 
 
 @dataclasses.dataclass
@@ -148,6 +193,8 @@ class Exchange:
     refused: dict[str, str]
     read: dict[tuple[str, str], str]
     """(reader, case's id) -> "=" read where it lies, "copy", "bits" as numbers of another type, or "!" and the reason."""
+    large: list[str]
+    """Who read right what is larger than 2 GiB; nobody where there is no memory for it."""
 
 
 def run_peer(framework: Framework, step: str, socket: str, program: Path, given: list[dict[str, Any]]) -> list[Any]:
@@ -177,19 +224,58 @@ def judged(reader: str, case: dict[str, Any], result: Any) -> str:
 
 def exchanged(chosen: list[Framework]) -> Exchange:
     """Has all of them write and read."""
-    result = Exchange({framework.name: framework.version() for framework in chosen}, [], {}, {})
+    result = Exchange({framework.name: framework.version() for framework in chosen}, [], {}, {}, [])
     with tempfile.TemporaryDirectory() as directory, plasma_store.start_store(64 << 20) as store:
-        program = compiled(directory)
+        programs = Programs(directory)
         for framework in chosen:
             given = list(cases(framework.name))
-            answers = run_peer(framework, "write", store.socket_path, program, given)
+            answers = run_peer(framework, "write", store.socket_path, programs.of(framework.name), given)
             result.written += [case for case, answer in zip(given, answers) if not answer]
             result.refused.update({case["id"]: answer for case, answer in zip(given, answers) if answer})
         for framework in chosen:
-            answers = run_peer(framework, "read", store.socket_path, program, result.written)
+            answers = run_peer(framework, "read", store.socket_path, programs.of(framework.name), result.written)
             for case, answer in zip(result.written, answers):
                 result.read[framework.name, case["id"]] = judged(framework.name, case, answer)
+        if free_memory() >= LARGE_FREE:
+            result.large = large_readers([name for name in result.versions if name in LARGE_READERS], programs)
     return result
+
+
+def free_memory() -> int:
+    """What the kernel thinks can be had."""
+    found = re.search(r"^MemAvailable: *(\d+) kB$", Path("/proc/meminfo").read_text(encoding="ascii"), flags=re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
+
+
+LARGE_READERS = ["C", "C++", "Go", "Python"]
+
+
+def large_readers(chosen: list[str], programs: Programs) -> list[str]:
+    """Stores a tensor of more than 2 GiB, of which only some elements are not 0, and has them looked at."""
+    rows, columns = LARGE
+    places = [(row, column) for row in (0, 1, rows // 2, rows - 2, rows - 1) for column in (0, 1, columns - 1)]
+    array = numpy.zeros(LARGE, "u1")  # pages of zeros take no memory before they are written
+    for value, place in enumerate(places, 1):
+        array[place] = value
+    with plasma_store.start_store(array.nbytes + (64 << 20)) as store, plasma_store.connect(store.socket_path) as client:
+        large = plasma_store.ObjectID.from_name("large", "interop")
+        client.put_tensor(array, large)
+        for name in chosen:
+            if name == "Python":
+                data = client.get_tensor(large, 0).data
+                found = [data[row * columns + column] for row, column in places]
+            else:
+                found = looked_at(programs.of(name), store.socket_path, large.hex(), places)
+            assert found == list(range(1, len(places) + 1)), f"{name} read {found}"
+    return chosen
+
+
+def looked_at(program: Path, socket: str, object_id: str, places: list[tuple[int, int]]) -> list[int]:
+    """What a program finds at places of a tensor."""
+    asked = " ".join(f"{row} {column}" for row, column in places)
+    done = subprocess.run([str(program), socket], input=f"P {object_id} {asked}\n", capture_output=True, text=True,
+                          timeout=HANGS_S, check=True)
+    return [int(word) for word in done.stdout.split()]
 
 
 def summed_up(words: list[str]) -> str:
@@ -231,6 +317,10 @@ def pairs(result: Exchange) -> str:
     return table(["written by, read by", *names], [[writer, *(cell(writer, reader) for reader in names)] for writer in names])
 
 
+def of_large(result: Exchange) -> str:
+    return table(["more than 2 GiB", *result.large], [["written by numpy", *("yes" for _ in result.large)]])
+
+
 def page(result: Exchange) -> str:
     """docs/interop.md."""
     return f"""# Who reads what of whom
@@ -242,8 +332,8 @@ frameworks that are installed and compares what comes of it with this page.
 {table(["framework", "version"], [[name, version] for name, version in result.versions.items()])}
 
 "numpy" is with ml_dtypes, "numpy 1" without. "pyarrow 11" uses its own Plasma client, "pyarrow" reads and writes the bytes of objects with
-`pyarrow.ipc`. "C" is `tensor_write_versioned` and `tensor_read_versioned`, "Python" the package without any framework. JAX has types of
-64 bits switched on.
+`pyarrow.ipc`. "C" is `tensor_write_versioned` and `tensor_read_versioned`, "C++" and "Go" are their wrappers, "Python" the package
+without any framework. JAX has types of 64 bits switched on.
 
 Cells say whether it writes / how it reads: `=` where it lies in the store, `copy` after copying, `bits` as numbers of the carrier
 ([formats.md](formats.md#element-types-that-arrow-does-not-have)), `no` it refuses, `–` it has no such thing. Several words: it depends on the
@@ -265,6 +355,12 @@ How many tensors of those that one wrote the other read as what they were.
 
 {pairs(result)}
 
+## More than 2 GiB
+
+A `uint8` tensor of {LARGE[0]} x {LARGE[1]}, of which elements at the ends and in the middle were looked at. Played where {LARGE_FREE >> 30} GiB are free.
+
+{of_large(result)}
+
 ## Not asked for
 
 - Elements of less than a byte: numpy (ml_dtypes) and JAX keep each in a byte of its own, so they are put together when they are written, and
@@ -276,7 +372,7 @@ How many tensors of those that one wrote the other read as what they were.
 
 def versions(text: str) -> dict[str, str]:
     """What a page was made with."""
-    found = dict(re.findall(r"^\| ([\w ]+) \| (this tree|[\w.+]+) \|$", text, flags=re.MULTILINE))
+    found = dict(re.findall(r"^\| ([\w+ ]+) \| (this tree|[\w.+]+) \|$", text, flags=re.MULTILINE))
     found.pop("framework", None)
     return found
 
@@ -296,7 +392,10 @@ def main() -> None:
     missing = [framework.name for framework in chosen if not framework.version()]
     if missing:
         raise SystemExit(f"not installed: {', '.join(missing)}")
-    Path(sys.argv[1]).write_text(page(exchanged(chosen)), encoding="utf-8")
+    result = exchanged(chosen)
+    if not result.large:
+        raise SystemExit(f"{LARGE_FREE >> 30} GiB of memory must be free")
+    Path(sys.argv[1]).write_text(page(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -213,8 +213,8 @@ def of_message(buffer: Any) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": array.shape, "elements": elements(array), "same": inside or not array.size}
 
 
-class C:
-    """The program exchange.c, over the C ABI."""
+class Program:
+    """A program that is not Python: exchange.c, exchange.cpp or go/exchange.go."""
 
     def __init__(self, socket: str) -> None:
         self.process = subprocess.Popen([sys.argv[4], socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -250,7 +250,7 @@ class C:
 
 
 FRAMEWORKS = {"numpy": Numpy, "numpy 1": Numpy, "torch": Torch, "JAX": Jax, "pyarrow": Pyarrow, "pyarrow 11": Pyarrow11,
-              "C": C, "Python": Python}
+              "C": Program, "C++": Program, "Go": Program, "Python": Python}
 
 
 def main() -> None:

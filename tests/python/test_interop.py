@@ -13,23 +13,33 @@ pytest.importorskip("plasma_store")
 matrix = pytest.importorskip("matrix")
 
 
-def test_the_tables_are_true() -> None:
+@pytest.fixture(scope="module")
+def result() -> matrix.Exchange:
+    """What comes of it here. Whatever the frameworks are, nothing may be read as what it is not."""
+    return matrix.exchanged([framework for framework in matrix.frameworks() if framework.version()])
+
+
+def test_the_tables_are_true(result: matrix.Exchange) -> None:
     text = (ROOT / "docs" / "interop.md").read_text(encoding="utf-8")
     said, of_page = matrix.cells(text), matrix.versions(text)
     assert set(of_page) == {framework.name for framework in matrix.frameworks()}
-    chosen = [framework for framework in matrix.frameworks() if framework.version()]
-    # Whatever they are, nothing may be read as what it is not.
-    result = matrix.exchanged(chosen)
     # Of other versions than those on the page, it does not say what they can.
     others = {name for name, version in of_page.items() if result.versions.get(name) != version}
-    assert not {"C", "Python"} & others
+    assert not {"C", "C++", "Python"} & others
 
     def compared(cells: dict[tuple[str, str, str], str]) -> dict[tuple[str, str, str], str]:
-        return {key: cell for key, cell in cells.items() if not {key[1], key[2]} & others}
+        large = [] if result.large else ["more than 2 GiB"]
+        return {key: cell for key, cell in cells.items() if not {key[1], key[2]} & others and key[0] not in large}
 
     found = compared(matrix.cells(matrix.page(result)))
     assert found == compared(said)
     assert len(found) >= 2 * (len(matrix.DTYPES) + len(matrix.LAYOUTS))
+
+
+def test_more_than_two_gib(result: matrix.Exchange) -> None:
+    if not result.large:
+        pytest.skip(f"{matrix.LARGE_FREE >> 30} GiB of memory are not free")
+    assert {"C", "Python"} <= set(result.large)
 
 
 def test_a_wrong_reading_is_noticed() -> None:
