@@ -15,7 +15,8 @@ const MEBIBYTE: u64 = 1 << 20;
 const CAPACITY: u64 = 512 * MEBIBYTE;
 /// The longest file that a store of this size has ready.
 const LARGE: u64 = 32 * MEBIBYTE;
-const NO_EVICTION: CreateOptions = CreateOptions { no_evict: true, ttl_ms: 0, wait_ms: 0, immutable: false };
+const NO_EVICTION: CreateOptions =
+    CreateOptions { no_evict: true, ttl_ms: 0, wait_ms: 0, immutable: false, name: None };
 
 fn pooled(client: &Client) -> u64 {
     client.stats().unwrap().pool_bytes

@@ -343,7 +343,7 @@ class PlasmaClient(Asynchronous):
         wait_ms: int = 0,
         immutable: bool = False,
     ) -> ObjectID:
-        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given. It may be given by a name.
+        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given. A name will do, too.
 
         By pickle, which copies the bytes of arrays without gaps once, straight into the object; or, with a pyarrow before version 14, in the
         serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
@@ -595,7 +595,7 @@ class PlasmaClient(Asynchronous):
         self.put(value, name)
 
     def __getitem__(self, name: AnyID) -> Any:
-        """What is stored by a name, without waiting: a Tensor for a tensor, else the value that was put. KeyError where there is none.
+        """What is stored by a name, without waiting: a Tensor, or the value that was put. KeyError where there is none.
 
             >>> import plasma_store
             >>> with plasma_store.start_store(1 << 20) as store, plasma_store.connect(store.socket_path) as client:
@@ -618,7 +618,9 @@ class PlasmaClient(Asynchronous):
         self.delete([id_of(name)])
 
     def delete(self, object_ids: Union[str, Iterable[ObjectID]]) -> None:
-        """Deletes objects, or that of a name. One in use, or not sealed, goes when its last holder lets go; one that is not there is fine.
+        """Deletes objects, or that of a name. One in use, or not sealed, goes when its last holder lets go.
+
+        One that is not there is fine.
 
             >>> object_id = client.put("hello")
             >>> client.delete([object_id])
@@ -770,13 +772,13 @@ class PlasmaClient(Asynchronous):
         wait_ms: int = 0,
         immutable: bool = False,
     ) -> ObjectID:
-        """Stores copies of many named arrays as one object, which is byte for byte a safetensors file; `get_tensors` gets all of them.
+        """Stores copies of many named arrays as one object, byte for byte a safetensors file; `get_tensors` gets all of them.
 
-        Arrays are what `put_tensor` takes. They lie row-major, each at a multiple of 64 bytes. Returns the id, a random one if none is given.
-        `metadata` are texts by texts. A safetensors file can also be put as it is, by `put_raw_buffer`.
+        Arrays are what `put_tensor` takes. They lie row-major, each at a multiple of 64 bytes. Returns the id, a random one if
+        none is given. `metadata` are texts by texts. A safetensors file can also be put as it is, by `put_raw_buffer`.
 
-        Raises PlasmaUnsupported, a TypeError, with the name of an array that cannot be stored, or whose type safetensors does not have;
-        PlasmaInvalidArgument for a name that is not for tensors: "__metadata__", or what begins with "__pad.".
+        Raises PlasmaUnsupported, a TypeError, with the name of an array that cannot be stored, or whose type safetensors does
+        not have; PlasmaInvalidArgument for a name that is not for tensors: "__metadata__", or what begins with "__pad.".
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         wanted, new = c_id(id_of(object_id)), NewBundle(tensors, bool(copy))
@@ -805,7 +807,7 @@ class PlasmaClient(Asynchronous):
         wait_ms: int = 0,
         immutable: bool = False,
     ) -> ObjectID:
-        """Stores a copy of a `pyarrow.Table` or RecordBatch as an Arrow IPC stream, with the metadata of its schema, and returns its id.
+        """Stores a copy of a `pyarrow.Table` or RecordBatch as an Arrow IPC stream, with its schema's metadata. Returns the id.
 
         Raises PlasmaUnsupported where pyarrow is not installed.
         """

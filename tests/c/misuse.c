@@ -224,8 +224,8 @@ static void creating_with_two(plasma_client *client, const char *socket) {
 /* The two fields behind `flags` came later: what lies there in an older struct is not the library's to read. */
 static void older_options(plasma_client *client) {
   plasma_object_id id = id_of(20), other = id_of(21);
-  plasma_create_options create = {offsetof(plasma_create_options, ttl_ms), PLASMA_CREATE_NO_EVICT, -3, -3};
-  tensor_write_options tensor = {offsetof(tensor_write_options, ttl_ms), PLASMA_CREATE_NO_EVICT, NULL, 0, -3, -3, NULL};
+  plasma_create_options create = {offsetof(plasma_create_options, ttl_ms), PLASMA_CREATE_NO_EVICT, -3, -3, NULL};
+  tensor_write_options tensor = {offsetof(tensor_write_options, ttl_ms), PLASMA_CREATE_NO_EVICT, NULL, 0, -3, -3, NULL, NULL};
   uint8_t byte = 0;
   float number = 1;
   DLTensor scalar = {&number, {kDLCPU, 0}, 0, {kDLFloat, 32, 1}, NULL, NULL, 0};
@@ -273,7 +273,7 @@ static void pinning(plasma_client *client) {
 /* An object that lives for a millisecond is gone when another one gets its room. */
 static void times(plasma_client *client) {
   plasma_object_id id = id_of(18), next = id_of(19);
-  plasma_create_options options = {sizeof options, PLASMA_CREATE_NO_EVICT, 1, -1};
+  plasma_create_options options = {sizeof options, PLASMA_CREATE_NO_EVICT, 1, -1, NULL};
   plasma_buffer *buffer = NULL;
   bool contained = true;
   OK(plasma_create(client, &id, CAPACITY, NULL, 0, &options, &buffer));
@@ -291,8 +291,8 @@ static void times(plasma_client *client) {
 /* What is to be immutable cannot be sealed while anything of this process could still write it, and can be when that is gone. */
 static void immutable(plasma_client *client) {
   plasma_object_id id = id_of(40), other = id_of(41);
-  plasma_create_options options = {sizeof options, PLASMA_CREATE_IMMUTABLE, 0, 0};
-  tensor_write_options written = {sizeof written, PLASMA_CREATE_IMMUTABLE, NULL, 0, 0, 0, NULL};
+  plasma_create_options options = {sizeof options, PLASMA_CREATE_IMMUTABLE, 0, 0, NULL};
+  tensor_write_options written = {sizeof written, PLASMA_CREATE_IMMUTABLE, NULL, 0, 0, 0, NULL, NULL};
   plasma_put_item item = {id, (const uint8_t *)"x", 1, NULL, 0};
   plasma_buffer *buffer = NULL;
   DLManagedTensor *tensor = NULL;

@@ -236,6 +236,8 @@ fn bundles() -> Vec<Seed> {
         ("empty", ours(&[], &[])),
         ("ours", ours(&many, &[("key", "value"), ("other", "")])),
         ("one", ours(&many[..1], &[])),
+        // What is damaged in its data is a bundle still.
+        ("mostly data", ours(&[("d", layout("uint16", &[200]))], &[])),
         ("any order", theirs(&format!("{{{tensor},{empty},{first}}} "), 6)),
         ("metadata", theirs(&format!("{{{first},\"__metadata__\":{{\"a\":\"\\u00e9\"}}}}"), 2)),
     ]
