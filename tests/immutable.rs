@@ -28,7 +28,7 @@ use plasma_store::store::{Store, StoreOptions};
 use support::{Daemon, RawPeer, Watchdog, connect, eventually, id, put};
 
 const MEBIBYTE: u64 = 1 << 20;
-const IMMUTABLE: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: true };
+const IMMUTABLE: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: true, name: None };
 
 /// Bytes by which an object is known again.
 fn pattern(n: u64, size: u64) -> Vec<u8> {

@@ -11,7 +11,7 @@ use plasma_store::protocol::Request;
 use support::{Daemon, RawPeer, Watchdog, connect, eventually, id, put, store};
 
 const CAPACITY: u64 = 100_000;
-const WAITING: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: -1, immutable: false };
+const WAITING: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: -1, immutable: false, name: None };
 
 /// Fills the store with an unsealed object.
 fn fill(client: &Client) -> WritableBuffer {

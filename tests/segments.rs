@@ -26,7 +26,8 @@ use plasma_store::store::space::SHARED_SEGMENT;
 use support::{Daemon, Random, RawPeer, Watchdog, connect, eventually, id, process, progress, put, report, times};
 
 const MEBIBYTE: u64 = 1 << 20;
-const NO_EVICTION: CreateOptions = CreateOptions { no_evict: true, ttl_ms: 0, wait_ms: 0, immutable: false };
+const NO_EVICTION: CreateOptions =
+    CreateOptions { no_evict: true, ttl_ms: 0, wait_ms: 0, immutable: false, name: None };
 
 /// This program once more, in a process of its own, which does what it is told line by line.
 struct Part {

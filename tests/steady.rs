@@ -28,7 +28,7 @@ const MEBIBYTE: u64 = 1 << 20;
 const LEAST: u64 = 64;
 /// What a slot's process is.
 const KINDS: [Kind; 6] = [Kind::Puts, Kind::Fills, Kind::Streams, Kind::Old, Kind::Puts, Kind::Old];
-const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: false };
+const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: false, name: None };
 const GET: GetOptions = GetOptions { private: false, no_ask: false };
 /// Of the lists of all objects that somebody looks at, each is good for so many steps.
 const STEPS_PER_LIST: u64 = 50;

@@ -31,7 +31,7 @@ MISSING = {
 }
 OTHER_PARAMETERS = {".connect": "also takes the older (path, manager, delay, retries), and no path for the default socket"}
 
-PINNED = "list also tells whether an object is pinned"
+PINNED = "list also tells whether an object is pinned, and its name"
 DEPRECATED = "nothing here is deprecated"
 WRONG_TYPE = "a TypeError that names the argument, not an AttributeError"
 WRONG_NUMBER = "a ValueError that names the number"
@@ -39,6 +39,7 @@ AFTER_DISCONNECT = "after disconnect every call raises the same OSError; there i
 OTHER_BEHAVIOUR = {
     'isinstance(c.get_buffers([p(b"x")])[0], plasma.PlasmaBuffer)': "true, as the documentation of pyarrow.plasma said",
     "issubclass(plasma.PlasmaBuffer, pa.Buffer)": ABSTRACT,
+    'c.contains("x")': "a text is an object's name, not a TypeError",
     "c.create(r(), 1 << 64)": WRONG_NUMBER,
     'plasma.connect("x" * 200, num_retries=0)': "a ValueError that names the length, not an OSError",
     "len({(random.seed(5), r())[1] for _ in range(2)})": "two that seed Python's random alike must not get the same ids",

@@ -31,7 +31,8 @@ impl TensorMemory {
     /// The bundle that lies here.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] naming what is wrong with the bytes; [`Error::Unsupported`] for an element type that is not known here.
+    /// [`Error::Corrupt`] naming what is wrong with the bytes; [`Error::Unsupported`] for an element type that is not
+    /// known here.
     pub fn bundle(self: Arc<Self>) -> Result<StoredBundle> {
         let (size, mut prefix) = (self.size(), [0; bundle::PREFIX_SIZE]);
         if size < prefix.len() as u64 {

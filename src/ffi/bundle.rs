@@ -18,7 +18,8 @@ use crate::tensor::dlpack::{
     self, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED, DLTensor, TensorView,
 };
 
-/// A bundle that was got: named tensors in one object, which is byte for byte a safetensors file. It keeps the object's memory, and
+/// A bundle that was got: named tensors in one object, which is byte for byte a safetensors file. It keeps the object's
+/// memory, and
 /// so does each tensor of it. It does not change, and may be read in several threads at once.
 #[derive(Debug)]
 pub struct tensor_bundle {
@@ -35,7 +36,8 @@ pub struct tensor_bundle_item {
     pub name: *const c_char,
     /// The tensor, which stays the caller's. Any strides.
     pub tensor: *const DLTensor,
-    /// Flags of DLPack, of which `DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED` is looked at: see `tensor_write_versioned`.
+    /// Flags of DLPack, of which `DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED` is looked at: see
+    /// `tensor_write_versioned`.
     pub flags: u64,
 }
 
@@ -61,7 +63,8 @@ pub struct tensor_bundle_options {
     pub name: *const c_char,
 }
 
-// SAFETY: `repr(C)`, begins with its size; any bit pattern is a valid pointer value, which is only followed on the caller's
+// SAFETY: `repr(C)`, begins with its size; any bit pattern is a valid pointer value, which is only followed on the
+// caller's
 // promise.
 unsafe impl Options for tensor_bundle_options {}
 
@@ -114,11 +117,13 @@ unsafe fn named_view(index: usize, item: &tensor_bundle_item) -> Result<(&str, T
 ///
 /// Each lies row-major, at a multiple of 64 bytes. `options` may be NULL. When this fails there is no object.
 ///
-/// Errors: `PLASMA_UNSUPPORTED`, with the tensor's name, for what cannot be stored, and for element types that safetensors does not
+/// Errors: `PLASMA_UNSUPPORTED`, with the tensor's name, for what cannot be stored, and for element types that
+/// safetensors does not
 /// have; `PLASMA_INVALID_ARGUMENT` for a name that comes twice or is not for tensors; else as for `tensor_write`.
 ///
 /// # Safety
-/// `client` is NULL or a live handle, `object_id` NULL or an id; `items` points at `count` entries with valid tensors that nobody
+/// `client` is NULL or a live handle, `object_id` NULL or an id; `items` points at `count` entries with valid tensors
+/// that nobody
 /// writes meanwhile; `options` is NULL or as long as it says, with as many keys and values as it says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tensor_bundle_write(
@@ -150,7 +155,8 @@ pub unsafe extern "C" fn tensor_bundle_write(
         let mut places = views.iter().zip(&layouts).zip(&plan.offsets);
         let copied = places.try_for_each(|(((_, view), (_, layout)), offset)| {
             let place = buffer.data().cast_mut().wrapping_add(*offset as usize);
-            // SAFETY: the view is valid as the caller promised; by the plan the new object has room for just these bytes there.
+            // SAFETY: the view is valid as the caller promised; by the plan the new object has room for just these
+            // bytes there.
             unsafe { dlpack::copy_row_major(view, place, layout.nbytes(), client.copier()) }
         });
         drop(buffer);
@@ -169,12 +175,14 @@ fn handle(bundle: StoredBundle) -> Result<*mut tensor_bundle> {
     Ok(guard::give(tensor_bundle { bundle, names, metadata }))
 }
 
-/// Gets a bundle without a copy, waiting at most `timeout_ms` for it: -1 waits without limit, 0 does not wait. Any safetensors file
+/// Gets a bundle without a copy, waiting at most `timeout_ms` for it: -1 waits without limit, 0 does not wait. Any
+/// safetensors file
 /// that was put as it is will do.
 ///
 /// `flags` are `PLASMA_GET_*`. `*out` is to be freed with `tensor_bundle_free`.
 ///
-/// Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`; `PLASMA_CORRUPT`, with the tensor and the number that is wrong, when the object is no
+/// Errors: `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`; `PLASMA_CORRUPT`, with the tensor and the number that is wrong, when
+/// the object is no
 /// bundle; `PLASMA_UNSUPPORTED` for a text with a NUL in it.
 ///
 /// # Safety
@@ -279,7 +287,8 @@ pub unsafe extern "C" fn tensor_bundle_metadata(
     })
 }
 
-/// The tensor of this name, without a copy, where its elements lie aligned to their size; else, which happens only with files of
+/// The tensor of this name, without a copy, where its elements lie aligned to their size; else, which happens only with
+/// files of
 /// others, a copy that is nobody else's. Shares the bundle's hold; both are released on their own.
 ///
 /// The caller calls `(*out)->deleter(*out)` when done. The memory is read-only, as that of `tensor_read`.
@@ -322,7 +331,8 @@ pub unsafe extern "C" fn tensor_bundle_get_versioned(
     })
 }
 
-/// The tensor at `index` as a buffer of its own, of which `tensor_from_buffer`, `tensor_describe`, `tensor_rows` and `tensor_view` make
+/// The tensor at `index` as a buffer of its own, of which `tensor_from_buffer`, `tensor_describe`, `tensor_rows` and
+/// `tensor_view` make
 /// what they make of others. Its data are the elements, which lie where the file has them. Shares the bundle's hold.
 ///
 /// Errors: `PLASMA_INVALID_ARGUMENT` when there is no such tensor.

@@ -1,6 +1,7 @@
 //! Bundles: named tensors in one object, which is byte for byte a safetensors file. The layout is in `docs/formats.md`.
 //!
-//! The format has no holes, and what lies where is known from sizes alone; so a writer of ours makes a hole a tensor of bytes, whose
+//! The format has no holes, and what lies where is known from sizes alone; so a writer of ours makes a hole a tensor of
+//! bytes, whose
 //! name readers of ours know. Reading: copy the header out of shared memory, [`decode`] the copy.
 #![forbid(unsafe_code)]
 
@@ -94,7 +95,8 @@ impl Plan {
     /// How tensors lie that are to be stored row-major, in this order, each at a multiple of 64 bytes.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with the name of a tensor that safetensors cannot express; [`Error::InvalidArgument`] for a name that comes
+    /// [`Error::Unsupported`] with the name of a tensor that safetensors cannot express; [`Error::InvalidArgument`] for
+    /// a name that comes
     /// twice or is not for users, and for more than an object can have.
     pub fn new(tensors: &[(&str, Layout)], metadata: &BTreeMap<String, String>) -> Result<Self> {
         let mut header = Header::default();
@@ -214,7 +216,8 @@ pub fn head_size(prefix: [u8; PREFIX_SIZE], object_size: u64) -> Result<usize> {
 /// What a header says, with what tells its length, in an object of this size.
 ///
 /// # Errors
-/// [`Error::Corrupt`] naming the tensor and the number that is wrong, [`Error::Unsupported`] for an element type that is not known.
+/// [`Error::Corrupt`] naming the tensor and the number that is wrong, [`Error::Unsupported`] for an element type that
+/// is not known.
 pub fn decode(head: &[u8], object_size: u64) -> Result<Bundle> {
     let json = head.get(PREFIX_SIZE..).unwrap_or_default();
     let mut fields: BTreeMap<String, Value> = serde_json::from_slice(json).map_err(|error| {

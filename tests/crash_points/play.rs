@@ -15,7 +15,7 @@ use crate::{MEBIBYTE, id, pattern};
 
 type Step = Result<(), Error>;
 
-const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: false };
+const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: false, name: None };
 const GET: GetOptions = GetOptions { private: false, no_ask: false };
 
 /// Names of one round.

@@ -26,7 +26,7 @@ const MEBIBYTE: u64 = 1 << 20;
 /// Descriptors of segments that a store keeps for what comes whole.
 const SEGMENTS_MORE: usize = 8;
 
-const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: false };
+const PUT: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: false, name: None };
 const GET: GetOptions = GetOptions { private: false, no_ask: false };
 
 fn bytes_of(buffer: &Buffer) -> Vec<u8> {
