@@ -88,7 +88,7 @@ fmt: ## format the Rust code
 	cargo fmt
 
 lint: setup ## run the checks that need no test: formatting, clippy, generated code, types
-	@$(VENV_PYTHON) scripts/run_tests.py rustfmt clippy "generated code" mypy
+	@$(VENV_PYTHON) scripts/run_tests.py rustfmt clippy "generated code" mypy pyright
 
 clean: ## remove everything that was made
 	cargo clean

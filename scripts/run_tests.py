@@ -139,6 +139,7 @@ def parts() -> list[Part]:
         Part("models", loom, count_cargo, variables={"RUSTFLAGS": "--cfg loom"}),
         crash_points("--", "--show-output"),
         Part("mypy", [sys.executable, "-m", "mypy"], directory=ROOT / "python-ctypes"),  # strict, says pyproject.toml
+        Part("pyright", [sys.executable, "-m", "pyright", "--pythonpath", sys.executable], directory=ROOT / "python-ctypes"),
         pytest("python package", "-m", "not torch", "python-ctypes/tests"),  # torch: make test-torch
         pytest("readme and scripts", "tests/python"),
         pytest("demo", "demo"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from .buffer import Hold, pyarrow_or_none, wrap
 from .errors import PlasmaCorrupt, PlasmaUnsupported
+from .progress import Copier
 
 
 class NewTable:
@@ -24,7 +25,7 @@ class NewTable:
         self._write(counted)
         self.size = counted.size()
 
-    def write(self, hold: Hold) -> None:
+    def write(self, hold: Hold, copier: Copier) -> None:
         """Fills an object of `size` bytes that is being created. Keeps nothing of it, also when this fails."""
         sink = self._pyarrow.FixedSizeBufferWriter(wrap(hold.data()))
         try:

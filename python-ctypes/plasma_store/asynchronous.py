@@ -233,7 +233,7 @@ class Asynchronous(Notifications):
         could not be got: reading it failed, or others hold all memory."""
         got: Dict[bytes, Hold] = {}
         for _ in range(_ATTEMPTS):
-            status = _abi.PLASMA_INTERRUPTED
+            status, holds = _abi.PLASMA_INTERRUPTED, list[Hold]()
             while status == _abi.PLASMA_INTERRUPTED:
                 out, holds = new_holds(len(names))
                 options = PRIVATE if private else SHARED

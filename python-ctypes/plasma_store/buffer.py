@@ -107,6 +107,12 @@ class Source:
         return size
 
     @property
+    def address(self) -> Optional[int]:
+        """Where they lie; None for no bytes at an address of their own."""
+        address: Optional[int] = self._view.buf
+        return address
+
+    @property
     def pointer(self) -> ctypes.c_char_p:
         """As C takes it; NULL for no bytes at an address of their own."""
         return ctypes.c_char_p(self._view.buf)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Dict, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from . import _abi
 from ._lib import lib
 from .buffer import Hold
 from .dlpack import Source
 from .errors import PlasmaError, check
-from .object_id import c_text
+from .object_id import ObjectID, c_text
+from .reference import Place
 from .tensor import Tensor
 
 
@@ -34,12 +35,17 @@ class Bundle(Mapping[str, Tensor]):
     metadata: Dict[str, str]
     """What the writer had to say beside the tensors: `__metadata__` of the file."""
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(
+        self, hold: Hold, object_id: Optional[ObjectID] = None, place: Optional[Place] = None, private: bool = False
+    ) -> None:
         """Reads what the object says of itself. Raises PlasmaCorrupt when it is not a bundle."""
         bundle = ctypes.POINTER(_abi.tensor_bundle)()
         check(lib.tensor_bundle_from_buffer(hold, bundle))
         try:
-            self._tensors = {_name(bundle, index): _tensor(bundle, index) for index in range(lib.tensor_bundle_size(bundle))}
+            names = [_name(bundle, index) for index in range(lib.tensor_bundle_size(bundle))]
+            self._tensors = {
+                name: Tensor(_hold(bundle, index), object_id, place, private, name) for index, name in enumerate(names)
+            }
             self.metadata = dict(_said(bundle, index) for index in range(lib.tensor_bundle_metadata_size(bundle)))
         finally:
             lib.tensor_bundle_free(bundle)
@@ -64,10 +70,10 @@ def _name(bundle: Any, index: int) -> str:
     return (name.value or b"").decode()
 
 
-def _tensor(bundle: Any, index: int) -> Tensor:
+def _hold(bundle: Any, index: int) -> Hold:
     hold = Hold()
     check(lib.tensor_bundle_buffer(bundle, index, hold))
-    return Tensor(hold)
+    return hold
 
 
 def _said(bundle: Any, index: int) -> Any:

@@ -6,6 +6,9 @@ import contextlib
 import ctypes
 import itertools
 import operator
+import os
+import traceback
+from types import TracebackType
 from typing import (
     Any,
     Callable,
@@ -17,7 +20,9 @@ from typing import (
     NoReturn,
     Optional,
     Sequence,
+    Set,
     Tuple,
+    Type,
     TypedDict,
     Union,
     overload,
@@ -39,7 +44,10 @@ from .errors import (
     PlasmaTimeout,
     check,
 )
+from .forgotten import unsealed
 from .object_id import ObjectID, c_id, c_ids, c_text, id_of, whole
+from .progress import Bytes, Copier, Progress, elements_of, is_told
+from .reference import Place
 from .tensor import Tensor
 from .waiting import milliseconds
 
@@ -83,7 +91,12 @@ class ObjectInfo(TypedDict):
 
 @overload
 def connect(
-    store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+    store_socket_name: Optional[str] = None,
+    num_retries: int = -1,
+    *,
+    copy_threads: int = 0,
+    spin_us: int = 0,
+    progress: Progress = None,
 ) -> PlasmaClient: ...
 
 
@@ -96,10 +109,12 @@ def connect(
     *,
     copy_threads: int = 0,
     spin_us: int = 0,
+    progress: Progress = None,
 ) -> PlasmaClient: ...
 
 
-def connect(
+# pyright would have the names in `older` here again, which takes them by their places.
+def connect(  # pyright: ignore[reportInconsistentOverload]
     store_socket_name: Optional[str] = None,
     *older: Any,
     manager_socket_name: Optional[str] = "",
@@ -107,6 +122,7 @@ def connect(
     num_retries: int = -1,
     copy_threads: int = 0,
     spin_us: int = 0,
+    progress: Progress = None,
 ) -> PlasmaClient:
     """Connects to the store at a socket, trying again up to `num_retries` times, 100 ms apart; -1 stands for 80 times.
 
@@ -116,6 +132,11 @@ def connect(
     So many threads as `copy_threads` says copy what is put from 16 MiB on; 0 and 1 stand for the one that puts. For `spin_us`
     microseconds a thread that waits stays awake before it sleeps, so that nobody has to wake it. That takes a processor meanwhile,
     and is worth it beside a store that does the same (`--spin-us`).
+
+    With `progress`, puts that take longer than a second tell how far they are: a function is called with the bytes that were copied
+    and all of them, each tenth of a second from then on and at the end, and may raise to end the put, of which nothing is left
+    then. True writes a line to stderr where that is a terminal. That is for bytes, values, and arrays that lie row by row, of
+    more than 32 MiB; without it nothing is ever written.
 
     Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
     None; buffers are always released at once, whatever the delay.
@@ -127,7 +148,7 @@ def connect(
         manager_socket_name, release_delay, num_retries = _at_most(older, 3) + defaults[len(older) :]
     if manager_socket_name:
         raise PlasmaInvalidArgument(f"manager_socket_name is {manager_socket_name!r}, and there is no manager any more")
-    return PlasmaClient(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
+    return PlasmaClient(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us, progress=progress)
 
 
 class PlasmaClient(Asynchronous):
@@ -147,11 +168,47 @@ class PlasmaClient(Asynchronous):
     """
 
     def __init__(
-        self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
+        self,
+        store_socket_name: Optional[str] = None,
+        num_retries: int = -1,
+        *,
+        copy_threads: int = 0,
+        spin_us: int = 0,
+        progress: Progress = None,
     ) -> None:
         # What was put and sealed without waiting, and that at the last flush.
         self._submitted, self._flushed = itertools.count(), 0
+        self._unsealed: Set[ObjectID] = set()
+        self.progress = progress
         super().__init__(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
+
+    progress: Progress = None
+    """Who is told how far a put is that takes longer than a second: see `connect`. May be set at any time."""
+
+    def disconnect(self) -> None:
+        self._end_unsealed()
+        super().disconnect()
+
+    disconnect.__doc__ = Asynchronous.disconnect.__doc__
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if error is not None:
+            # Whoever was interrupted by an error forgot nothing.
+            self._unsealed.clear()
+        self._end_unsealed()
+        self.disconnect()
+
+    def _end_unsealed(self) -> None:
+        """Warns whoever calls what calls this of objects that go now."""
+        if self._handle is not None and self._process == os.getpid():
+            unsealed(self, self._unsealed)
+        self._unsealed.clear()
+
+    def _lose(self, place: Place, error: PlasmaError) -> None:
+        super()._lose(place, error)
+        self._submitted, self._flushed, self._unsealed = itertools.count(), 0, set()
 
     def create(
         self,
@@ -166,6 +223,13 @@ class PlasmaClient(Asynchronous):
         """Creates an object of `data_size` bytes, to be filled through the buffer and then sealed.
 
         The memory holds old bytes until it is written. Raises PlasmaObjectExists, PlasmaStoreFull.
+
+            >>> object_id = plasma_store.ObjectID.from_random()
+            >>> memoryview(client.create(object_id, 5)).cast("B")[:] = b"hello"
+            >>> client.seal(object_id)
+            >>> [buffer] = client.get_buffers([object_id])
+            >>> bytes(buffer)
+            b'hello'
         """
         return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms, immutable).data())
 
@@ -178,6 +242,7 @@ class PlasmaClient(Asynchronous):
             return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold)
 
         self._call_create(call, _named(object_id, _abi.plasma_create_options()), ttl_ms, wait_ms, immutable)
+        self._unsealed.add(id_of(object_id))
         return hold
 
     def _call_create(
@@ -210,8 +275,15 @@ class PlasmaClient(Asynchronous):
         """Stores a copy of bytes as a sealed object; when it fails there is no object. `data` is anything bytes-like.
 
         Raises PlasmaObjectExists, PlasmaStoreFull.
+
+            >>> client.create_and_seal(plasma_store.ObjectID.from_name("greeting"), b"hello", b"in English")
+            >>> client.get_buffers([plasma_store.ObjectID.from_name("greeting")], with_meta=True)[0][0]
+            b'in English'
         """
         wanted, source, meta = c_id(id_of(object_id)), Source(data), _bytes(metadata)
+        if self.progress and is_told(self.progress, len(source)):
+            self._fill(Bytes(source), object_id, self.seal, ttl_ms, wait_ms, immutable, meta)
+            return
 
         def call(handle: Any, options: _abi.plasma_create_options) -> Any:
             return lib.plasma_put(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
@@ -232,6 +304,9 @@ class PlasmaClient(Asynchronous):
         """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
 
         As many threads copy as `connect` was told, whatever `memcopy_threads` says.
+
+            >>> bytes(client.get_buffers([client.put_raw_buffer(b"hello")])[0])
+            b'hello'
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms, immutable=immutable)
@@ -243,6 +318,11 @@ class PlasmaClient(Asynchronous):
         Each is a tuple of an ObjectID, of data and, if there are any, of metadata, which are anything bytes-like. Together they
         may have 64 MiB, less some 100 bytes for each. Raises PlasmaObjectExists, also for an id that comes twice; PlasmaStoreFull;
         PlasmaInvalidArgument when they are too many.
+
+            >>> ids = [plasma_store.ObjectID.from_random() for _ in range(3)]
+            >>> client.put_batch([(ids[0], b"one"), (ids[1], b"two", b"metadata"), (ids[2], b"three")])
+            >>> [bytes(buffer) for buffer in client.get_buffers(ids)]
+            [b'one', b'two', b'three']
         """
         contents = [_batched(*given) for given in objects]
         items = (_abi.plasma_put_item * len(contents))()
@@ -267,6 +347,9 @@ class PlasmaClient(Asynchronous):
 
         By pickle, which copies the bytes of arrays without gaps once, straight into the object; or, with a pyarrow before version 14, in the
         serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
+
+            >>> client.get(client.put({"a": [1, 2], "b": np.zeros(3)}))
+            {'a': [1, 2], 'b': array([0., 0., 0.])}
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         serialized = values.serialize(value, memcopy_threads, serialization_context)
@@ -283,16 +366,26 @@ class PlasmaClient(Asynchronous):
         ttl_ms: int,
         wait_ms: int,
         immutable: bool,
+        metadata: bytes = b"",
     ) -> ObjectID:
-        hold = self._create(object_id, value.size, b"", ttl_ms, wait_ms, immutable)
+        copier = Copier(value.size, self.progress)
+        held = [self._create(object_id, value.size, metadata, ttl_ms, wait_ms, immutable)]
+        return self._finish(object_id, held, lambda hold: value.write(hold, copier), seal)
+
+    def _finish(
+        self, object_id: AnyID, held: List[Any], fill: Callable[[Any], None], seal: Callable[[ObjectID], None]
+    ) -> ObjectID:
+        """Fills what was created and alone is in `held`, and seals it; when that fails there is no object."""
         try:
             try:
-                value.write(hold)
+                fill(held[0])
             finally:
                 # With a live buffer an object cannot be aborted, nor sealed if it is to be immutable.
-                del hold
+                held.clear()
             seal(id_of(object_id))
-        except BaseException:
+        except BaseException as error:
+            # They have it still.
+            traceback.clear_frames(error.__traceback__)
             # What went wrong first is what is raised.
             with contextlib.suppress(PlasmaError):
                 self.abort(id_of(object_id))
@@ -335,12 +428,18 @@ class PlasmaClient(Asynchronous):
         handle, wanted = self._live(), c_id(object_id)
         next(self._submitted)
         check(lib.plasma_seal_async(handle.pointer, wanted))
+        self._unsealed.discard(object_id)
 
     def flush(self) -> None:
         """Waits until everything is done that was put or sealed without waiting.
 
         Raises PlasmaNotStored when that could not be done for some objects; its `failed` has each with the reason, and each is
         told once.
+
+            >>> ids = [client.put_nowait(number) for number in range(3)]
+            >>> client.flush()
+            >>> client.get(ids)
+            [0, 1, 2]
         """
         handle, submitted = self._live(), next(self._submitted)
         # What fails while this waits is told as well.
@@ -362,6 +461,9 @@ class PlasmaClient(Asynchronous):
         What did not come in time, or has no bytes, is ObjectNotAvailable: the class. Arrays are read-only and not copied. A
         value may run code of whoever put it: get only from those whom you trust. Raises PlasmaCorrupt for what is not a value,
         PlasmaUnsupported for one of pyarrow.plasma where no pyarrow before version 14 is installed.
+
+            >>> client.get(plasma_store.ObjectID.from_random(), timeout_ms=1)
+            <class 'plasma_store.values.ObjectNotAvailable'>
         """
         if isinstance(object_ids, (ObjectID, str)):
             object_id = id_of(object_ids)
@@ -378,11 +480,15 @@ class PlasmaClient(Asynchronous):
         """
         handle = self._live()
         check(lib.plasma_seal(handle.pointer, c_id(object_id)))
+        self._unsealed.discard(object_id)
 
     def is_immutable(self, object_id: ObjectID) -> bool:
         """Whether the kernel keeps everybody from changing a sealed object, its producer included.
 
         True of what was created with `immutable`: so who does not trust producers can tell. Raises PlasmaObjectNotFound.
+
+            >>> client.is_immutable(client.put("hello", immutable=True))
+            True
         """
         hold = self._get_one(object_id, 0)
         if not hold:
@@ -390,9 +496,18 @@ class PlasmaClient(Asynchronous):
         return bool(lib.plasma_buffer_is_immutable(hold))
 
     def abort(self, object_id: ObjectID) -> None:
-        """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy."""
+        """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy.
+
+            >>> object_id = plasma_store.ObjectID.from_random()
+            >>> with client.create_tensor(object_id, (3,), "int8"):
+            ...     pass
+            >>> client.abort(object_id)
+            >>> client.list()
+            {}
+        """
         handle = self._live()
         check(lib.plasma_abort(handle.pointer, c_id(object_id)))
+        self._unsealed.discard(object_id)
 
     @overload
     def get_buffers(
@@ -430,6 +545,11 @@ class PlasmaClient(Asynchronous):
         Any number of awaits may be under way at once; an await may be cancelled. `interrupt` and `disconnect` end them with
         PlasmaInterrupted, the end of the store with PlasmaDisconnected. All are of one event loop, else PlasmaBusy. An object that
         has to come from an external store is fetched by a thread of the loop's executor.
+
+            >>> import asyncio
+            >>> object_id = client.put("hello")
+            >>> asyncio.run(client.get_async(object_id))
+            'hello'
         """
         if isinstance(object_ids, ObjectID):
             [hold] = await self._get_later([object_ids], timeout_ms)
@@ -446,7 +566,7 @@ class PlasmaClient(Asynchronous):
     async def get_tensor_async(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
         """What `get_tensor` returns, for an event loop; everything else as for `get_async`."""
         [hold] = await self._get_later([object_id], timeout_ms, private)
-        return _tensor(hold, object_id, timeout_ms)
+        return self._tensor(hold, object_id, timeout_ms, private)
 
     def get_metadata(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
         """Read-only buffers of the objects' metadata; everything else as in `get_buffers`."""
@@ -454,7 +574,11 @@ class PlasmaClient(Asynchronous):
         return [wrap(hold.metadata()) if hold else None for hold in holds]
 
     def contains(self, object_id: AnyID) -> bool:
-        """Whether a sealed object of this id, or this name, is in the store."""
+        """Whether a sealed object of this id, or this name, is in the store.
+
+            >>> client.contains(client.put("hello"))
+            True
+        """
         out = ctypes.c_bool()
         handle = self._live()
         check(lib.plasma_contains(handle.pointer, c_id(id_of(object_id)), out))
@@ -485,7 +609,7 @@ class PlasmaClient(Asynchronous):
         hold = self._get_one(object_id, 0)
         if not hold:
             raise KeyError(name)
-        return Tensor(hold) if values.is_tensor(hold) else _value(hold, object_id, None)
+        return Tensor(hold, object_id, self._place) if values.is_tensor(hold) else _value(hold, object_id, None)
 
     def __delitem__(self, name: AnyID) -> None:
         """Deletes what is stored by a name. KeyError where there is nothing."""
@@ -497,15 +621,26 @@ class PlasmaClient(Asynchronous):
         """Deletes objects, or that of a name. One in use, or not sealed, goes when its last holder lets go.
 
         One that is not there is fine.
+
+            >>> object_id = client.put("hello")
+            >>> client.delete([object_id])
+            >>> client.contains(object_id)
+            False
         """
-        ids, count = c_ids([id_of(object_ids)] if isinstance(object_ids, str) else object_ids)
+        wanted = [id_of(object_ids)] if isinstance(object_ids, str) else [*object_ids]
+        ids, count = c_ids(wanted)
         handle = self._live()
         check(lib.plasma_delete(handle.pointer, ids, count, None))
+        self._unsealed.difference_update(wanted)
 
     def evict(self, num_bytes: int) -> int:
         """Evicts objects that nobody holds, least recently used first, until `num_bytes` are freed or none are left.
 
         Returns the bytes freed.
+
+            >>> object_id = client.put_raw_buffer(bytes(1000))
+            >>> client.evict(1)
+            1000
         """
         size, out = _size(num_bytes, "num_bytes"), ctypes.c_uint64()
         handle = self._live()
@@ -517,6 +652,11 @@ class PlasmaClient(Asynchronous):
 
         That may be any client of the store; the pin outlives this one. It is a flag: pinning twice is pinning once. `delete`
         and the end of `ttl_ms` count more. Raises PlasmaObjectNotFound, PlasmaObjectNotSealed.
+
+            >>> object_id = client.put("hello")
+            >>> client.pin([object_id])
+            >>> client.evict(1000)
+            0
         """
         ids, count = c_ids(object_ids)
         handle = self._live()
@@ -538,6 +678,9 @@ class PlasmaClient(Asynchronous):
         """8 bytes that tell sealed objects with other data or metadata apart, as those of pyarrow.plasma did.
 
         No protection against somebody who wants two objects to have the same. Raises PlasmaObjectNotFound.
+
+            >>> client.hash(client.put_raw_buffer(b"hello")) == client.hash(client.put_raw_buffer(b"hello"))
+            True
         """
         out = ctypes.create_string_buffer(DIGEST_SIZE)
         handle = self._live()
@@ -545,7 +688,12 @@ class PlasmaClient(Asynchronous):
         return out.raw
 
     def list(self) -> Dict[ObjectID, ObjectInfo]:
-        """All objects of the store, also those that are not sealed."""
+        """All objects of the store, also those that are not sealed.
+
+            >>> object_id = client.put_raw_buffer(b"hello", metadata=b"of mine")
+            >>> client.list()[object_id]["data_size"], client.list()[object_id]["state"]
+            (5, 'sealed')
+        """
         out = ctypes.POINTER(_abi.plasma_object_list)()
         handle = self._live()
         check(lib.plasma_list(handle.pointer, out))
@@ -592,12 +740,17 @@ class PlasmaClient(Asynchronous):
 
             >>> import numpy as np, plasma_store
             >>> with plasma_store.start_store(1 << 20) as store, plasma_store.connect(store.socket_path) as client:
-            ...     client.get_tensor(client.put_tensor(np.ones((2, 3), dtype="complex64")))
-            Tensor(shape=(2, 3), dtype='complex64', readonly=True)
+            ...     client.get_tensor(client.put_tensor(np.ones((2, 3), dtype="complex64")))  # doctest: +ELLIPSIS
+            Tensor(shape=(2, 3), dtype='complex64', state='sealed', object_id=ObjectID(...))
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         names = getattr(value, "dim_names", None) if dim_names is None else dim_names
         wanted, source = c_id(id_of(object_id)), TensorSource(value, bool(copy))
+        if self.progress and (elements := elements_of(source)) is not None and is_told(self.progress, elements.size):
+            copier = Copier(elements.size, self.progress)
+            times: Any = {"ttl_ms": ttl_ms, "wait_ms": wait_ms, "immutable": immutable}
+            held = [self.create_tensor(object_id, elements.shape, elements.dtype, metadata, dim_names=names, **times)]
+            return self._finish(object_id, held, lambda tensor: elements.write(tensor, copier), self.seal)
 
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
             if source.padded:
@@ -642,7 +795,8 @@ class PlasmaClient(Asynchronous):
         Raises PlasmaCorrupt, with what is wrong, when the object is not a safetensors file.
         """
         object_id = id_of(object_id)
-        return Bundle(_there(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms))
+        hold = _there(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms)
+        return Bundle(hold, object_id, self._place, private)
 
     def put_arrow(
         self,
@@ -684,6 +838,13 @@ class PlasmaClient(Asynchronous):
         """Creates an object for a row-major tensor, to be filled in place and then sealed with `seal`.
 
         `dtype` is a name such as "float32" or "bfloat16", or a type of numpy, ml_dtypes, torch or the like.
+
+            >>> object_id = plasma_store.ObjectID.from_random()
+            >>> with client.create_tensor(object_id, (2, 3), "float32") as tensor:
+            ...     tensor.numpy()[:] = 7
+            >>> client.seal(object_id)
+            >>> float(client.get_tensor(object_id).numpy().sum())
+            42.0
         """
         sizes = [operator.index(size) for size in shape]
         code, bits, lanes = dtype_of(dtype)[1:4]
@@ -698,16 +859,28 @@ class PlasmaClient(Asynchronous):
 
         options = _named(object_id, _write_options(metadata, dim_names, len(sizes)))
         self._call_create(call, options, ttl_ms, wait_ms, immutable)
-        return Tensor(hold)
+        self._unsealed.add(id_of(object_id))
+        return Tensor(hold, id_of(object_id), self._place)
 
     def get_tensor(self, object_id: AnyID, timeout_ms: int = -1, private: bool = False) -> Tensor:
         """Gets a tensor without a copy, waiting for it as `get_buffers` does; then PlasmaTimeout.
 
         It is read-only. With `private` it can be written, and what is written stays in this process: pages are copied when
         they are first written. Raises PlasmaCorrupt when the object is not a tensor.
+
+            >>> object_id = client.put_tensor(np.arange(3))
+            >>> with client.get_tensor(object_id) as tensor:
+            ...     print(tensor.shape, tensor.dtype, tensor.state, tensor.numpy().flags.writeable)
+            (3,) int64 sealed False
+            >>> client.get_tensor(plasma_store.ObjectID(bytes(20)), timeout_ms=1)
+            Traceback (most recent call last):
+            plasma_store.errors.PlasmaTimeout: object 0000000000000000000000000000000000000000 did not come within 1 ms
         """
         object_id = id_of(object_id)
-        return _tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms)
+        return self._tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms, private)
+
+    def _tensor(self, hold: Hold, object_id: ObjectID, timeout_ms: int, private: bool) -> Tensor:
+        return Tensor(_there(hold, object_id, timeout_ms), object_id, self._place, private)
 
     def set_client_options(self, client_name: str, limit_output_memory: int) -> None:
         """Names this client in the store's figures, and reserves bytes for what it creates from now on; once only.
@@ -732,7 +905,12 @@ class PlasmaClient(Asynchronous):
             size = length.value + 1
 
     def stats(self) -> Dict[str, int]:
-        """The store's figures, by the names of `plasma_store_stats` in plasma_store.h, where they are explained."""
+        """The store's figures, by the names of `plasma_store_stats` in plasma_store.h, where they are explained.
+
+            >>> object_id = client.put_raw_buffer(bytes(1000))
+            >>> client.stats()["used_bytes"]
+            1000
+        """
         out = _abi.plasma_store_stats(struct_size=ctypes.sizeof(_abi.plasma_store_stats))
         handle = self._live()
         check(lib.plasma_stats(handle.pointer, out))
@@ -800,10 +978,6 @@ def _there(hold: Hold, object_id: ObjectID, timeout_ms: int) -> Hold:
     if not hold:
         raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
     return hold
-
-
-def _tensor(hold: Hold, object_id: ObjectID, timeout_ms: int) -> Tensor:
-    return Tensor(_there(hold, object_id, timeout_ms))
 
 
 def _failure(given: _abi.plasma_object_id, status: int) -> Tuple[ObjectID, PlasmaError]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 from types import TracebackType
-from typing import Any, Callable, Iterable, List, Optional, Type, TypeVar
+from typing import Any, Callable, Iterable, List, Optional, Tuple, Type, TypeVar
 
 from . import _abi
 from ._lib import bare, lib
 from .buffer import Hold, new_holds
-from .errors import PlasmaDisconnected, PlasmaInvalidArgument, check
+from .errors import PlasmaDisconnected, PlasmaError, PlasmaInvalidArgument, check
+from .forgotten import forgotten
 from .object_id import OBJECT_ID_SIZE, ObjectID, c_text, not_an_id, packed, whole
+from .reference import Place, client_again, place_of
 from .waiting import milliseconds, until_done
 
 RETRY_MS = 100
@@ -32,7 +34,7 @@ class Handle:
     __slots__ = ("pointer",)
 
     def __init__(self) -> None:
-        self.pointer = ctypes.POINTER(_abi.plasma_client)()
+        self.pointer: Any = ctypes.POINTER(_abi.plasma_client)()
 
     def __del__(self, free: Any = lib.plasma_client_free) -> None:
         # Not so when Ctrl-C came before `__init__` did anything.
@@ -45,12 +47,20 @@ class Handle:
 class Connection:
     """The part of `PlasmaClient` that every call needs."""
 
+    _handle: Optional[Handle] = None
+    _place: Place
+    _process: int
+    _forgettable = False
+    """Whether nobody need disconnect it: nobody called `connect`."""
+    _why: Optional[PlasmaError] = None
+    """Why it could not be connected again."""
+
     def __init__(
         self, store_socket_name: Optional[str] = None, num_retries: int = -1, *, copy_threads: int = 0, spin_us: int = 0
     ) -> None:
         self._socket = None if store_socket_name is None else os.fspath(store_socket_name)
         self._interrupts = 0
-        self._handle: Optional[Handle] = None
+        self._options = {"copy_threads": copy_threads, "spin_us": spin_us}
         path = None if self._socket is None else c_text(self._socket, "store_socket_name")
         # ctypes would take -1 for the highest number that there is.
         handle, threads, spin = Handle(), whole(copy_threads, "copy_threads"), whole(spin_us, "spin_us")
@@ -68,6 +78,7 @@ class Connection:
 
         retries = DEFAULT_RETRIES if num_retries < 0 else num_retries
         check(until_done(call, retries * RETRY_MS, lambda: False))
+        self._place, self._process = place_of(self._socket), os.getpid()
         self._handle = handle
 
     @property
@@ -95,8 +106,23 @@ class Connection:
     def _live(self) -> Handle:
         handle = self._handle
         if handle is None:
+            if self._why is not None:
+                raise type(self._why)(str(self._why))
             raise PlasmaDisconnected(f"this client of {self._name()} was disconnected")
         return handle
+
+    def _lose(self, place: Place, error: PlasmaError) -> None:
+        """Makes it one that was unpickled and cannot be connected; whatever needs the store raises `error`."""
+        self._socket, self._interrupts, self._why = place.socket, 0, error
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        self._live()
+        return client_again, (type(self), self._place, self._options)
+
+    # Bound as a default because globals may be gone when the interpreter ends. A forked child leaves its parent's client alone.
+    def __del__(self, forgotten: Any = forgotten) -> None:
+        if self._handle is not None and not self._forgettable:
+            forgotten(self, self._process, "disconnect it, or use it in a `with` block")
 
     def _get(self, object_ids: Iterable[ObjectID], timeout_ms: int, private: bool = False) -> List[Hold]:
         """Holds in the order of the ids, false where the object did not come in time."""
@@ -160,7 +186,13 @@ class Connection:
         self.disconnect()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._name()}{'' if self._handle else ', disconnected'}>"
+        return f"<{type(self).__name__} of {', '.join([self._name(), *self._told()])}>"
+
+    def _told(self) -> List[str]:
+        """What a reader of its `repr` should know."""
+        if self._handle is None:
+            return ["disconnected" if self._why is None else "lost"]
+        return [] if self._process == os.getpid() else [f"of process {self._process}"]
 
 
 def those_here(status: int, holds: List[Hold]) -> List[Hold]:

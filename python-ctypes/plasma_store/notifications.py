@@ -67,6 +67,11 @@ class Notifications(Connection):
         """Waits for the next notification: the id, the bytes of data and those of metadata; both are -1 for an object that went.
 
         Raises PlasmaInterrupted, as a get does; PlasmaDisconnected, an OSError, when the stream has ended.
+
+            >>> client.subscribe()
+            >>> object_id = client.put_raw_buffer(b"hello", metadata=b"me")
+            >>> client.get_next_notification() == (object_id, 5, 2)
+            True
         """
         handle, subscription, interrupts = self._live(), self._subscription, self._interrupts
         if subscription is None:
@@ -121,6 +126,9 @@ class Notifications(Connection):
             self._subscription = None
 
     disconnect.__doc__ = Connection.disconnect.__doc__
+
+    def _told(self) -> List[str]:
+        return [*super()._told(), *(["subscribed"] if self._subscription is not None else [])]
 
 
 def _decoded(event: _abi.plasma_event) -> Tuple[ObjectID, int, int]:

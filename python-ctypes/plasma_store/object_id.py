@@ -37,14 +37,22 @@ class ObjectID:
 
     @classmethod
     def from_name(cls, name: str, namespace: str = "") -> ObjectID:
-        """The id of a name: the first 20 bytes of SHA-256(namespace, one zero byte, name), the same in every language."""
+        """The id of a name: the first 20 bytes of SHA-256(namespace, one zero byte, name), the same in every language.
+
+            >>> plasma_store.ObjectID.from_name("images", "training")
+            ObjectID(216da7253a6510d0a6ec153e54d8c212b1ebf1bb)
+        """
         out = _abi.plasma_object_id()
         check(lib.plasma_object_id_from_name(c_text(namespace, "namespace"), c_text(name, "name"), out))
         return cls(bytes(out))
 
     @classmethod
     def from_hex(cls, digits: str) -> ObjectID:
-        """The id that `hex()` wrote as these 40 digits."""
+        """The id that `hex()` wrote as these 40 digits.
+
+            >>> plasma_store.ObjectID.from_hex("00" * 19 + "ff").binary()[-1]
+            255
+        """
         out = _abi.plasma_object_id()
         check(lib.plasma_object_id_from_hex(c_text(digits, "digits"), out))
         return cls(bytes(out))

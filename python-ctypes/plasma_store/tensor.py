@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import math
 import struct
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Literal, NamedTuple, Optional, Tuple, Type, Union
 
 from . import _abi
 from ._lib import bare, lib
@@ -22,7 +23,9 @@ from .dlpack import (
     row_major,
 )
 from .dtypes import BY_ELEMENT, DTYPES
-from .errors import PlasmaUnsupported, check
+from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaObjectNotSealed, PlasmaUnsupported, check
+from .object_id import ObjectID
+from .reference import Place, Whole, tensor_again
 
 if TYPE_CHECKING:
     from typing_extensions import CapsuleType
@@ -35,6 +38,9 @@ _describe = bare("tensor_describe")
 _SIZE = ctypes.sizeof(_abi.tensor_description)
 _LAYOUTS = [struct.Struct(f"<QQIIi4x{count}q{256 - 8 * count}x{count}q") for count in range(33)]
 
+# What cannot be looked at any more of a tensor that was released or lost.
+_MEMORY = ("_address", "_hold", "_origin")
+State = Literal["created", "sealed", "private", "released", "lost"]
 _Index = Union[int, slice, "ellipsis", None]  # noqa: F821
 
 
@@ -60,15 +66,19 @@ class Tensor:
     """An array that lies in a store's shared memory. Made by `PlasmaClient.get_tensor` and `create_tensor`.
 
     `np.asarray(tensor)`, `np.from_dlpack(tensor)`, `torch.from_dlpack(tensor)` do not copy. The memory is kept for as long as
-    this, or any array made of it, lives: after the client was disconnected, the object deleted, the store ended.
+    this, or any array made of it, lives: after the client was disconnected, the object deleted, the store ended. As a context
+    manager a tensor lets go of it at the end of the block, and not only when it is collected; arrays made of it keep it still.
+
+    A pickle of a tensor is a reference, as short for a large one as for a small one: whoever unpickles it, in any process of the
+    machine, gets the object again, without a copy. It must be there still: see README.
 
     Indices and slices give views, as in numpy; nothing is read for them, so a few rows of a large tensor cost nothing else:
 
         >>> import numpy as np, plasma_store
         >>> with plasma_store.start_store(1 << 20) as store, plasma_store.connect(store.socket_path) as client:
         ...     tensor = client.get_tensor(client.put_tensor(np.arange(12).reshape(4, 3), dim_names=["row", "column"]))
-        >>> tensor[1:3]
-        Tensor(shape=(2, 3), dtype='int64', readonly=True)
+        >>> tensor[1:3]  # doctest: +ELLIPSIS
+        Tensor(shape=(2, 3), dtype='int64', state='sealed', object_id=ObjectID(...))
         >>> tensor[1:3].numpy().tolist()
         [[3, 4, 5], [6, 7, 8]]
         >>> tensor.T[0, ::2].numpy().tolist()
@@ -77,12 +87,18 @@ class Tensor:
         ('column', 'row')
     """
 
+    _gone: Tuple[State, PlasmaError]
     __slots__ = (
         "__weakref__",
         "_address",
         "_axes",
+        "_gone",
         "_hold",
+        "_id",
+        "_member",
         "_origin",
+        "_place",
+        "_private",
         "_sealed",
         "_typestr",
         "dtype",
@@ -101,8 +117,16 @@ class Tensor:
     """Bytes from one element to the next along each dimension, as numpy counts them; 0 where elements share bytes: such tensors
     are row-major."""
 
-    def __init__(self, hold: Hold) -> None:
-        """Reads what the object says of itself. Raises PlasmaCorrupt when it is not a tensor."""
+    def __init__(
+        self,
+        hold: Hold,
+        object_id: Optional[ObjectID] = None,
+        place: Optional[Place] = None,
+        private: bool = False,
+        member: Optional[str] = None,
+    ) -> None:
+        """Reads what the object says of itself. Raises PlasmaCorrupt when it is not a tensor. A bundle has it as its `member`."""
+        self._id, self._place, self._private, self._member = object_id, place, private, member
         out = _abi.tensor_description(_SIZE)
         status = _describe(hold, ctypes.byref(out))
         if status:
@@ -127,6 +151,68 @@ class Tensor:
     def __del__(self, exports: Any = _exports, collect: Any = collect_unconsumed) -> None:
         if exports:
             collect()
+
+    @classmethod
+    def _lost(cls, object_id: ObjectID, place: Place, error: PlasmaError) -> Tensor:
+        """One that was unpickled and cannot be got; whatever needs it raises `error`."""
+        tensor = cls.__new__(cls)
+        tensor._id, tensor._place, tensor._private, tensor._sealed = object_id, place, False, True
+        tensor._member = None
+        tensor._gone = ("lost", error)
+        return tensor
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Asked only where there is nothing: of a tensor that was released or lost.
+            if name not in Tensor.__slots__ or name in ("__weakref__", "_gone"):
+                raise AttributeError(f"a Tensor has no attribute {name!r}")
+            error = self._gone[1]
+            raise type(error)(str(error))
+
+    def release(self) -> None:
+        """Lets go of the object now, and not only when this is collected; arrays made of it keep it still. May be repeated.
+
+        Whatever needs the elements raises PlasmaInvalidArgument, a ValueError, from now on.
+
+            >>> tensor = client.get_tensor(client.put_tensor(np.arange(3)))
+            >>> array = tensor.numpy()
+            >>> tensor.release()
+            >>> array
+            array([0, 1, 2])
+            >>> tensor.numpy()  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+            plasma_store.errors.PlasmaInvalidArgument: the tensor of object ... was released
+        """
+        if self.state not in ("released", "lost"):
+            self._gone = ("released", PlasmaInvalidArgument(f"the tensor of object {self.object_id.hex()} was released"))
+            for name in _MEMORY:
+                delattr(self, name)
+
+    def __enter__(self) -> Tensor:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.release()
+
+    @property
+    def object_id(self) -> ObjectID:
+        """The id of the object that it lies in."""
+        if self._id is None:
+            out = _abi.plasma_object_id()
+            check(lib.plasma_buffer_id(self._hold, out))
+            self._id = ObjectID(bytes(out))
+        return self._id
+
+    @property
+    def state(self) -> State:
+        """One of "created", which is not sealed yet; "sealed"; "private", with changes of this process; "released"; "lost", when what
+        it was pickled from is not there."""
+        if hasattr(self, "_gone"):
+            return self._gone[0]
+        return "sealed" if self.readonly else "private" if self._private else "created"
 
     @property
     def ndim(self) -> int:
@@ -276,8 +362,7 @@ class Tensor:
         entries = ctypes.c_int64 * len(parts)
         options = _abi.tensor_view_options(ctypes.sizeof(_abi.tensor_view_options), flags, len(parts))
         options.shape, options.strides = entries(*self.shape), entries(*(part.stride for part in parts))
-        bits = DTYPES[self.dtype].bits * DTYPES[self.dtype].lanes
-        options.offset = 8 * (self._address - self._origin) // bits
+        options.offset = self._offset()
         return options
 
     def _parts(self) -> List[_Part]:
@@ -291,6 +376,7 @@ class Tensor:
         view = Tensor.__new__(Tensor)
         view.dtype, view.itemsize, view._typestr = self.dtype, self.itemsize, self._typestr
         view._origin, view._sealed, view._hold = self._origin, self._sealed, self._hold
+        view._id, view._place, view._private, view._member = self._id, self._place, self._private, self._member
         view.shape, view._axes = tuple(part.size for part in parts), tuple(part.axis for part in parts)
         view.strides = tuple(part.stride * self.itemsize for part in parts)
         bits = offset * DTYPES[self.dtype].bits * DTYPES[self.dtype].lanes if 0 not in view.shape else 0
@@ -315,8 +401,27 @@ class Tensor:
         check(lib.tensor_dimension_name(self._hold, axis, out, len(out), length))
         return out.raw[: length.value].decode("utf-8", "replace")
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        state = self.state
+        if state == "created":
+            raise PlasmaObjectNotSealed(f"object {self.object_id.hex()} is not sealed, so nobody could get it by a pickle")
+        if state == "private" or self._place is None:
+            what = "has changes of this process" if state == "private" else "was not got by a client"
+            raise PlasmaUnsupported(f"this tensor {what}, so its pickle would not be the same; numpy() gives an array to pickle")
+        stored = Tensor(self._hold)
+        whole = Whole(stored.dtype, stored.shape, stored.strides)
+        view = None if self._axes is None else (self._offset(), self._parts())
+        return tensor_again, (self._place, self.object_id.binary(), self._member, whole, view)
+
+    def _offset(self) -> int:
+        """How many elements into the stored tensor this view begins."""
+        element, begins = DTYPES[self.dtype], 8 * int(self._address - self._origin)
+        return begins // (element.bits * element.lanes)
+
     def __repr__(self) -> str:
-        return f"Tensor(shape={self.shape}, dtype={self.dtype!r}, readonly={self.readonly})"
+        state = self.state
+        known = "" if state == "lost" else f"shape={self.shape}, dtype={self.dtype!r}, "
+        return f"Tensor({known}state={state!r}, object_id={self.object_id!r})"
 
 
 def _is_row_major(parts: List[_Part]) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Callable, List, Protocol, Sequence, Tuple
 from ._lib import lib
 from .buffer import Hold, Source, pyarrow_or_none, wrap
 from .errors import PlasmaCorrupt, PlasmaUnsupported, check
+from .progress import Copier
 
 # As the first i32 of the old serialization, a count, the magic would be negative.
 MAGIC = b"PLS\x89VAL1"
@@ -38,7 +39,7 @@ class Serialized(Protocol):
     size: int
     """Bytes that it takes."""
 
-    def write(self, hold: Hold) -> None:
+    def write(self, hold: Hold, copier: Copier) -> None:
         """Fills an object of `size` bytes that is being created. Keeps nothing of it, also when this fails."""
 
     def to_bytes(self) -> Any:
@@ -99,14 +100,16 @@ class _Pickled:
         self._head = _HEADER.pack(MAGIC, len(pickled), len(sources)) + b"".join(table) + pickled
         self.size = end
 
-    def write(self, hold: Hold) -> None:
+    def write(self, hold: Hold, copier: Copier) -> None:
         base: int = lib.plasma_buffer_mutable_data(hold)
         check(lib.plasma_buffer_write(hold, 0, self._head, len(self._head)))
         end = len(self._head)
+        copier.count(end)
         for offset, source in self._buffers:
             # The gaps too, or else what was there before would be in the digest.
             ctypes.memset(base + end, 0, offset - end)
-            check(lib.plasma_buffer_write(hold, offset, source.pointer, len(source)))
+            copier.count(offset - end)
+            copier.write(hold, offset, source.address, len(source))
             end = offset + len(source)
 
     def to_bytes(self) -> Any:
@@ -194,7 +197,7 @@ class _Old:
         self._pyarrow, self._serialized, self._threads = pyarrow, serialized, memcopy_threads
         self.size: int = serialized.total_bytes
 
-    def write(self, hold: Hold) -> None:
+    def write(self, hold: Hold, copier: Copier) -> None:
         stream = self._pyarrow.FixedSizeBufferWriter(wrap(hold.data()))
         try:
             stream.set_memcopy_threads(self._threads)

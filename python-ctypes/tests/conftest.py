@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import subprocess
@@ -78,6 +79,23 @@ def until(condition: Callable[[], bool]) -> None:
     """Waits for what another connection or process does in its own time. The watchdog ends a wait without hope."""
     while not condition():
         time.sleep(0.01)
+
+
+def in_fork(body: Callable[[], None]) -> None:
+    """Runs `body` in a forked child, which ends as a Python process does, with all finalisers of what it drops."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            body()
+            gc.collect()
+            status = 0
+        except BaseException as error:
+            os.write(2, f"in the child: {error!r}\n".encode())
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0
 
 
 @pytest.fixture

@@ -330,7 +330,8 @@ def test_what_cannot_be_brought_back_ends_the_await_as_it_ends_a_get(tmp_path: P
 
 def test_a_child_of_fork_cannot_await_and_its_parent_goes_on(waiter: PlasmaClient, other: PlasmaClient, child: Child) -> None:
     script = """
-import asyncio, os, sys, plasma_store
+import asyncio, os, sys, warnings, plasma_store
+warnings.simplefilter("ignore")  # since 3.12 a fork warns where there are threads
 client, wanted = plasma_store.connect(sys.argv[1]), plasma_store.ObjectID(bytes.fromhex(sys.argv[2]))
 
 async def parent():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import importlib
+import io
+import pkgutil
 import re
 import textwrap
 from pathlib import Path
@@ -16,11 +19,25 @@ from conftest import PACKAGE
 np = pytest.importorskip("numpy")
 
 
-@pytest.mark.parametrize("module", [plasma_store.tensor, plasma_store.client])
-def test_the_docstrings(module: Any) -> None:
-    failed, attempted = doctest.testmod(module)
-    assert failed == 0
-    assert attempted > 0
+NAMES = [module.name for module in pkgutil.iter_modules(plasma_store.__path__) if module.name != "__main__"]
+MODULES = [importlib.import_module(f"plasma_store.{name}") for name in NAMES]
+EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder(exclude_empty=True).find(module) if test.examples]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[example.name for example in EXAMPLES])
+def test_the_docstrings(example: doctest.DocTest) -> None:
+    """Each has numpy, the package and a client of an empty store."""
+    with plasma_store.start_store(1 << 20) as store, plasma_store.connect(store.socket_path) as client:
+        example.globs.update(np=np, plasma_store=plasma_store, store=store, client=client)
+        runner, said = doctest.DocTestRunner(), io.StringIO()
+        runner.run(example, out=said.write)
+    assert runner.summarize(verbose=False).failed == 0, said.getvalue()
+
+
+def test_the_main_classes_have_examples() -> None:
+    shown = {example.name.split(".")[-2] for example in EXAMPLES}
+    assert {"PlasmaClient", "Tensor", "ObjectID", "Notifications"} <= shown
+    assert len(EXAMPLES) > 20
 
 
 def test_the_readme(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,13 +127,13 @@ def test_what_is_left_at_the_end_of_the_interpreter_does_no_harm(child: Callable
 
 def test_what_ctrl_c_kept_from_being_made_lets_go_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """KeyboardInterrupt may come before the first line of any `__init__`; `__del__` is called all the same."""
-    from plasma_store import buffer, connection, notifications
+    from plasma_store import buffer, connection, forgotten, notifications
 
     ignored: List[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", ignored.append)
-    modules = (buffer, connection, notifications)
+    modules = (buffer, connection, forgotten, notifications)
     owners = {kind for module in modules for kind in vars(module).values() if "__del__" in getattr(kind, "__dict__", {})}
-    assert len(owners) == 4
+    assert len(owners) == 6
     for owner in owners:
         owner.__new__(owner)
     gc.collect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import subprocess
@@ -11,7 +10,7 @@ from typing import Any, Callable, List
 import pytest
 
 import plasma_store
-from conftest import put, until
+from conftest import in_fork, put, until
 from plasma_store import ObjectID, PlasmaClient, Store
 
 PATIENCE_S = 60
@@ -36,23 +35,6 @@ def test_spawned_processes_read_what_one_wrote_and_the_reverse(any_store: Store)
             assert pid != os.getpid()
             assert total == 499500.0
             np.testing.assert_array_equal(np.asarray(client.get_tensor(theirs)), np.arange(1000.0) + 1)
-
-
-def in_fork(body: Callable[[], None]) -> None:
-    """Runs `body` in a forked child, which ends as a Python process does, with all finalisers of what it drops."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            body()
-            gc.collect()
-            status = 0
-        except BaseException as error:
-            os.write(2, f"in the child: {error!r}\n".encode())
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(pid, 0)
-    assert status == 0
 
 
 def test_a_forked_child_reads_on_but_must_connect_anew(client: PlasmaClient, store: Store) -> None:

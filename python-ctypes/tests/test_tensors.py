@@ -114,7 +114,7 @@ def test_nothing_is_copied(client: PlasmaClient) -> None:
 def test_a_got_tensor_cannot_be_written(client: PlasmaClient) -> None:
     tensor = client.get_tensor(client.put_tensor(np.arange(3)))
     assert tensor.readonly
-    assert "readonly=True" in repr(tensor)
+    assert "state='sealed'" in repr(tensor)
     for array in (np.asarray(tensor), np.from_dlpack(tensor)):
         assert not array.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
