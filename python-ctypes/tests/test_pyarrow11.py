@@ -236,7 +236,7 @@ def test_each_sees_what_the_other_did(old: Peer, ours: PlasmaClient, object_id: 
     assert old("contains", object_id)
     info = old("list")[object_id.hex()]
     assert (info["state"], info["data_size"], info["metadata_size"]) == ("sealed", 100, 2)
-    assert {**info, "pinned": False} == ours.list()[object_id]
+    assert {**info, "pinned": False, "name": None} == ours.list()[object_id]
     assert old("get_twice_and_missing", object_id, ObjectID.from_random()) == [True, False]
     del buffer
     old("delete", object_id)
