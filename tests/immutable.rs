@@ -9,10 +9,11 @@
 mod kernel;
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use kernel::Area;
 use nix::errno::Errno;
@@ -25,7 +26,7 @@ use plasma_store::object::{Location, ObjectId};
 use plasma_store::protocol::{Refusal, Reply, Request, Stats};
 use plasma_store::shm::mapping::Mapping;
 use plasma_store::store::{Store, StoreOptions};
-use support::{Daemon, RawPeer, Watchdog, connect, eventually, id, put};
+use support::{Daemon, RawPeer, Watchdog, connect, create_of, eventually, id, put};
 
 const MEBIBYTE: u64 = 1 << 20;
 const IMMUTABLE: CreateOptions = CreateOptions { no_evict: false, ttl_ms: 0, wait_ms: 0, immutable: true, name: None };
@@ -56,7 +57,7 @@ struct Producer {
 impl Producer {
     fn begin(socket: &Path, name: ObjectId, size: u64) -> Self {
         let mut peer = RawPeer::pulling(socket);
-        let place = peer.create_with(&create_of(name, size)).unwrap();
+        let place = peer.create_with(&create_of(name, size as i64, true)).unwrap();
         let (descriptor, length) = lent(&mut peer, place.segment, true).unwrap();
         Self { peer, place, descriptor, length }
     }
@@ -67,19 +68,6 @@ impl Producer {
 
     fn write(&self, bytes: &[u8]) {
         Mapping::read_write(&self.descriptor, self.length as u64).unwrap().write(self.place.offset, bytes).unwrap();
-    }
-}
-
-fn create_of(id: ObjectId, size: u64) -> Request {
-    Request::Create {
-        id,
-        data_size: size as i64,
-        metadata_size: 0,
-        evict_if_full: true,
-        device_num: 0,
-        ttl_ms: 0,
-        wait_ms: 0,
-        immutable: true,
     }
 }
 
@@ -190,17 +178,45 @@ fn pages_that_the_kernel_keeps_for_somebody_are_in_the_way() {
     let bytes = pattern(1, 4096);
     hostile.write(&bytes);
     let mapped = hostile.map();
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let page = libc::iovec { iov_base: mapped.words().as_ptr().cast_mut().cast(), iov_len: 4096 };
-    // SAFETY: the page is mapped; from here on the pipe has it, as a device would.
-    assert_eq!(unsafe { libc::vmsplice(writer.as_raw_fd(), &raw const page, 1, 0) }, 4096);
+    let mut reader = kept_by_a_pipe(mapped.words().as_ptr().cast());
     drop(mapped);
     assert_eq!(hostile.peer.seal(id(1)), Err(Refusal::StillWritable));
     let mut seen = vec![0; 4096];
     reader.read_exact(&mut seen).unwrap();
     assert!(seen == bytes);
-    drop((reader, writer));
     hostile.peer.seal(id(1)).unwrap();
+}
+
+/// A pipe that has a page which is mapped here, as a device would. Whoever reads it has the kernel let go of that.
+fn kept_by_a_pipe(page: *const u8) -> PipeReader {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let page = libc::iovec { iov_base: page.cast_mut().cast(), iov_len: 4096 };
+    // SAFETY: the page is mapped.
+    assert_eq!(unsafe { libc::vmsplice(writer.as_raw_fd(), &raw const page, 1, 0) }, 4096);
+    reader
+}
+
+#[test]
+fn a_page_that_the_kernel_keeps_for_a_moment_is_waited_for() {
+    let _watchdog = Watchdog::new("a_page_that_the_kernel_keeps_for_a_moment_is_waited_for");
+    let daemon = Daemon::start(64 * MEBIBYTE);
+    let client = connect(&daemon.socket());
+    let kept = |name| {
+        let buffer = client.create(name, 4096, b"", IMMUTABLE).unwrap();
+        kept_by_a_pipe(buffer.data())
+    };
+    let mut reader = kept(id(1));
+    assert!(matches!(client.seal(id(1)), Err(Error::Busy(_))));
+    reader.read_exact(&mut [0; 4096]).unwrap();
+    client.seal(id(1)).unwrap();
+    let mut reader = kept(id(2));
+    std::thread::scope(|scope| {
+        let sealed = scope.spawn(|| client.seal(id(2)));
+        // The kernel looks for 150 ms, and has refused it once by then.
+        std::thread::sleep(Duration::from_millis(300));
+        reader.read_exact(&mut [0; 4096]).unwrap();
+        sealed.join().unwrap().unwrap();
+    });
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Client {
     fn take_granted(&self, size: u64, options: CreateOptions) -> Option<(&Ring, Room)> {
         let CreateOptions { ttl_ms: 0, wait_ms: 0, immutable: false, .. } = options else { return None };
         let ring = self.connection.present_ring().filter(|_| size > 0)?;
-        ring.rooms.take(size).map(|room| (ring, room))
+        ring.take_room(size).map(|room| (ring, room))
     }
 }
 

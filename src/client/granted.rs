@@ -61,13 +61,8 @@ impl Rooms {
 
     /// Room that was not used after all.
     pub fn put_back(&self, room: Room) {
-        self.forget(room);
-        lock(&self.state).idle.push(room);
-    }
-
-    /// The store may take it back whenever it likes.
-    pub fn forget(&self, room: Room) {
         self.grantee.end(room.number);
+        lock(&self.state).idle.push(room);
     }
 
     /// How much to ask for with an object of so many bytes; 0 for nothing.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::buffer::{Pending, WritableBuffer};
 use crate::client::connection::Patience;
@@ -15,6 +16,9 @@ use crate::object::{Location, ObjectId};
 use crate::protocol::{InlineObject, MAX_BODY, Refusal, Refused, Reply, Request};
 use crate::shm::ring::MOST_STAGED;
 use crate::shm::ring::record::Record;
+
+/// After which times a seal is tried again that the kernel refused as somebody can still write the object.
+const PAUSES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200)];
 
 impl Client {
     /// Creates an object with room for `data_size` bytes and with this metadata. Only this client can see it before it is sealed.
@@ -282,15 +286,13 @@ impl Client {
             return Err(Error::Busy(text));
         }
         let release = pending.as_ref().is_some_and(|pending| !pending.has_buffer());
-        let is_released = match self.connection.ring() {
-            Some(ring) => {
-                let record = seal_record(ring, id, release, size);
-                let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
-                judged(&outcome).map_err(|refusal| refused(id, refusal))?;
-                ring.rooms.keep(&outcome);
-                release
+        let mut pauses = PAUSES.iter();
+        let is_released = loop {
+            match (self.seal_once(id, release, size), pauses.next()) {
+                // It is not ours, which is unmapped by now, but what the kernel does with a page for a moment.
+                (Err(Error::Busy(_)), Some(pause)) => std::thread::sleep(*pause),
+                (sealed, _) => break sealed?,
             }
-            None => self.seal_by_asking(id).map(|()| false)?,
         };
         crash::at(Point::SealAnswered);
         if let Some(pending) = pending {
@@ -298,6 +300,16 @@ impl Client {
             if is_released { pending.sealed_and_released() } else { pending.sealed() }
         }
         Ok(())
+    }
+
+    /// Returns whether it is released as well.
+    fn seal_once(&self, id: ObjectId, release: bool, size: u64) -> Result<bool> {
+        let Some(ring) = self.connection.ring() else { return self.seal_by_asking(id).map(|()| false) };
+        let record = seal_record(ring, id, release, size);
+        let outcome = self.connection.submit_and_wait(ring, |_| record, NO_BYTES)?;
+        judged(&outcome).map_err(|refusal| refused(id, refusal))?;
+        ring.rooms.keep(&outcome);
+        Ok(release)
     }
 
     fn seal_by_asking(&self, id: ObjectId) -> Result<()> {

@@ -178,6 +178,14 @@ impl Ring {
         self.taken.get(number as usize % SLOTS).is_some_and(|taken| taken.load(Ordering::Acquire) > number)
     }
 
+    /// Begins to use room that was granted for so many bytes, also with outcomes that nobody has looked at yet.
+    pub(super) fn take_room(&self, size: u64) -> Option<Room> {
+        self.rooms.take(size).or_else(|| {
+            self.reap(&mut self.lock());
+            self.rooms.take(size)
+        })
+    }
+
     /// What became of an object that somebody flushes for.
     fn note(&self, writing: &mut Writing, id: ObjectId, outcome: &Outcome) {
         self.rooms.keep(outcome);

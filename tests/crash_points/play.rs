@@ -12,7 +12,7 @@ use plasma_store::object::ObjectId;
 use plasma_store::protocol::{Refusal, Reply, Request};
 use plasma_store::shm::mapping::Mapping;
 
-use crate::support::{Random, RawPeer};
+use crate::support::{Random, RawPeer, create_of};
 use crate::{MEBIBYTE, id, pattern};
 
 type Step = Result<(), Error>;
@@ -84,16 +84,7 @@ fn exchange(random: &mut Random, from: &mut Vec<u64>, to: &mut Vec<u64>) -> u64 
 /// Creates an immutable object; its seal is refused as long as it is mapped. `None` when the store is gone.
 fn seal_twice(mut peer: RawPeer, name: u64) -> Option<()> {
     let (id, data_size) = (id(name), size_of(name) as i64);
-    let create = Request::Create {
-        id,
-        data_size,
-        metadata_size: 0,
-        evict_if_full: true,
-        device_num: 0,
-        ttl_ms: 0,
-        wait_ms: 0,
-        immutable: true,
-    };
+    let create = create_of(id, data_size, true);
     let Reply::Create { outcome: Ok(place), .. } = peer.try_ask(&create)? else { panic!("{create:?} is refused") };
     let lend = Request::Segment { segment: place.segment, writable: true };
     let Reply::Segment { outcome: Ok(length) } = peer.try_ask(&lend)? else { panic!("{lend:?} is refused") };

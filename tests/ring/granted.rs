@@ -25,17 +25,25 @@ fn warm(client: &Client, size: u64) {
 fn objects_are_put_while_the_store_does_nothing() {
     let _watchdog = Watchdog::new("objects_are_put_while_the_store_does_nothing");
     let daemon = Daemon::start(64 * MEBIBYTE);
-    let client = connect(&daemon.socket());
+    let (client, other) = (connect(&daemon.socket()), connect(&daemon.socket()));
     for size in [65 * KIBIBYTE, 300 * KIBIBYTE, 2 * MEBIBYTE] {
         warm(&client, size);
         let bytes = pattern(size, size);
+        // A stream of them goes on from grant to grant, without a flush between; where others were there is room for the next.
+        for n in 2..5 {
+            client.put_async(id(n), &bytes, b"m", PUT).unwrap();
+            expect(&other, id(n), &bytes);
+            assert!(other.delete(&[id(n)]).unwrap()[0].is_ok());
+        }
+        // An object is seen before its outcome; what is answered after that is not.
+        client.put(id(5), b"", b"", PUT).unwrap();
         daemon.freeze();
         let put = client.put_async(id(1), &bytes, b"m", PUT);
         daemon.signal(Signal::SIGCONT);
         put.unwrap();
         assert!(client.flush().unwrap().is_empty());
-        expect(&connect(&daemon.socket()), id(1), &bytes);
-        assert!(client.delete(&[id(1)]).unwrap()[0].is_ok());
+        expect(&other, id(1), &bytes);
+        assert!(client.delete(&[1, 5].map(id)).unwrap().iter().all(Result::is_ok));
     }
 }
 

@@ -12,7 +12,7 @@ mod watchdog;
 
 pub use daemon::{Daemon, process};
 pub use random::Random;
-pub use raw_peer::RawPeer;
+pub use raw_peer::{RawPeer, create_of};
 pub use signalled::{Signalled, catch_signals};
 pub use soak::{is_soaking, progress, report, times};
 pub use watchdog::{Watchdog, eventually};

@@ -158,16 +158,7 @@ impl RawPeer {
     }
 
     pub fn create(&mut self, id: ObjectId, data_size: i64) -> Result<Location, Refused> {
-        self.create_with(&Request::Create {
-            id,
-            data_size,
-            metadata_size: 0,
-            evict_if_full: true,
-            device_num: 0,
-            ttl_ms: 0,
-            wait_ms: 0,
-            immutable: false,
-        })
+        self.create_with(&create_of(id, data_size, false))
     }
 
     pub fn seal(&mut self, id: ObjectId) -> Result<(), Refusal> {
@@ -236,5 +227,19 @@ impl RawPeer {
         assert!((sealed..=2 * sealed).contains(&self.figure("allocated bytes")));
         assert_eq!(self.figure("pinned bytes"), 0);
         sealed
+    }
+}
+
+/// A create of an object without metadata, for which others may be evicted.
+pub fn create_of(id: ObjectId, data_size: i64, immutable: bool) -> Request {
+    Request::Create {
+        id,
+        data_size,
+        metadata_size: 0,
+        evict_if_full: true,
+        device_num: 0,
+        ttl_ms: 0,
+        wait_ms: 0,
+        immutable,
     }
 }
