@@ -25,6 +25,7 @@ from .errors import (
     PlasmaCorrupt,
     PlasmaDisconnected,
     PlasmaError,
+    PlasmaExported,
     PlasmaForked,
     PlasmaInterrupted,
     PlasmaInvalidArgument,
@@ -45,6 +46,8 @@ from .errors import (
     PlasmaUnsupportedPeer,
 )
 from .object_id import ObjectID
+from .shared_lock import SharedLock
+from .shared_tensor import SharedTensor
 from .store import Store, start_store
 from .tensor import Tensor
 from .tensorflow_op import TF_PLASMA_OP_PATH, build_plasma_tensorflow_op, load_plasma_tensorflow_op, tf_plasma_op
@@ -67,6 +70,7 @@ __all__ = [
     "PlasmaCorrupt",
     "PlasmaDisconnected",
     "PlasmaError",
+    "PlasmaExported",
     "PlasmaForked",
     "PlasmaIOError",
     "PlasmaInterrupted",
@@ -85,6 +89,8 @@ __all__ = [
     "PlasmaTimeout",
     "PlasmaUnsupported",
     "PlasmaUnsupportedPeer",
+    "SharedLock",
+    "SharedTensor",
     "Store",
     "Tensor",
     "__version__",
