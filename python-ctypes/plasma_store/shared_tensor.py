@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from typing_extensions import CapsuleType
 
 
+# What the library says when somebody here is in the way.
+_OURS = "this process has"
+
+
 class SharedTensor(SharedObject):
     """An array that any number of processes write and read in the same memory, with a lock for those who need one.
 
@@ -206,13 +210,18 @@ class SharedTensor(SharedObject):
         raises PlasmaBusy, which names them; 0 not at all, None for as long as it takes. Raises PlasmaExported, a BufferError, while
         there are arrays of it here.
 
-        With `copy` everything goes on, and a snapshot is sealed as an object of its own.
+        With `copy` everything goes on, and a snapshot is sealed as an object of its own; it is writers then that are waited for.
         """
         joined = self._live()
         if copy:
             return self._frozen_copy(from_seconds(timeout))
         self._unmap()
-        check(joined.wait(lambda left_ms: lib.tensor_shared_freeze(joined.pointer, left_ms), from_seconds(timeout)))
+        status = joined.wait(lambda left_ms: lib.tensor_shared_freeze(joined.pointer, left_ms), from_seconds(timeout))
+        try:
+            check(status)
+        except PlasmaBusy as error:
+            # DLPack tensors, which only the library counts.
+            raise PlasmaExported(str(error)) if _OURS in str(error) else error
         self._end("frozen")
         return self._id
 
@@ -285,7 +294,46 @@ class SharedTensor(SharedObject):
         self._memory = None
 
     @classmethod
-    def _participant(client: PlasmaClient) -> Participant:
+    def _join(cls, client: PlasmaClient, object_id: ObjectID, timeout_ms: int) -> Participant:
+        joined, handle, wanted = _participant(client), client._live(), c_id(object_id)
+        check(joined.wait(lambda left: lib.tensor_shared_open(handle.pointer, wanted, left, joined.pointer), timeout_ms))
+        return joined
+
+    def _copy_to(self, address: int, timeout_ms: int) -> None:
+        joined, size = self._live(), self.nbytes
+        check(joined.wait(lambda left: lib.tensor_shared_snapshot(joined.pointer, address, size, left), timeout_ms))
+
+    def _frozen_copy(self, timeout_ms: int) -> ObjectID:
+        def copied(client: PlasmaClient) -> ObjectID:
+            if self._order == "F":
+                return client.put_tensor(self.snapshot())
+            object_id = ObjectID.from_random()
+            held = [client.create_tensor(object_id, self._shape, self.dtype)]
+            return client._finish(object_id, held, lambda new: self._copy_to(new._address, timeout_ms), client.seal)
+
+        object_id: ObjectID = self._asked(copied)
+        return object_id
+
+
+def shared_again(place: Place, name: bytes, text: Optional[str], layout: Tuple[str, Tuple[int, ...], str]) -> SharedTensor:
+    """The shared tensor that was pickled, or one that raises when it is used."""
+    object_id = ObjectID(name)
+    try:
+        joined = reached(place, lambda client: SharedTensor._join(client, object_id, 0))
+        shared = SharedTensor(joined, object_id, text, place)
+        # Nobody opened it, so nobody forgot to close it.
+        shared._forgettable = True
+        found = (shared._element.name, shared._shape, shared._order)
+        if found != layout:
+            what = f"was {layout[0]} of shape {layout[1]}, and now is {found[0]} of shape {found[1]}: another one"
+            raise PlasmaInvalidArgument(f"shared tensor {object_id.hex()} of the pickle {what}")
+        return shared
+    except PlasmaError as error:
+        lost: SharedTensor = SharedTensor._lost(object_id, text, place, error)
+        return lost
+
+
+def _participant(client: PlasmaClient) -> Participant:
     return Participant(client, _abi.tensor_shared, lib.tensor_shared_close)
 
 
