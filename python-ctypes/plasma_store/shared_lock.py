@@ -53,7 +53,7 @@ class SharedLock:
         if joined is None:
             raise PlasmaInvalidArgument(f"the lock of {self._shared._called()} was not taken by this")
         if joined.process == os.getpid():
-            self._shared._owner = None
+            self._shared._owner = 0
             check(lib.tensor_shared_unlock(joined.pointer))
 
     def __enter__(self) -> SharedLock:

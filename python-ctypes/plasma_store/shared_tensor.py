@@ -11,7 +11,18 @@ from . import _abi
 from ._lib import lib
 from .buffer import Hold
 from .client import AnyID, PlasmaClient
-from .dlpack import CPU, LEGACY, VERSIONED, Source, described, export, managed_legacy, managed_versioned, row_major
+from .dlpack import (
+    CPU,
+    LEGACY,
+    VERSIONED,
+    Source,
+    collect_unconsumed,
+    described,
+    export,
+    managed_legacy,
+    managed_versioned,
+    row_major,
+)
 from .dtypes import DType, dtype_of, element_of
 from .errors import PlasmaBusy, PlasmaError, PlasmaExported, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Memory
@@ -50,6 +61,9 @@ class SharedTensor(SharedObject):
 
     __slots__ = ("_element", "_memory", "_order", "_owner", "_shape")
     _what = "shared tensor"
+
+    # As numpy calls row-major and column-major.
+    _order: Literal["C", "F"]
 
     def __init__(self, joined: Participant, object_id: ObjectID, name: Optional[AnyID], place: Place) -> None:
         self._begin(joined, object_id, name, place)
@@ -287,6 +301,7 @@ class SharedTensor(SharedObject):
 
     def _unmap(self) -> None:
         """Raises when that would take the memory away from under somebody."""
+        collect_unconsumed()
         memory = self._memory
         views = 0 if memory is None else memory.views()
         if views:
