@@ -46,10 +46,12 @@ from .errors import (
     PlasmaUnsupportedPeer,
 )
 from .object_id import ObjectID
+from .ring_slot import RingMessage, RingSlot
 from .shared_lock import SharedLock
 from .shared_tensor import SharedTensor
 from .store import Store, start_store
 from .tensor import Tensor
+from .tensor_ring import TensorRing
 from .tensorflow_op import TF_PLASMA_OP_PATH, build_plasma_tensorflow_op, load_plasma_tensorflow_op, tf_plasma_op
 from .values import ObjectNotAvailable
 
@@ -89,10 +91,13 @@ __all__ = [
     "PlasmaTimeout",
     "PlasmaUnsupported",
     "PlasmaUnsupportedPeer",
+    "RingMessage",
+    "RingSlot",
     "SharedLock",
     "SharedTensor",
     "Store",
     "Tensor",
+    "TensorRing",
     "__version__",
     "build_plasma_tensorflow_op",
     "connect",
