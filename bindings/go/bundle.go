@@ -60,7 +60,7 @@ type NamedView struct {
 // PutTensors stores copies of tensors as one sealed object, byte for byte a safetensors file, with what is said beside
 // them, texts by texts. They lie row-major, in this order. On their way they are copied once more, into memory of C's.
 func (c *Client) PutTensors(id ObjectID, tensors []NamedView, metadata map[string]string, options CreateOptions) error {
-	if options.Metadata != nil || options.DimensionNames != nil {
+	if len(options.Metadata) > 0 || len(options.DimensionNames) > 0 {
 		return invalid("of a bundle, the metadata are texts, and dimensions have no names")
 	}
 	made, err := newBundle(tensors, metadata)

@@ -41,10 +41,6 @@ template <class Container>
 using IfCopyable = std::enable_if_t<std::is_trivially_copyable_v<ElementOf<Container>> &&
                                     !std::is_convertible_v<Container&, std::string_view>>;
 
-}  // namespace detail
-
-namespace detail {
-
 /// Gives a Value for each index of a list.
 template <class List, class Value>
 class IndexIterator {
