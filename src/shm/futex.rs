@@ -24,10 +24,10 @@ pub fn wake_all(word: &AtomicU64) {
     unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, i32::MAX) };
 }
 
-/// Wakes one of those who sleep on the word. Returns whether there was one.
-pub fn wake_one(word: &AtomicU64) -> bool {
+/// Wakes so many of those who sleep on the word, if there are as many. Returns how many.
+pub fn wake(word: &AtomicU64, most: i32) -> i64 {
     // SAFETY: as for `wake_all`.
-    unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, 1) == 1 }
+    unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, most) }
 }
 
 /// Has the kernel add to the lower half of the word and wake everybody who sleeps on it. Where the memory cannot be had that is an
