@@ -1,0 +1,1 @@
+//! Several participants at once, of whom some die.
