@@ -129,6 +129,12 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 #define PLASMA_VIEW_COPY 1
 
 /**
+ * The tensor lives until it is deleted, also while nobody has it open. Without this it goes when the last who has it open closes it
+ * or dies.
+ */
+#define TENSOR_SHARED_KEEP 1
+
+/**
  * An object's memory in this process. It keeps what it needs alive: it stays readable after the client was freed, the
  * object deleted, the store ended, until it is released. May be used and released in any thread, but not released while
  * another thread uses it.
@@ -173,6 +179,16 @@ typedef struct plasma_subscription plasma_subscription;
  * memory, and so does each tensor of it. It does not change, and may be read in several threads at once.
  */
 typedef struct tensor_bundle tensor_bundle;
+
+/**
+ * A tensor that all processes which have it open write and read in the same memory, until one of them freezes it. May be used from any
+ * thread. It keeps its connection: it can be used when its client was freed.
+ *
+ * In a child made by `fork` what was exported stays the same memory, but the handle does not know the store: calls on it return
+ * `PLASMA_FORKED`; open the tensor again. The child keeps the tensor from being frozen until it has closed its copy of the handle and
+ * deleted what was exported, or has ended.
+ */
+typedef struct tensor_shared tensor_shared;
 
 /**
  * Outcome of a call: `PLASMA_OK`, or one of the numbers below. New numbers may be added; none is ever changed.
@@ -570,6 +586,24 @@ typedef struct tensor_view_options {
      */
     int64_t offset;
 } tensor_view_options;
+
+/**
+ * How to create a shared tensor. Set `struct_size` to the size of the struct; zero is the default of everything else.
+ */
+typedef struct tensor_shared_options {
+    /**
+     * `sizeof(tensor_shared_options)`.
+     */
+    size_t struct_size;
+    /**
+     * `TENSOR_SHARED_*`, or-ed.
+     */
+    uint32_t flags;
+    /**
+     * As in `plasma_create_options`.
+     */
+    const char *name;
+} tensor_shared_options;
 
 /**
  * A tensor that is to be stored in a bundle.
@@ -1435,6 +1469,144 @@ plasma_status tensor_dimension_name(const struct plasma_buffer *buffer,
                                     char *out,
                                     size_t size,
                                     size_t *length);
+
+/**
+ * Creates a shared tensor and opens it: of the dtype and shape of `like`, and with its elements, or with zeros where its `data` are NULL.
+ * It lies as `tensor_write` would store it.
+ *
+ * From now on others can open it. It counts for the store's capacity and is listed as an object that is not sealed; a get of its id waits
+ * until it is frozen. `plasma_delete` has it go when the last who has it open has closed it, and nobody can open it any more.
+ * `options` may be NULL.
+ *
+ * Errors: as for `tensor_write`; `PLASMA_UNSUPPORTED` also in a store with huge pages or a directory, where memory cannot be sealed.
+ */
+plasma_status tensor_shared_create(struct plasma_client *client,
+                                   const struct plasma_object_id *object_id,
+                                   const DLTensor *like,
+                                   const struct tensor_shared_options *options,
+                                   struct tensor_shared **out);
+
+/**
+ * Opens a shared tensor, waiting at most `timeout_ms` until there is one: -1 waits without limit, 0 does not wait.
+ *
+ * Several handles of one client on one tensor are one participant: the store knows the client once.
+ *
+ * Errors: `PLASMA_OBJECT_NOT_FOUND` when there is none and nothing is waited for, else `PLASMA_TIMEOUT`;
+ * `PLASMA_OBJECT_ALREADY_SEALED` for one that is frozen, and any other object; `PLASMA_STORE_FULL` when 512 clients have it
+ * open; `PLASMA_CORRUPT` when it is no tensor; `PLASMA_INTERRUPTED`.
+ */
+plasma_status tensor_shared_open(struct plasma_client *client,
+                                 const struct plasma_object_id *object_id,
+                                 int64_t timeout_ms,
+                                 struct tensor_shared **out);
+
+/**
+ * The tensor in its memory, for writing: what is written there the others see. It keeps the tensor open until its deleter is called, in
+ * any thread, also when the handle was closed before.
+ *
+ * Errors: `PLASMA_OBJECT_ALREADY_SEALED` when it was frozen, `PLASMA_FORKED`.
+ */
+plasma_status tensor_shared_export(const struct tensor_shared *shared,
+                                   DLManagedTensor **out);
+
+/**
+ * The same with the struct of DLPack 1.x.
+ */
+plasma_status tensor_shared_export_versioned(const struct tensor_shared *shared, DLManagedTensorVersioned **out);
+
+/**
+ * The same as a buffer, for `tensor_view`, `tensor_rows` and all else that takes one. Release it with `plasma_buffer_release`; it
+ * keeps the tensor open until then.
+ */
+plasma_status tensor_shared_buffer(const struct tensor_shared *shared,
+                                   struct plasma_buffer **out);
+
+/**
+ * Tells of the tensor what `tensor_describe` tells of others, and makes nothing that is to be freed. Its `data` are valid until the handle is
+ * closed, and no longer than until a freeze is tried, which does not know of them: export the tensor where that may happen.
+ *
+ * Errors: `PLASMA_OBJECT_ALREADY_SEALED` when it was frozen, `PLASMA_FORKED`.
+ */
+plasma_status tensor_shared_describe(const struct tensor_shared *shared,
+                                     struct tensor_description *out);
+
+/**
+ * Takes the tensor's lock for this thread, waiting at most `timeout_ms`: -1 waits without limit, 0 does not wait. Nobody else has it then, in
+ * any process. It protects what all who write agree to write under it, and nothing by itself.
+ *
+ * Errors: `PLASMA_OWNER_DIED`: the lock is taken all the same, but who had it before died with it, so the elements may be half
+ * written; exactly one is told, and `tensor_shared_unlock` says that they are in order again. `PLASMA_BUSY` when this thread has the lock
+ * already. `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_OBJECT_ALREADY_SEALED`, `PLASMA_DISCONNECTED` when it waits and
+ * the store is gone, `PLASMA_FORKED`.
+ */
+plasma_status tensor_shared_lock(const struct tensor_shared *shared,
+                                 int64_t timeout_ms);
+
+/**
+ * Gives the lock back, and wakes one who waits for it.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` when this thread does not have it, `PLASMA_FORKED`.
+ */
+plasma_status tensor_shared_unlock(const struct tensor_shared *shared);
+
+/**
+ * Tells how often the lock was taken and given back. It is odd while somebody has it. Where it is even, and the same after something was
+ * read, nobody had the lock in between.
+ */
+plasma_status tensor_shared_version(const struct tensor_shared *shared,
+                                    uint64_t *version);
+
+/**
+ * Copies all elements to `out` as they were at one moment when nobody had the lock; or as they are, where this thread has it. They lie there as
+ * in the tensor. `size` is their size in bytes.
+ *
+ * Writers are not stopped, unless one of them came in between several times in a row. Waits at most `timeout_ms` for them. Bytes at
+ * `out` may be changed also when this fails.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` for another size; `PLASMA_CORRUPT` when a writer died with the lock and nobody has taken it since;
+ * `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_OBJECT_ALREADY_SEALED`, `PLASMA_FORKED`.
+ */
+plasma_status tensor_shared_snapshot(const struct tensor_shared *shared,
+                                     uint8_t *out,
+                                     size_t size,
+                                     int64_t timeout_ms);
+
+/**
+ * Freezes the tensor: from now on it is an ordinary sealed object, which the kernel keeps everybody from writing. Any client gets it by
+ * `tensor_read` then. The handle is only to be closed, and the lock, if this thread has it, to be unlocked.
+ *
+ * Our own memory of it is unmapped first. Waits at most `timeout_ms` for others to close it: -1 without limit, 0 not at all.
+ *
+ * Errors: `PLASMA_BUSY`, with the names of those who can still write it; at once, when it is this process, with what was exported,
+ * or another thread here that has the lock. A forked child that has inherited the memory is not known by name. After that the tensor is shared
+ * as before. `PLASMA_CORRUPT` as for `tensor_shared_snapshot`. `PLASMA_INTERRUPTED`, `PLASMA_OBJECT_ALREADY_SEALED`, `PLASMA_FORKED`.
+ */
+plasma_status tensor_shared_freeze(const struct tensor_shared *shared,
+                                   int64_t timeout_ms);
+
+/**
+ * Writes to `out` who has a shared tensor open, one client a line as the store names it, cut to `size` bytes with a NUL at the end.
+ *
+ * `*length` gets the length of the whole text without its NUL. `out` may be NULL when `size` is 0. "" where it is kept and nobody has it open.
+ *
+ * Errors: `PLASMA_OBJECT_NOT_FOUND` for what is no shared object, or none any more.
+ */
+plasma_status tensor_shared_holders(struct plasma_client *client,
+                                    const struct plasma_object_id *object_id,
+                                    char *out,
+                                    size_t size,
+                                    size_t *length);
+
+/**
+ * Tells the id of a shared tensor.
+ */
+plasma_status tensor_shared_id(const struct tensor_shared *shared, struct plasma_object_id *object_id);
+
+/**
+ * Closes the handle. The tensor stays open for as long as there is another handle of this client, or something exported. NULL is fine.
+ * A lock that one of its threads still has when all are closed is the next one's, who is told as if this process had died.
+ */
+void tensor_shared_close(struct tensor_shared *shared);
 
 /**
  * Stores copies of `count` named CPU tensors as one sealed object, which is byte for byte a safetensors file.

@@ -76,7 +76,7 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// A range of a mapping: an object's data, and its metadata right behind.
 #[derive(Debug)]
-struct Memory {
+pub(super) struct Memory {
     mapping: Arc<Mapping>,
     /// From the start of the mapping.
     offset: u64,
@@ -88,32 +88,43 @@ struct Memory {
 
 impl Memory {
     #[inline(always)]
-    fn new(place: Place, location: Location) -> Self {
+    pub(super) fn new(place: Place, location: Location) -> Self {
         let Location { data_size, metadata_size, .. } = location;
         let Place { mapping, offset } = place;
         Self { mapping, offset, data_size, metadata_size, user_metadata_size: AtomicU64::new(UNKNOWN) }
     }
 
-    fn data(&self) -> *const u8 {
+    pub(super) fn data(&self) -> *const u8 {
         self.mapping.address(self.offset, self.data_size).unwrap_or(std::ptr::null())
     }
 
-    fn metadata(&self) -> *const u8 {
+    pub(super) fn metadata(&self) -> *const u8 {
         self.mapping.address(self.offset + self.data_size, self.metadata_size).unwrap_or(std::ptr::null())
     }
 
-    fn data_mut(&self) -> *mut u8 {
+    pub(super) fn data_mut(&self) -> *mut u8 {
         self.mapping.address_mut(self.offset, self.data_size).unwrap_or(std::ptr::null_mut())
     }
 
+    /// Bytes of data.
+    pub(super) fn data_size(&self) -> u64 {
+        self.data_size
+    }
+
     /// Copies data in.
-    fn write(&self, connection: &Connection, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&self, connection: &Connection, offset: u64, bytes: &[u8]) -> Result<()> {
         crate::client::check_range(offset, bytes.len() as u64, self.data_size)?;
         self.mapping.write_with(connection.copier(), self.offset + offset, bytes)
     }
 
+    /// Copies data out.
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        crate::client::check_range(offset, bytes.len() as u64, self.data_size)?;
+        self.mapping.read(self.offset + offset, bytes)
+    }
+
     /// Bytes of metadata that are the user's. Found out once: other processes may write the bytes that tell it.
-    fn user_metadata_size(&self) -> Result<u64> {
+    pub(super) fn user_metadata_size(&self) -> Result<u64> {
         let known = self.user_metadata_size.load(Ordering::Relaxed);
         if known != UNKNOWN || self.metadata_size == 0 {
             return Ok(if self.metadata_size == 0 { 0 } else { known });
@@ -130,7 +141,7 @@ impl Memory {
     }
 
     /// Bytes of metadata that are the user's, and our trailer.
-    fn split_metadata(&self) -> Result<(u64, Option<Trailer>)> {
+    pub(super) fn split_metadata(&self) -> Result<(u64, Option<Trailer>)> {
         let mut tail = [0; metadata::TAIL_SIZE];
         let Some(before_tail) = self.metadata_size.checked_sub(tail.len() as u64) else {
             return Ok((self.metadata_size, None));
@@ -235,8 +246,7 @@ impl Buffer {
     /// # Errors
     /// [`crate::error::Error::InvalidArgument`] when the range is not in the data.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        crate::client::check_range(offset, bytes.len() as u64, self.size())?;
-        self.memory.mapping.read(self.memory.offset + offset, bytes)
+        self.memory.read(offset, bytes)
     }
 
     /// Copies data in, if this buffer is private to the process.
@@ -475,11 +485,10 @@ impl WritableBuffer {
     /// # Errors
     /// [`crate::error::Error::InvalidArgument`] when the range is not in the data; [`Error::Forked`] where it is not mapped.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        crate::client::check_range(offset, bytes.len() as u64, self.size())?;
         if !self.is_here() {
             return Err(Error::Forked);
         }
-        self.memory.mapping.read(self.memory.offset + offset, bytes)
+        self.memory.read(offset, bytes)
     }
 
     /// Fills in the metadata, which is as long as the create said.

@@ -7,6 +7,7 @@
 //! - `submit`: requests through shared memory; `draft`, `granted`: objects that are made before the store hears of them.
 //! - [`tensor`]: objects that are tensors; [`bundle`]: those that are many.
 //! - [`mod@subscription`]: streams of events, and what ends a wait for one.
+//! - `sharing`: objects that several processes write; [`shared`]: tensors among them.
 //! - `control`: what steers the store rather than moves objects.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,8 @@ mod mappings;
 mod putting;
 mod reading;
 mod segments;
+pub mod shared;
+mod sharing;
 mod submit;
 pub mod subscription;
 pub mod tensor;

@@ -140,6 +140,14 @@ impl Client {
         lock(&self.pending).get(&id).cloned()
     }
 
+    /// Forgets an object that was created here and is everybody's now. Its buffer is gone.
+    pub(super) fn forget_pending(&self, id: ObjectId) {
+        if let Some(pending) = self.pending(id) {
+            self.settle(id, &pending);
+            pending.sealed_and_released();
+        }
+    }
+
     /// Forgets an object that is not pending any more. Another thread may be creating the next one of that name already.
     fn settle(&self, id: ObjectId, settled: &Arc<Pending>) {
         let mut pending = lock(&self.pending);

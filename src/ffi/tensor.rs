@@ -128,7 +128,7 @@ unsafe fn dimension_names<'a>(names: Names, ndim: usize) -> Result<Vec<&'a str>>
 
 /// # Safety
 /// `shape` is NULL or has `ndim` entries.
-unsafe fn layout_of(dtype: DLDataType, ndim: i32, shape: *const i64) -> Result<Layout> {
+pub(super) unsafe fn layout_of(dtype: DLDataType, ndim: i32, shape: *const i64) -> Result<Layout> {
     let ndim = dimensions(ndim)?;
     // SAFETY: as the caller promised.
     let shape = unsafe { guard::array(shape, ndim, "shape") }?;
@@ -245,7 +245,7 @@ fn flags_of(tensor: &Tensor) -> u64 {
     if tensor.is_read_only() { DLPACK_FLAG_BITMASK_READ_ONLY } else { 0 }
 }
 
-fn description_of(tensor: &Tensor) -> tensor_description {
+pub(super) fn description_of(tensor: &Tensor) -> tensor_description {
     let (layout, is_packed) = (&tensor.layout, tensor.layout.dtype().is_packed());
     let filled_up = |entries: &[i64], factor: i64| {
         let mut all = [0; MAX_DIMENSIONS];

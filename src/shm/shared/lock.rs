@@ -108,9 +108,22 @@ impl<'a> Lock<'a> {
         }
     }
 
-    fn has_owner(self) -> bool {
+    /// Whether the last writer died, and nobody has taken the lock since.
+    pub fn is_left_behind(self) -> bool {
+        let version = self.version();
+        version % 2 == 1 && self.is_left_at(version)
+    }
+
+    /// The same where the version was odd.
+    fn is_left_at(self, version: u64) -> bool {
         let held = self.word().load(Ordering::SeqCst);
-        held != FREE && self.is_alive(held)
+        (held == FREE || !self.is_alive(held)) && self.version() == version
+    }
+
+    /// Whether another thread of the same participant has the lock.
+    pub fn is_held_beside(self, me: Owner) -> bool {
+        let held = self.word().load(Ordering::SeqCst);
+        held != FREE && held != me.0 && Tag::from_word(held) == Tag::from_word(me.0)
     }
 
     fn is_alive(self, held: u64) -> bool {
@@ -176,8 +189,7 @@ impl<'a> Lock<'a> {
         }
         let before = self.version_word().load(order_of(Step::CopyOrder, Ordering::Acquire));
         if before % 2 == 1 {
-            let is_left = !self.has_owner() && self.version() == before;
-            return Ok(if is_left { Copied::OwnerDied } else { Copied::Torn });
+            return Ok(if self.is_left_at(before) { Copied::OwnerDied } else { Copied::Torn });
         }
         if torn >= MOST_TORN {
             return self.copy_alone(me, copy);
