@@ -173,6 +173,21 @@ impl Ring {
         Ok(outcome)
     }
 
+    /// How many slots are free, and how many have messages that nobody has taken.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Corrupt`] when the ring's words are.
+    pub fn counts(&self) -> Result<(u64, u64)> {
+        let (mut free, mut shown) = (0, 0);
+        for slot in 0..self.geometry.slots() as u32 {
+            let now = self.state(slot)?;
+            free += u64::from(now.state == State::Free);
+            let is_untaken = !self.is_broadcast() || self.readers(slot).pending != 0;
+            shown += u64::from(now.state == State::Shown && is_untaken);
+        }
+        Ok((free, shown))
+    }
+
     /// How many slots this participant has itself: while that is all of them, nobody can ever free one for it.
     ///
     /// # Errors
