@@ -282,6 +282,10 @@ typedef struct plasma_put_item {
      * Bytes of metadata.
      */
     uint64_t metadata_size;
+    /**
+     * The name whose id it has, as in `plasma_create_options`. NULL: none.
+     */
+    const char *name;
 } plasma_put_item;
 
 /**
@@ -973,7 +977,8 @@ plasma_status plasma_object_name(struct plasma_client *client,
  * `options` may be NULL. A batch is one message, which has at most 64 MiB: the bytes of all objects, and some 100 bytes for each.
  *
  * Errors: `PLASMA_OBJECT_EXISTS`, also for an id that comes twice; `PLASMA_STORE_FULL`; `PLASMA_INVALID_ARGUMENT` for a batch that
- * is too long; `PLASMA_UNSUPPORTED` for options with a `ttl_ms`, a `wait_ms` or `PLASMA_CREATE_IMMUTABLE`, which a batch does not have.
+ * is too long, or a name with another id; `PLASMA_UNSUPPORTED` for options with a `name`, a `ttl_ms`, a `wait_ms` or
+ * `PLASMA_CREATE_IMMUTABLE`, which a batch does not have: each of `items` has a name of its own.
  */
 plasma_status plasma_put_batch(struct plasma_client *client,
                                const struct plasma_put_item *items,

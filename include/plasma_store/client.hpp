@@ -95,7 +95,8 @@ class Client {
     batch.reserve(items.size());
     for (const PutItem& item : items) {
       batch.push_back(
-          {*item.id.raw(), item.data.data(), item.data.size(), item.metadata.data(), item.metadata.size()});
+          {*item.id.raw(), item.data.data(), item.data.size(), item.metadata.data(), item.metadata.size(),
+           nullptr});
     }
     const auto wanted = detail::create_options(options);
     return detail::outcome(plasma_put_batch(handle(), batch.data(), batch.size(), &wanted), "plasma_put_batch");

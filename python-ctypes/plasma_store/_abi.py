@@ -191,7 +191,7 @@ class plasma_object_info(Structure):
 
 
 class plasma_put_item(Structure):
-    """An object of a batch. `data` and `metadata` keep the bytes assigned to them alive."""
+    """An object of a batch. `data`, `metadata` and `name` keep the bytes assigned to them alive."""
 
     _fields_ = [
         ("id", plasma_object_id),
@@ -199,6 +199,7 @@ class plasma_put_item(Structure):
         ("data_size", c_uint64),
         ("metadata", c_char_p),
         ("metadata_size", c_uint64),
+        ("name", c_char_p),
     ]
 
 

@@ -45,14 +45,12 @@ from .errors import (
     check,
 )
 from .forgotten import unsealed
-from .object_id import ObjectID, c_id, c_ids, c_text, id_of, whole
+from .object_id import AnyID, AnyIDs, ObjectID, c_id, c_ids, c_text, called, id_of, ids_of, whole
 from .progress import Bytes, Copier, Progress, elements_of, is_told
 from .reference import Place
 from .tensor import Tensor
 from .waiting import milliseconds
 
-# An object's id, or its name.
-AnyID = Union[ObjectID, str]
 DIGEST_SIZE = 8
 # What the library writes beside a name.
 _LEAST_NAMED = 12 + 6
@@ -157,6 +155,9 @@ class PlasmaClient(Asynchronous):
     As a context manager it disconnects at the end. Buffers and tensors outlive it. A child made by `fork` must connect anew:
     calls on its parent's client raise PlasmaForked.
 
+    Whatever takes an ObjectID takes a name as well, a `str`: it stands for `ObjectID.from_name(name)`. What is created by a name keeps
+    it, and `list` tells it. Where ids of several objects are taken, a text by itself is one name.
+
     Whatever creates an object takes two times in milliseconds. `ttl_ms`: so long after its seal it is deleted, as by `delete`;
     0 for never. `wait_ms`: so long it waits where there is no room, -1 for as long as it takes, 0 not at all. Who waits is served
     in the order of asking. Then PlasmaStoreFull, which says who has the room.
@@ -212,7 +213,7 @@ class PlasmaClient(Asynchronous):
 
     def create(
         self,
-        object_id: ObjectID,
+        object_id: AnyID,
         data_size: int,
         metadata: bytes = b"",
         *,
@@ -236,7 +237,7 @@ class PlasmaClient(Asynchronous):
     def _create(
         self, object_id: AnyID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int, immutable: bool
     ) -> Hold:
-        wanted, size, meta, hold = c_id(id_of(object_id)), _size(data_size), _bytes(metadata), Hold()
+        wanted, size, meta, hold = c_id(object_id), _size(data_size), _bytes(metadata), Hold()
 
         def call(handle: Any, options: _abi.plasma_create_options) -> Any:
             return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold)
@@ -280,7 +281,7 @@ class PlasmaClient(Asynchronous):
             >>> client.get_buffers([plasma_store.ObjectID.from_name("greeting")], with_meta=True)[0][0]
             b'in English'
         """
-        wanted, source, meta = c_id(id_of(object_id)), Source(data), _bytes(metadata)
+        wanted, source, meta = c_id(object_id), Source(data), _bytes(metadata)
         if self.progress and is_told(self.progress, len(source)):
             self._fill(Bytes(source), object_id, self.seal, ttl_ms, wait_ms, immutable, meta)
             return
@@ -293,7 +294,7 @@ class PlasmaClient(Asynchronous):
     def put_raw_buffer(
         self,
         value: Any,
-        object_id: Optional[ObjectID] = None,
+        object_id: Optional[AnyID] = None,
         metadata: bytes = b"",
         memcopy_threads: int = 6,
         *,
@@ -310,25 +311,26 @@ class PlasmaClient(Asynchronous):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms, immutable=immutable)
-        return object_id
+        return id_of(object_id)
 
     def put_batch(self, objects: Iterable[Tuple[Any, ...]]) -> None:
         """Stores copies of many small objects with one request, as sealed ones: all of them, or none.
 
-        Each is a tuple of an ObjectID, of data and, if there are any, of metadata, which are anything bytes-like. Together they
+        Each is a tuple of an id or a name, of data and, if there are any, of metadata, which are anything bytes-like. Together they
         may have 64 MiB, less some 100 bytes for each. Raises PlasmaObjectExists, also for an id that comes twice; PlasmaStoreFull;
         PlasmaInvalidArgument when they are too many.
 
-            >>> ids = [plasma_store.ObjectID.from_random() for _ in range(3)]
-            >>> client.put_batch([(ids[0], b"one"), (ids[1], b"two", b"metadata"), (ids[2], b"three")])
-            >>> [bytes(buffer) for buffer in client.get_buffers(ids)]
+            >>> ids = [plasma_store.ObjectID.from_random() for _ in range(2)]
+            >>> client.put_batch([(ids[0], b"one"), (ids[1], b"two", b"metadata"), ("third", b"three")])
+            >>> [bytes(buffer) for buffer in client.get_buffers([ids[0], ids[1], "third"])]
             [b'one', b'two', b'three']
         """
         contents = [_batched(*given) for given in objects]
         items = (_abi.plasma_put_item * len(contents))()
         for item, (object_id, data, metadata) in zip(items, contents):
-            item.id, item.data, item.data_size = object_id, data.pointer, len(data)
+            item.id, item.data, item.data_size = c_id(object_id), data.pointer, len(data)
             item.metadata, item.metadata_size = metadata.pointer, len(metadata)
+            _named(object_id, item)
         handle = self._live()
         check(lib.plasma_put_batch(handle.pointer, items, len(items), None))
 
@@ -343,7 +345,7 @@ class PlasmaClient(Asynchronous):
         wait_ms: int = 0,
         immutable: bool = False,
     ) -> ObjectID:
-        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given. A name will do, too.
+        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
 
         By pickle, which copies the bytes of arrays without gaps once, straight into the object; or, with a pyarrow before version 14, in the
         serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
@@ -393,7 +395,7 @@ class PlasmaClient(Asynchronous):
         return id_of(object_id)
 
     def put_nowait(
-        self, value: Any, object_id: Optional[ObjectID] = None, serialization_context: Any = None, *, ttl_ms: int = 0
+        self, value: Any, object_id: Optional[AnyID] = None, serialization_context: Any = None, *, ttl_ms: int = 0
     ) -> ObjectID:
         """Stores a Python value as `put` does, soon, and returns its id: `flush` waits for it, and raises if it could not be done.
 
@@ -407,7 +409,7 @@ class PlasmaClient(Asynchronous):
         return self._fill(serialized, object_id, self.seal_nowait, ttl_ms, 0, False)
 
     def put_raw_buffer_nowait(
-        self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"", *, ttl_ms: int = 0
+        self, value: Any, object_id: Optional[AnyID] = None, metadata: bytes = b"", *, ttl_ms: int = 0
     ) -> ObjectID:
         """Stores a copy of bytes as `put_raw_buffer` does, soon; everything else as for `put_nowait`."""
         object_id = ObjectID.from_random() if object_id is None else object_id
@@ -417,10 +419,10 @@ class PlasmaClient(Asynchronous):
             return lib.plasma_put_async(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
 
         next(self._submitted)
-        self._call_create(call, _abi.plasma_create_options(), ttl_ms, 0, False)
-        return object_id
+        self._call_create(call, _named(object_id, _abi.plasma_create_options()), ttl_ms, 0, False)
+        return id_of(object_id)
 
-    def seal_nowait(self, object_id: ObjectID) -> None:
+    def seal_nowait(self, object_id: AnyID) -> None:
         """Seals an object that this client created, soon: `flush` waits for it, and raises if it could not be done.
 
         Buffers of it must not be written any more. Raises PlasmaObjectNotFound.
@@ -428,7 +430,7 @@ class PlasmaClient(Asynchronous):
         handle, wanted = self._live(), c_id(object_id)
         next(self._submitted)
         check(lib.plasma_seal_async(handle.pointer, wanted))
-        self._unsealed.discard(object_id)
+        self._unsealed.discard(id_of(object_id))
 
     def flush(self) -> None:
         """Waits until everything is done that was put or sealed without waiting.
@@ -454,9 +456,9 @@ class PlasmaClient(Asynchronous):
         raise PlasmaNotStored(f"{count.value} objects could not be stored: {some}", failed)
 
     def get(
-        self, object_ids: Union[AnyID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
+        self, object_ids: Union[AnyID, Iterable[AnyID]], timeout_ms: int = -1, serialization_context: Any = None
     ) -> Any:
-        """The value of one object, also by its name, or the list of those of several, waiting as `get_buffers` does.
+        """The value of one object, or the list of those of several, waiting as `get_buffers` does.
 
         What did not come in time, or has no bytes, is ObjectNotAvailable: the class. Arrays are read-only and not copied. A
         value may run code of whoever put it: get only from those whom you trust. Raises PlasmaCorrupt for what is not a value,
@@ -468,11 +470,11 @@ class PlasmaClient(Asynchronous):
         if isinstance(object_ids, (ObjectID, str)):
             object_id = id_of(object_ids)
             return _value(self._get_one(object_id, timeout_ms), object_id, serialization_context)
-        ids = [*object_ids]
+        ids = ids_of(object_ids)
         holds = self._get(ids, timeout_ms)
         return [_value(hold, object_id, serialization_context) for hold, object_id in zip(holds, ids)]
 
-    def seal(self, object_id: ObjectID) -> None:
+    def seal(self, object_id: AnyID) -> None:
         """Seals an object that this client created: it is immutable from now on, and everyone can get it.
 
         Buffers of it must not be written any more; of one that was created with `immutable` there must be none, else PlasmaBusy. Raises
@@ -480,9 +482,9 @@ class PlasmaClient(Asynchronous):
         """
         handle = self._live()
         check(lib.plasma_seal(handle.pointer, c_id(object_id)))
-        self._unsealed.discard(object_id)
+        self._unsealed.discard(id_of(object_id))
 
-    def is_immutable(self, object_id: ObjectID) -> bool:
+    def is_immutable(self, object_id: AnyID) -> bool:
         """Whether the kernel keeps everybody from changing a sealed object, its producer included.
 
         True of what was created with `immutable`: so who does not trust producers can tell. Raises PlasmaObjectNotFound.
@@ -492,10 +494,10 @@ class PlasmaClient(Asynchronous):
         """
         hold = self._get_one(object_id, 0)
         if not hold:
-            raise PlasmaObjectNotFound(f"object {object_id.hex()} is not there")
+            raise PlasmaObjectNotFound(f"object {called(object_id)} is not there")
         return bool(lib.plasma_buffer_is_immutable(hold))
 
-    def abort(self, object_id: ObjectID) -> None:
+    def abort(self, object_id: AnyID) -> None:
         """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy.
 
             >>> object_id = plasma_store.ObjectID.from_random()
@@ -507,25 +509,25 @@ class PlasmaClient(Asynchronous):
         """
         handle = self._live()
         check(lib.plasma_abort(handle.pointer, c_id(object_id)))
-        self._unsealed.discard(object_id)
+        self._unsealed.discard(id_of(object_id))
 
     @overload
     def get_buffers(
-        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, with_meta: Literal[False] = False
+        self, object_ids: AnyIDs, timeout_ms: int = -1, with_meta: Literal[False] = False
     ) -> List[Optional[Buffer]]: ...
 
     @overload
     def get_buffers(
-        self, object_ids: Iterable[ObjectID], timeout_ms: int, with_meta: Literal[True]
+        self, object_ids: AnyIDs, timeout_ms: int, with_meta: Literal[True]
     ) -> List[Tuple[Optional[bytes], Optional[Buffer]]]: ...
 
     @overload
     def get_buffers(
-        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, *, with_meta: Literal[True]
+        self, object_ids: AnyIDs, timeout_ms: int = -1, *, with_meta: Literal[True]
     ) -> List[Tuple[Optional[bytes], Optional[Buffer]]]: ...
 
     def get_buffers(
-        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, with_meta: bool = False
+        self, object_ids: AnyIDs, timeout_ms: int = -1, with_meta: bool = False
     ) -> Union[List[Optional[Buffer]], List[Tuple[Optional[bytes], Optional[Buffer]]]]:
         """Read-only buffers of objects, in the order of the ids, which may repeat; None for what is not there in time.
 
@@ -538,7 +540,7 @@ class PlasmaClient(Asynchronous):
         return [wrap(hold.sealed_data()) if hold else None for hold in holds]
 
     async def get_async(
-        self, object_ids: Union[ObjectID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
+        self, object_ids: Union[AnyID, Iterable[AnyID]], timeout_ms: int = -1, serialization_context: Any = None
     ) -> Any:
         """What `get` returns, for an event loop: others run there while this waits, and it takes no thread to wait.
 
@@ -551,37 +553,37 @@ class PlasmaClient(Asynchronous):
             >>> asyncio.run(client.get_async(object_id))
             'hello'
         """
-        if isinstance(object_ids, ObjectID):
+        if isinstance(object_ids, (ObjectID, str)):
             [hold] = await self._get_later([object_ids], timeout_ms)
-            return _value(hold, object_ids, serialization_context)
-        ids = [*object_ids]
+            return _value(hold, id_of(object_ids), serialization_context)
+        ids = ids_of(object_ids)
         holds = await self._get_later(ids, timeout_ms)
         return [_value(hold, object_id, serialization_context) for hold, object_id in zip(holds, ids)]
 
-    async def get_buffers_async(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
+    async def get_buffers_async(self, object_ids: AnyIDs, timeout_ms: int = -1) -> List[Optional[Buffer]]:
         """What `get_buffers` returns, for an event loop; everything else as for `get_async`."""
         holds = await self._get_later(object_ids, timeout_ms)
         return [wrap(hold.sealed_data()) if hold else None for hold in holds]
 
-    async def get_tensor_async(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
+    async def get_tensor_async(self, object_id: AnyID, timeout_ms: int = -1, private: bool = False) -> Tensor:
         """What `get_tensor` returns, for an event loop; everything else as for `get_async`."""
         [hold] = await self._get_later([object_id], timeout_ms, private)
         return self._tensor(hold, object_id, timeout_ms, private)
 
-    def get_metadata(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
+    def get_metadata(self, object_ids: AnyIDs, timeout_ms: int = -1) -> List[Optional[Buffer]]:
         """Read-only buffers of the objects' metadata; everything else as in `get_buffers`."""
         holds = self._get(object_ids, timeout_ms)
         return [wrap(hold.metadata()) if hold else None for hold in holds]
 
     def contains(self, object_id: AnyID) -> bool:
-        """Whether a sealed object of this id, or this name, is in the store.
+        """Whether a sealed object of this id is in the store.
 
             >>> client.contains(client.put("hello"))
             True
         """
         out = ctypes.c_bool()
         handle = self._live()
-        check(lib.plasma_contains(handle.pointer, c_id(id_of(object_id)), out))
+        check(lib.plasma_contains(handle.pointer, c_id(object_id), out))
         return out.value
 
     def __contains__(self, object_id: AnyID) -> bool:
@@ -615,10 +617,10 @@ class PlasmaClient(Asynchronous):
         """Deletes what is stored by a name. KeyError where there is nothing."""
         if name not in self:
             raise KeyError(name)
-        self.delete([id_of(name)])
+        self.delete([name])
 
-    def delete(self, object_ids: Union[str, Iterable[ObjectID]]) -> None:
-        """Deletes objects, or that of a name. One in use, or not sealed, goes when its last holder lets go.
+    def delete(self, object_ids: AnyIDs) -> None:
+        """Deletes objects. One in use, or not sealed, goes when its last holder lets go.
 
         One that is not there is fine.
 
@@ -627,7 +629,7 @@ class PlasmaClient(Asynchronous):
             >>> client.contains(object_id)
             False
         """
-        wanted = [id_of(object_ids)] if isinstance(object_ids, str) else [*object_ids]
+        wanted = ids_of(object_ids)
         ids, count = c_ids(wanted)
         handle = self._live()
         check(lib.plasma_delete(handle.pointer, ids, count, None))
@@ -647,7 +649,7 @@ class PlasmaClient(Asynchronous):
         check(lib.plasma_evict(handle.pointer, size, out))
         return out.value
 
-    def pin(self, object_ids: Iterable[ObjectID]) -> None:
+    def pin(self, object_ids: AnyIDs) -> None:
         """Pins sealed objects, all of them or none: nothing evicts them until somebody unpins them.
 
         That may be any client of the store; the pin outlives this one. It is a flag: pinning twice is pinning once. `delete`
@@ -662,19 +664,19 @@ class PlasmaClient(Asynchronous):
         handle = self._live()
         check(lib.plasma_pin(handle.pointer, ids, count))
 
-    def unpin(self, object_ids: Iterable[ObjectID]) -> None:
+    def unpin(self, object_ids: AnyIDs) -> None:
         """Lets sealed objects be evicted again, whoever pinned them; all of them or none. Raises as `pin` does."""
         ids, count = c_ids(object_ids)
         handle = self._live()
         check(lib.plasma_unpin(handle.pointer, ids, count))
 
-    def refresh(self, object_ids: Iterable[ObjectID]) -> None:
+    def refresh(self, object_ids: AnyIDs) -> None:
         """Marks objects as just used: of those that may be evicted, they go last."""
         ids, count = c_ids(object_ids)
         handle = self._live()
         check(lib.plasma_refresh(handle.pointer, ids, count))
 
-    def hash(self, object_id: ObjectID) -> bytes:
+    def hash(self, object_id: AnyID) -> bytes:
         """8 bytes that tell sealed objects with other data or metadata apart, as those of pyarrow.plasma did.
 
         No protection against somebody who wants two objects to have the same. Raises PlasmaObjectNotFound.
@@ -745,7 +747,7 @@ class PlasmaClient(Asynchronous):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         names = getattr(value, "dim_names", None) if dim_names is None else dim_names
-        wanted, source = c_id(id_of(object_id)), TensorSource(value, bool(copy))
+        wanted, source = c_id(object_id), TensorSource(value, bool(copy))
         if self.progress and (elements := elements_of(source)) is not None and is_told(self.progress, elements.size):
             copier = Copier(elements.size, self.progress)
             times: Any = {"ttl_ms": ttl_ms, "wait_ms": wait_ms, "immutable": immutable}
@@ -781,7 +783,7 @@ class PlasmaClient(Asynchronous):
         not have; PlasmaInvalidArgument for a name that is not for tensors: "__metadata__", or what begins with "__pad.".
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
-        wanted, new = c_id(id_of(object_id)), NewBundle(tensors, bool(copy))
+        wanted, new = c_id(object_id), NewBundle(tensors, bool(copy))
 
         def call(handle: Any, options: _abi.tensor_bundle_options) -> Any:
             return lib.tensor_bundle_write(handle.pointer, wanted, new.items, len(new.items), options)
@@ -794,9 +796,8 @@ class PlasmaClient(Asynchronous):
 
         Raises PlasmaCorrupt, with what is wrong, when the object is not a safetensors file.
         """
-        object_id = id_of(object_id)
         hold = _there(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms)
-        return Bundle(hold, object_id, self._place, private)
+        return Bundle(hold, id_of(object_id), self._place, private)
 
     def put_arrow(
         self,
@@ -820,8 +821,7 @@ class PlasmaClient(Asynchronous):
         Waits as `get_buffers` does; then PlasmaTimeout. A record batch comes as a table with one; `to_batches()` gives it. Raises
         PlasmaCorrupt when the object is no such stream, PlasmaUnsupported where pyarrow is not installed.
         """
-        object_id = id_of(object_id)
-        return arrow.table_of(_there(self._get_one(object_id, timeout_ms), object_id, timeout_ms), object_id.hex())
+        return arrow.table_of(_there(self._get_one(object_id, timeout_ms), object_id, timeout_ms), called(object_id))
 
     def create_tensor(
         self,
@@ -850,7 +850,7 @@ class PlasmaClient(Asynchronous):
         code, bits, lanes = dtype_of(dtype)[1:4]
         if any(size < 0 or size >= 1 << 63 for size in sizes):
             raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
-        wanted, hold = c_id(id_of(object_id)), Hold()
+        wanted, hold = c_id(object_id), Hold()
         array = (ctypes.c_int64 * len(sizes))(*sizes)
         element = _abi.DLDataType(code, bits, lanes)
 
@@ -876,11 +876,10 @@ class PlasmaClient(Asynchronous):
             Traceback (most recent call last):
             plasma_store.errors.PlasmaTimeout: object 0000000000000000000000000000000000000000 did not come within 1 ms
         """
-        object_id = id_of(object_id)
         return self._tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms, private)
 
-    def _tensor(self, hold: Hold, object_id: ObjectID, timeout_ms: int, private: bool) -> Tensor:
-        return Tensor(_there(hold, object_id, timeout_ms), object_id, self._place, private)
+    def _tensor(self, hold: Hold, object_id: AnyID, timeout_ms: int, private: bool) -> Tensor:
+        return Tensor(_there(hold, object_id, timeout_ms), id_of(object_id), self._place, private)
 
     def set_client_options(self, client_name: str, limit_output_memory: int) -> None:
         """Names this client in the store's figures, and reserves bytes for what it creates from now on; once only.
@@ -949,9 +948,9 @@ def _bytes(metadata: bytes) -> bytes:
     return metadata if isinstance(metadata, bytes) else bytes(memoryview(metadata))
 
 
-def _batched(object_id: ObjectID, data: Any, metadata: Any = b"") -> Tuple[_abi.plasma_object_id, Source, Source]:
+def _batched(object_id: AnyID, data: Any, metadata: Any = b"") -> Tuple[AnyID, Source, Source]:
     """An object of a batch, with its bytes kept where they lie."""
-    return c_id(object_id), Source(data), Source(metadata)
+    return object_id, Source(data), Source(metadata)
 
 
 def _write_options(metadata: bytes, names: Optional[Sequence[Optional[str]]], ndim: int) -> _abi.tensor_write_options:
@@ -974,9 +973,9 @@ def _named(object_id: AnyID, options: Any) -> Any:
     return options
 
 
-def _there(hold: Hold, object_id: ObjectID, timeout_ms: int) -> Hold:
+def _there(hold: Hold, object_id: AnyID, timeout_ms: int) -> Hold:
     if not hold:
-        raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
+        raise PlasmaTimeout(f"object {called(object_id)} did not come within {timeout_ms} ms")
     return hold
 
 
