@@ -1442,6 +1442,22 @@ plasma_status tensor_bundle_write(struct plasma_client *client,
                                   const struct tensor_bundle_options *options);
 
 /**
+ * Creates an object for a bundle, to be filled in place and then sealed with `plasma_seal`, and writes all but the tensors.
+ *
+ * Of each item's tensor only `dtype`, `ndim` and `shape` are looked at: it will lie row-major, and elements of less than a byte
+ * together. `*out` is to be released with `plasma_buffer_release`. `tensor_bundle_from_buffer` tells where each tensor lies, and
+ * gives buffers that can be written.
+ *
+ * Errors: as for `tensor_bundle_write`.
+ */
+plasma_status tensor_bundle_create(struct plasma_client *client,
+                                   const struct plasma_object_id *object_id,
+                                   const struct tensor_bundle_item *items,
+                                   size_t count,
+                                   const struct tensor_bundle_options *options,
+                                   struct plasma_buffer **out);
+
+/**
  * Gets a bundle without a copy, waiting at most `timeout_ms` for it: -1 waits without limit, 0 does not wait. Any
  * safetensors file that was put as it is will do.
  *

@@ -469,6 +469,10 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
         plasma_status,
         [_client, _id, POINTER(tensor_bundle_item), c_size_t, POINTER(tensor_bundle_options)],
     ),
+    "tensor_bundle_create": (
+        plasma_status,
+        [_client, _id, POINTER(tensor_bundle_item), c_size_t, POINTER(tensor_bundle_options), POINTER(_buffer)],
+    ),
     "tensor_bundle_read": (plasma_status, [_client, _id, c_int64, c_uint32, POINTER(_bundle)]),
     "tensor_bundle_from_buffer": (plasma_status, [_buffer, POINTER(_bundle)]),
     "tensor_bundle_size": (c_size_t, [_bundle]),

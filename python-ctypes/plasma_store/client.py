@@ -133,8 +133,8 @@ def connect(  # pyright: ignore[reportInconsistentOverload]
 
     With `progress`, puts that take longer than a second tell how far they are: a function is called with the bytes that were copied
     and all of them, each tenth of a second from then on and at the end, and may raise to end the put, of which nothing is left
-    then. True writes a line to stderr where that is a terminal. That is for bytes, values, and arrays that lie row by row, of
-    more than 32 MiB; without it nothing is ever written.
+    then. True writes a line to stderr where that is a terminal. That is for bytes, values, tables, and arrays that lie row by row,
+    also in bundles, of more than 32 MiB; without it nothing is ever written.
 
     Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
     None; buffers are always released at once, whatever the delay.
@@ -784,12 +784,30 @@ class PlasmaClient(Asynchronous):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         wanted, new = c_id(object_id), NewBundle(tensors, bool(copy))
+        options = _named(object_id, bundle_options(metadata or {}))
+        if self.progress and (parts := new.parts()) is not None and is_told(self.progress, parts.size):
+            copier = Copier(parts.size, self.progress)
+            held = [self._create_bundle(object_id, new, options, ttl_ms, wait_ms, immutable)]
+            return self._finish(object_id, held, lambda hold: parts.write(Bundle(hold), copier), self.seal)
 
         def call(handle: Any, options: _abi.tensor_bundle_options) -> Any:
             return lib.tensor_bundle_write(handle.pointer, wanted, new.items, len(new.items), options)
 
-        self._call_create(call, _named(object_id, bundle_options(metadata or {})), ttl_ms, wait_ms, immutable)
+        self._call_create(call, options, ttl_ms, wait_ms, immutable)
         return id_of(object_id)
+
+    def _create_bundle(
+        self, object_id: AnyID, new: NewBundle, options: Any, ttl_ms: int, wait_ms: int, immutable: bool
+    ) -> Hold:
+        """Creates an object for a bundle, whose tensors are still to be filled."""
+        wanted, hold = c_id(object_id), Hold()
+
+        def call(handle: Any, options: _abi.tensor_bundle_options) -> Any:
+            return lib.tensor_bundle_create(handle.pointer, wanted, new.items, len(new.items), options, hold)
+
+        self._call_create(call, options, ttl_ms, wait_ms, immutable)
+        self._unsealed.add(id_of(object_id))
+        return hold
 
     def get_tensors(self, object_id: AnyID, timeout_ms: int = -1, private: bool = False) -> Bundle:
         """Gets all tensors of a bundle at once, without a copy: a mapping of Tensor by name. Everything else as in `get_tensor`.

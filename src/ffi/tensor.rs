@@ -128,7 +128,7 @@ unsafe fn dimension_names<'a>(names: Names, ndim: usize) -> Result<Vec<&'a str>>
 
 /// # Safety
 /// `shape` is NULL or has `ndim` entries.
-unsafe fn layout_of(dtype: DLDataType, ndim: i32, shape: *const i64) -> Result<Layout> {
+pub(super) unsafe fn layout_of(dtype: DLDataType, ndim: i32, shape: *const i64) -> Result<Layout> {
     let ndim = dimensions(ndim)?;
     // SAFETY: as the caller promised.
     let shape = unsafe { guard::array(shape, ndim, "shape") }?;
