@@ -95,6 +95,14 @@ def whole(number: Any, name: str) -> int:
         return int(number)
 
 
+def unsigned(given: Any, name: str = "data_size") -> int:
+    """A number of bytes as C takes it: of -1, ctypes would make 2^64 - 1."""
+    size = whole(given, name)
+    if not 0 <= size < 1 << 64:
+        raise PlasmaInvalidArgument(f"{name} is {size}, which no object can have")
+    return size
+
+
 # An object's id, or its name.
 AnyID = Union[ObjectID, str]
 # Those of several objects, or the name of one.
