@@ -1,4 +1,4 @@
-//! What C++ writes and reads in the interop matrix: commands and answers as in exchange.c.
+//! What C++ writes and reads in the interop matrix: commands and answers as in exchange.c. For bundles it calls C.
 #include <plasma_store.hpp>
 
 #include <iostream>
@@ -48,7 +48,28 @@ plasma::DType dtype_of(std::istream& words) {
   return {code, bits, static_cast<std::uint16_t>(number(words))};
 }
 
-std::string write_tensor(const Client& client, std::istream& words) {
+void check(plasma_status status, const char* call) {
+  if (status != PLASMA_OK) throw plasma::Error::last(status, call);
+}
+
+void write_bundle(const Client& client, const ObjectId& id, plasma::TensorView& view, bool padded) {
+  const DLTensor tensor = view.dlpack();
+  const std::uint64_t flags = padded ? DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED : 0;
+  const tensor_bundle_item item{"x", &tensor, flags};
+  check(tensor_bundle_write(client.handle(), id.raw(), &item, 1, nullptr), "tensor_bundle_write");
+}
+
+plasma::Tensor read_bundle(const Client& client, const ObjectId& id) {
+  tensor_bundle* bundle = nullptr;
+  plasma_buffer* buffer = nullptr;
+  check(tensor_bundle_read(client.handle(), id.raw(), 0, 0, &bundle), "tensor_bundle_read");
+  const plasma_status status = tensor_bundle_buffer(bundle, 0, &buffer);
+  tensor_bundle_free(bundle);
+  check(status, "tensor_bundle_buffer");
+  return plasma::Tensor::from(plasma::Buffer(buffer));
+}
+
+std::string write_tensor(const Client& client, std::istream& words, bool bundled) {
   const ObjectId id = id_of(words);
   const plasma::DType dtype = dtype_of(words);
   const bool padded = number(words) != 0;
@@ -58,7 +79,9 @@ std::string write_tensor(const Client& client, std::istream& words) {
   words >> hex;
   const auto bytes = bytes_of(hex);
   plasma::TensorView view(bytes.data(), dtype, shape, strides);
-  if (padded) {
+  if (bundled) {
+    write_bundle(client, id, view, padded);
+  } else if (padded) {
     DLManagedTensorVersioned tensor{};
     tensor.version.major = DLPACK_MAJOR_VERSION;
     tensor.flags = DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
@@ -84,8 +107,10 @@ plasma::Shape strides_of(const plasma::Tensor& tensor) {
   return strides;
 }
 
-std::string read_tensor(const Client& client, std::istream& words) {
-  const plasma::Tensor tensor = client.get_tensor(id_of(words), std::chrono::milliseconds(0));
+std::string read_tensor(const Client& client, std::istream& words, bool bundled) {
+  const ObjectId id = id_of(words);
+  const plasma::Tensor tensor =
+      bundled ? read_bundle(client, id) : client.get_tensor(id, std::chrono::milliseconds(0));
   const plasma::Buffer object = client.get(tensor.id());
   const auto bytes = tensor.bytes();
   const bool same = object.data().begin() <= bytes.begin() && bytes.end() <= object.data().end();
@@ -111,8 +136,9 @@ std::string answer(const Client& client, const std::string& line) {
   std::string command;
   words >> command;
   try {
-    if (command == "W") return write_tensor(client, words);
-    return command == "R" ? read_tensor(client, words) : look(client, words);
+    if (command == "W" || command == "B") return write_tensor(client, words, command == "B");
+    if (command == "R" || command == "G") return read_tensor(client, words, command == "G");
+    return look(client, words);
   } catch (const plasma::Error& error) {
     return std::string("!") + error.what();
   }

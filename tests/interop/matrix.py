@@ -95,7 +95,7 @@ def frameworks() -> list[Framework]:
         Framework("pyarrow 11", old, "pyarrow", ("tensor",)),
         Framework("pyarrow", here, "pyarrow"),
         Framework("C", here, ""),
-        Framework("C++", here, "", ("tensor",)),
+        Framework("C++", here, ""),
         Framework("Go", here, "", ("tensor",)),
         Framework("Python", here, ""),
         Framework("safetensors", here, "safetensors", ("bundle",)),
@@ -412,9 +412,9 @@ How many tensors of those that one wrote the other read as what they were.
 ## Bundles
 
 The same once more, each tensor as the only one of a bundle ([formats.md](formats.md#bundles)). "safetensors" is that package: the bytes that it writes
-are put as they are, and it is given the bytes of an object, which it copies. "C" is `tensor_bundle_write` and `tensor_bundle_read`, "pyarrow" `tensor.arrow()`,
-the others are `put_tensors` and `get_tensors`. Whatever the layout was, the tensor lies row-major. pyarrow 11's Plasma client, C++ and Go have no calls for
-bundles.
+are put as they are, and it is given the bytes of an object, which it copies. "C" is `tensor_bundle_write` and `tensor_bundle_read`, "C++" calls these
+too, and makes a `plasma::Tensor` of `tensor_bundle_buffer`; "pyarrow" is `tensor.arrow()`, the others are `put_tensors` and `get_tensors`. Whatever the layout was, the
+tensor lies row-major. pyarrow 11's Plasma client and Go have no calls for bundles.
 
 {by(result, "bundle", "dtype", list(DTYPES))}
 
