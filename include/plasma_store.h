@@ -760,6 +760,21 @@ typedef struct plasma_store_options {
  */
 #define PLASMA_PANIC 21
 
+/**
+ * The lock is taken, and is to be unlocked; who had it before died with it, so what it protects may be half done.
+ */
+#define PLASMA_OWNER_DIED 22
+
+/**
+ * The ring is closed: it takes no message any more, and has none left.
+ */
+#define PLASMA_CLOSED 23
+
+/**
+ * The ring was ended for everybody.
+ */
+#define PLASMA_ABORTED 24
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus

@@ -68,6 +68,15 @@ pub enum Error {
     /// A handle made before `fork` was used in the child.
     #[error("this handle belongs to the parent process; connect again after fork")]
     Forked,
+    /// The lock is taken, and who had it before died with it: what it protects may be half done.
+    #[error("the lock of {0} is taken; its owner died with it, and what it protects may be half done")]
+    OwnerDied(ObjectId),
+    /// A ring has been closed, and there is no message left.
+    #[error("ring {0} is closed")]
+    Closed(ObjectId),
+    /// A ring has been ended for everybody.
+    #[error("ring {0} was aborted")]
+    Aborted(ObjectId),
     /// A live store, or a file that is not ours, is at the socket's path.
     #[error("{0}")]
     AddressInUse(String),

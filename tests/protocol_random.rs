@@ -8,7 +8,7 @@
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::notification::{self, Event, Notification};
 use plasma_store::protocol::{
-    Dialect, Header, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, Stats, frame,
+    Dialect, Header, InlineObject, Refusal, Refused, Reply, Request, SegmentInfo, ShareAction, Shared, Stats, frame,
 };
 
 const BODIES: u64 = 100_000;
@@ -125,7 +125,7 @@ impl Random {
     }
 
     fn request(&mut self) -> Request {
-        match self.below(25) {
+        match self.below(27) {
             0 => Request::Connect { abilities: self.number() },
             1 => Request::Disconnect,
             2 => Request::Create {
@@ -166,12 +166,13 @@ impl Random {
             24 => Request::Ring { mapped: self.flag() },
             22 => Request::Segment { segment: self.number() as i32, writable: self.flag() },
             23 => Request::Retired { returned: self.several(|random| random.number() as i32) },
+            25 => Request::Share { id: self.id(), action: self.share_action() },
             _ => Request::Cancel { number: self.number() },
         }
     }
 
     fn reply(&mut self) -> Reply {
-        match self.below(21) {
+        match self.below(22) {
             0 => Reply::Connect { capacity: self.number() as i64, abilities: self.number() },
             1 => self.create_reply(),
             2 => Reply::CreateAndSeal { outcome: self.outcome() },
@@ -196,8 +197,33 @@ impl Random {
             17 => Reply::Segment { outcome: if self.flag() { Ok(self.size()) } else { Err(self.text()) } },
             19 => Reply::Ring { outcome: if self.flag() { Ok(self.flag()) } else { Err(self.text()) } },
             18 => Reply::Retired { segments: self.several(|random| random.number() as i32) },
+            20 => Reply::Share { outcome: if self.flag() { Ok(self.shared()) } else { Err(self.refused()) } },
             _ => Reply::RefreshLru,
         }
+    }
+
+    fn share_action(&mut self) -> ShareAction {
+        match self.below(6) {
+            0 => ShareAction::Begin { keep: false },
+            1 => ShareAction::Begin { keep: true },
+            2 => ShareAction::Join,
+            3 => ShareAction::Leave,
+            4 => ShareAction::Freeze,
+            _ => ShareAction::Ask,
+        }
+    }
+
+    fn shared(&mut self) -> Shared {
+        let segment = self.number() as i32;
+        Shared {
+            location: self.location(segment),
+            participant: self.number() as u32,
+            participants: self.several(Self::text),
+        }
+    }
+
+    fn refused(&mut self) -> Refused {
+        Refused { refusal: self.refusal(), detail: self.text() }
     }
 
     fn stats(&mut self) -> Stats {
@@ -232,7 +258,7 @@ impl Random {
         if self.flag() {
             return Reply::CreateAndSealBatch { outcome: Ok(()), id: None };
         }
-        let refused = Refused { refusal: self.refusal(), detail: self.text() };
+        let refused = self.refused();
         Reply::CreateAndSealBatch { outcome: Err(refused), id: self.flag().then(|| self.id()) }
     }
 
@@ -247,7 +273,7 @@ impl Random {
     fn create_reply(&mut self) -> Reply {
         let id = self.id();
         if self.flag() {
-            let refused = Refused { refusal: self.refusal(), detail: self.text() };
+            let refused = self.refused();
             return Reply::Create { id, outcome: Err(refused), segment: None };
         }
         let key = self.key();

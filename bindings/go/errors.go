@@ -37,6 +37,9 @@ const (
 	IOError             Status = C.PLASMA_IO_ERROR
 	AddressInUse        Status = C.PLASMA_ADDRESS_IN_USE
 	Panic               Status = C.PLASMA_PANIC
+	OwnerDied           Status = C.PLASMA_OWNER_DIED
+	Closed              Status = C.PLASMA_CLOSED
+	Aborted             Status = C.PLASMA_ABORTED
 )
 
 // Error is a short text.

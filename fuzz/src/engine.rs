@@ -16,7 +16,7 @@ use plasma_store::error::{Error, Result};
 use plasma_store::object::{Location, ObjectId, ObjectInfo, ObjectState};
 use plasma_store::protocol::native::{ABILITY_REQUEST_NUMBERS, ABILITY_SEGMENTS};
 use plasma_store::protocol::notification::Event;
-use plasma_store::protocol::{Dialect, InlineObject, Reply, Request, Stats};
+use plasma_store::protocol::{Dialect, InlineObject, Reply, Request, ShareAction, Stats};
 use plasma_store::shm::ring::files::{NewRing, open_ring};
 use plasma_store::shm::ring::grants::Grantee;
 use plasma_store::store::engine::{Asker, Effect, Engine, Job, NewObject, Now, SubscriptionId, WholeObject, Work};
@@ -27,6 +27,14 @@ use plasma_store::store::stock::{Kind, default_pool};
 
 /// What a store may hold: so little that everything evicts, what tests use, and more than one slice of pages.
 const LIMITS: [u64; 4] = [10_000, 100_000, 1 << 20, 64 << 20];
+const ACTIONS: [ShareAction; 6] = [
+    ShareAction::Begin { keep: false },
+    ShareAction::Begin { keep: true },
+    ShareAction::Join,
+    ShareAction::Leave,
+    ShareAction::Freeze,
+    ShareAction::Ask,
+];
 const NAMES: u8 = 12;
 /// Objects that may be immutable at once.
 const MOST_FOR_ONE: u64 = 6;
@@ -91,7 +99,7 @@ impl Script<'_> {
     }
 
     fn request(&mut self) -> Request {
-        match self.byte() % 32 {
+        match self.byte() % 36 {
             0..3 => self.create(0, 0),
             3..5 => {
                 let ttl_ms = self.pick(&[0, 1, 50, u64::MAX]);
@@ -127,6 +135,7 @@ impl Script<'_> {
             29 => Request::Segment { segment: i32::from(self.byte()) - 1, writable: self.flag() },
             31 => Request::Ring { mapped: self.flag() },
             30 => Request::Retired { returned: vec![self.byte().into(), self.byte().into()] },
+            32..36 => Request::Share { id: self.id(), action: self.pick(&ACTIONS) },
             _ => self.create(0, 0),
         }
     }
@@ -165,6 +174,8 @@ struct Orders {
     leases: RefCell<BTreeMap<i32, u64>>,
     /// Those of them that are for one object, with whether nobody can write there any more.
     for_one: RefCell<BTreeMap<i32, bool>>,
+    /// Which participants live of those that several share.
+    lives: RefCell<BTreeMap<i32, BTreeSet<u32>>>,
     /// Files that are made ready for leases to come, and how often one was asked for.
     prepared: RefCell<Vec<Kind>>,
     asked: Cell<u32>,
@@ -296,6 +307,25 @@ impl Pages for CountedPages {
         let before = self.orders.for_one.borrow_mut().insert(segment, is_done);
         assert!(before.is_some(), "others lie there");
         Ok(is_done)
+    }
+
+    fn share(&mut self, segment: i32) -> Result<()> {
+        assert!(self.orders.for_one.borrow().get(&segment) == Some(&false));
+        assert!(self.orders.lives.borrow_mut().insert(segment, BTreeSet::new()).is_none(), "it is shared once");
+        Ok(())
+    }
+
+    fn turn_life(&mut self, segment: i32, participant: u32) {
+        let mut shared = self.orders.lives.borrow_mut();
+        let living = shared.get_mut(&segment).expect("it is shared");
+        if !living.insert(participant) {
+            living.remove(&participant);
+        }
+    }
+
+    fn end_sharing(&mut self, segment: i32) {
+        let living = self.orders.lives.borrow_mut().remove(&segment).expect("it is shared");
+        assert!(living.is_empty(), "{living:?} are not told that nobody is there");
     }
 
     fn end_lease(&mut self, segment: i32) {
@@ -580,6 +610,10 @@ impl Game {
                         let len = self.orders.leases.borrow().get(segment).copied();
                         let len = len.or((*segment == SHARED_SEGMENT).then_some(self.limit));
                         self.answered(*asker, &Reply::Segment { outcome: Ok(len.expect("what is lent is there")) });
+                    }
+                    Effect::Share { asker, shared } => {
+                        let reply = Reply::Share { outcome: Ok(shared.clone()) };
+                        self.answered(*asker, &reply);
                     }
                     Effect::Ring { peer } => assert!(self.peers.contains(peer), "a bell of nobody"),
                     Effect::Notify { to, events } => self.notified(to, events),

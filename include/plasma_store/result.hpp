@@ -39,6 +39,9 @@ enum class Status : plasma_status {
   io_error = PLASMA_IO_ERROR,
   address_in_use = PLASMA_ADDRESS_IN_USE,
   panic = PLASMA_PANIC,
+  owner_died = PLASMA_OWNER_DIED,
+  closed = PLASMA_CLOSED,
+  aborted = PLASMA_ABORTED,
 };
 
 /// A short text for a status.

@@ -115,6 +115,18 @@ class PlasmaPanic(PlasmaError, RuntimeError):
     """A bug in the library. The process is unharmed."""
 
 
+class PlasmaOwnerDied(PlasmaError):
+    """The lock is taken, and who had it before died with it: what it protects may be half done."""
+
+
+class PlasmaClosed(PlasmaError, EOFError):
+    """The ring is closed: it takes no message any more, and has none left."""
+
+
+class PlasmaAborted(PlasmaError):
+    """The ring was ended for everybody."""
+
+
 BY_STATUS: Dict[int, Type[PlasmaError]] = {
     _abi.PLASMA_OBJECT_EXISTS: PlasmaObjectExists,
     _abi.PLASMA_OBJECT_NOT_FOUND: PlasmaObjectNotFound,
@@ -137,6 +149,9 @@ BY_STATUS: Dict[int, Type[PlasmaError]] = {
     _abi.PLASMA_IO_ERROR: PlasmaIOError,
     _abi.PLASMA_ADDRESS_IN_USE: PlasmaAddressInUse,
     _abi.PLASMA_PANIC: PlasmaPanic,
+    _abi.PLASMA_OWNER_DIED: PlasmaOwnerDied,
+    _abi.PLASMA_CLOSED: PlasmaClosed,
+    _abi.PLASMA_ABORTED: PlasmaAborted,
 }
 
 

@@ -120,7 +120,7 @@ def test_every_status_has_an_exception() -> None:
     statuses = {value for name, value in vars(_abi).items() if name.startswith("PLASMA_") and isinstance(value, int)}
     last = max(errors.BY_STATUS)
     assert set(errors.BY_STATUS) == set(range(1, last + 1))
-    assert last == max(statuses) == _abi.PLASMA_PANIC
+    assert last == max(statuses) == _abi.PLASMA_ABORTED
     assert len(set(errors.BY_STATUS.values())) == len(errors.BY_STATUS)
     with pytest.raises(plasma_store.PlasmaError):
         errors.check(last + 1)

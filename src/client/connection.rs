@@ -32,7 +32,9 @@ use crate::client::{ConnectOptions, NO_BYTES, lock};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::protocol::frame::{Dialect, MAX_BODY, encode};
-use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS};
+use crate::protocol::native::{
+    ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS, ABILITY_SHARING,
+};
 use crate::protocol::{Reply, Request};
 use crate::shm::copy::Copier;
 use crate::shm::fork_token::ForkToken;
@@ -91,7 +93,7 @@ impl Patience {
 }
 
 /// What a store has to be able to do. There is none that can do some of it.
-const ABILITIES: u64 = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS | ABILITY_RING;
+const ABILITIES: u64 = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS | ABILITY_RING | ABILITY_SHARING;
 
 /// A connection to a store of ours.
 #[derive(Debug)]

@@ -52,9 +52,15 @@ pub const PLASMA_IO_ERROR: plasma_status = 19;
 pub const PLASMA_ADDRESS_IN_USE: plasma_status = 20;
 /// A bug in this library. The process is unharmed.
 pub const PLASMA_PANIC: plasma_status = 21;
+/// The lock is taken, and is to be unlocked; who had it before died with it, so what it protects may be half done.
+pub const PLASMA_OWNER_DIED: plasma_status = 22;
+/// The ring is closed: it takes no message any more, and has none left.
+pub const PLASMA_CLOSED: plasma_status = 23;
+/// The ring was ended for everybody.
+pub const PLASMA_ABORTED: plasma_status = 24;
 
 /// Text for each status, by number.
-const TEXTS: [&CStr; 22] = [
+const TEXTS: [&CStr; 25] = [
     c"ok",
     c"object exists",
     c"object not found",
@@ -77,6 +83,9 @@ const TEXTS: [&CStr; 22] = [
     c"system call failed",
     c"address in use",
     c"bug in this library",
+    c"locked, and the last owner died",
+    c"ring closed",
+    c"ring aborted",
 ];
 
 /// Bytes kept of a message, its NUL included; longer ones are cut.
@@ -107,6 +116,9 @@ fn status_of(error: &Error) -> plasma_status {
         Error::Unsupported(_) => PLASMA_UNSUPPORTED,
         Error::Corrupt(_) => PLASMA_CORRUPT,
         Error::Forked => PLASMA_FORKED,
+        Error::OwnerDied(_) => PLASMA_OWNER_DIED,
+        Error::Closed(_) => PLASMA_CLOSED,
+        Error::Aborted(_) => PLASMA_ABORTED,
         Error::AddressInUse(_) => PLASMA_ADDRESS_IN_USE,
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::OutOfMemory => PLASMA_OUT_OF_MEMORY,
         Error::Io { .. } => PLASMA_IO_ERROR,
@@ -169,7 +181,7 @@ mod tests {
         for (status, text) in TEXTS.iter().enumerate() {
             assert_eq!(plasma_status_string(status as i32), text.as_ptr());
         }
-        assert_eq!(TEXTS.len() as i32, PLASMA_PANIC + 1);
+        assert_eq!(TEXTS.len() as i32, PLASMA_ABORTED + 1);
         for stray in [-1, i32::MIN, i32::MAX] {
             assert_eq!(plasma_status_string(stray), c"unknown status".as_ptr());
         }

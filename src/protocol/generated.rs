@@ -13,10 +13,10 @@ pub mod plasma {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_MESSAGE_TYPE: i64 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1037;
+pub const ENUM_MAX_MESSAGE_TYPE: i64 = 1041;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 52] = [
+pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 54] = [
   MessageType::PlasmaDisconnectClient,
   MessageType::PlasmaCreateRequest,
   MessageType::PlasmaCreateReply,
@@ -69,6 +69,8 @@ pub const ENUM_VALUES_MESSAGE_TYPE: [MessageType; 52] = [
   MessageType::NativeRetiredReply,
   MessageType::NativeRingRequest,
   MessageType::NativeRingReply,
+  MessageType::NativeShareRequest,
+  MessageType::NativeShareReply,
 ];
 
 /// The second word of a frame's header. Never stored inside a table.
@@ -129,9 +131,11 @@ impl MessageType {
   pub const NativeRetiredReply: Self = Self(1035);
   pub const NativeRingRequest: Self = Self(1036);
   pub const NativeRingReply: Self = Self(1037);
+  pub const NativeShareRequest: Self = Self(1040);
+  pub const NativeShareReply: Self = Self(1041);
 
   pub const ENUM_MIN: i64 = 0;
-  pub const ENUM_MAX: i64 = 1037;
+  pub const ENUM_MAX: i64 = 1041;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::PlasmaDisconnectClient,
     Self::PlasmaCreateRequest,
@@ -185,6 +189,8 @@ impl MessageType {
     Self::NativeRetiredReply,
     Self::NativeRingRequest,
     Self::NativeRingReply,
+    Self::NativeShareRequest,
+    Self::NativeShareReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -241,6 +247,8 @@ impl MessageType {
       Self::NativeRetiredReply => Some("NativeRetiredReply"),
       Self::NativeRingRequest => Some("NativeRingRequest"),
       Self::NativeRingReply => Some("NativeRingReply"),
+      Self::NativeShareRequest => Some("NativeShareRequest"),
+      Self::NativeShareReply => Some("NativeShareReply"),
       _ => None,
     }
   }
@@ -6600,6 +6608,336 @@ impl ::core::fmt::Debug for NativeStatsReply<'_> {
       ds.field("retired_bytes", &self.retired_bytes());
       ds.field("copied_bytes", &self.copied_bytes());
       ds.field("pool_bytes", &self.pool_bytes());
+      ds.finish()
+  }
+}
+pub enum NativeShareRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: makes an unsealed object one that several peers write, or takes part in that.
+pub struct NativeShareRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeShareRequest<'a> {
+  type Inner = NativeShareRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeShareRequest<'a> {
+  pub const VT_OBJECT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ACTION: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeShareRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeShareRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativeShareRequest<'bldr>> {
+    let mut builder = NativeShareRequestBuilder::new(_fbb);
+    builder.add_action(args.action);
+    if let Some(x) = args.object_id { builder.add_object_id(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn object_id(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(NativeShareRequest::VT_OBJECT_ID, None)}
+  }
+  #[inline]
+  pub fn action(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(NativeShareRequest::VT_ACTION, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeShareRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("object_id", Self::VT_OBJECT_ID, false)?
+     .visit_field::<i32>("action", Self::VT_ACTION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeShareRequestArgs<'a> {
+    pub object_id: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
+    pub action: i32,
+}
+impl<'a> Default for NativeShareRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativeShareRequestArgs {
+      object_id: None,
+      action: 0,
+    }
+  }
+}
+
+pub struct NativeShareRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeShareRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_object_id(&mut self, object_id: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeShareRequest::VT_OBJECT_ID, object_id);
+  }
+  #[inline]
+  pub fn add_action(&mut self, action: i32) {
+    self.fbb_.push_slot::<i32>(NativeShareRequest::VT_ACTION, action, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeShareRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeShareRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeShareRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeShareRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeShareRequest");
+      ds.field("object_id", &self.object_id());
+      ds.field("action", &self.action());
+      ds.finish()
+  }
+}
+pub enum NativeShareReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Ours: who was answered so takes part, after actions 0 and 2; then the descriptor of the control file follows.
+pub struct NativeShareReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NativeShareReply<'a> {
+  type Inner = NativeShareReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NativeShareReply<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_DETAIL: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PARTICIPANT: ::flatbuffers::VOffsetT = 8;
+  pub const VT_SEGMENT: ::flatbuffers::VOffsetT = 10;
+  pub const VT_DATA_OFFSET: ::flatbuffers::VOffsetT = 12;
+  pub const VT_DATA_SIZE: ::flatbuffers::VOffsetT = 14;
+  pub const VT_METADATA_SIZE: ::flatbuffers::VOffsetT = 16;
+  pub const VT_PARTICIPANTS: ::flatbuffers::VOffsetT = 18;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NativeShareReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NativeShareReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NativeShareReply<'bldr>> {
+    let mut builder = NativeShareReplyBuilder::new(_fbb);
+    builder.add_metadata_size(args.metadata_size);
+    builder.add_data_size(args.data_size);
+    builder.add_data_offset(args.data_offset);
+    if let Some(x) = args.participants { builder.add_participants(x); }
+    builder.add_segment(args.segment);
+    builder.add_participant(args.participant);
+    if let Some(x) = args.detail { builder.add_detail(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn error(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(NativeShareReply::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn detail(&self) -> Option<&'a [u8]> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&[u8]>>(NativeShareReply::VT_DETAIL, None)}
+  }
+  #[inline]
+  pub fn participant(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(NativeShareReply::VT_PARTICIPANT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn segment(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(NativeShareReply::VT_SEGMENT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn data_offset(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeShareReply::VT_DATA_OFFSET, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn data_size(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeShareReply::VT_DATA_SIZE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn metadata_size(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NativeShareReply::VT_METADATA_SIZE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn participants(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a [u8]>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a [u8]>>>>(NativeShareReply::VT_PARTICIPANTS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NativeShareReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("detail", Self::VT_DETAIL, false)?
+     .visit_field::<u32>("participant", Self::VT_PARTICIPANT, false)?
+     .visit_field::<i32>("segment", Self::VT_SEGMENT, false)?
+     .visit_field::<u64>("data_offset", Self::VT_DATA_OFFSET, false)?
+     .visit_field::<u64>("data_size", Self::VT_DATA_SIZE, false)?
+     .visit_field::<u64>("metadata_size", Self::VT_METADATA_SIZE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>>>("participants", Self::VT_PARTICIPANTS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NativeShareReplyArgs<'a> {
+    pub error: i32,
+    pub detail: Option<::flatbuffers::WIPOffset<&'a [u8]>>,
+    pub participant: u32,
+    pub segment: i32,
+    pub data_offset: u64,
+    pub data_size: u64,
+    pub metadata_size: u64,
+    pub participants: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a [u8]>>>>,
+}
+impl<'a> Default for NativeShareReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NativeShareReplyArgs {
+      error: 0,
+      detail: None,
+      participant: 0,
+      segment: 0,
+      data_offset: 0,
+      data_size: 0,
+      metadata_size: 0,
+      participants: None,
+    }
+  }
+}
+
+pub struct NativeShareReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeShareReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i32) {
+    self.fbb_.push_slot::<i32>(NativeShareReply::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_detail(&mut self, detail: ::flatbuffers::WIPOffset<&'b [u8]>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeShareReply::VT_DETAIL, detail);
+  }
+  #[inline]
+  pub fn add_participant(&mut self, participant: u32) {
+    self.fbb_.push_slot::<u32>(NativeShareReply::VT_PARTICIPANT, participant, 0);
+  }
+  #[inline]
+  pub fn add_segment(&mut self, segment: i32) {
+    self.fbb_.push_slot::<i32>(NativeShareReply::VT_SEGMENT, segment, 0);
+  }
+  #[inline]
+  pub fn add_data_offset(&mut self, data_offset: u64) {
+    self.fbb_.push_slot::<u64>(NativeShareReply::VT_DATA_OFFSET, data_offset, 0);
+  }
+  #[inline]
+  pub fn add_data_size(&mut self, data_size: u64) {
+    self.fbb_.push_slot::<u64>(NativeShareReply::VT_DATA_SIZE, data_size, 0);
+  }
+  #[inline]
+  pub fn add_metadata_size(&mut self, metadata_size: u64) {
+    self.fbb_.push_slot::<u64>(NativeShareReply::VT_METADATA_SIZE, metadata_size, 0);
+  }
+  #[inline]
+  pub fn add_participants(&mut self, participants: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<&'b [u8]>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeShareReply::VT_PARTICIPANTS, participants);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeShareReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NativeShareReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NativeShareReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NativeShareReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NativeShareReply");
+      ds.field("error", &self.error());
+      ds.field("detail", &self.detail());
+      ds.field("participant", &self.participant());
+      ds.field("segment", &self.segment());
+      ds.field("data_offset", &self.data_offset());
+      ds.field("data_size", &self.data_size());
+      ds.field("metadata_size", &self.metadata_size());
+      ds.field("participants", &self.participants());
       ds.finish()
   }
 }

@@ -16,6 +16,7 @@ pub mod notification;
 mod refusal;
 mod reply;
 mod request;
+mod sharing;
 mod stats;
 
 pub use digest::{digest, digest_of};
@@ -23,4 +24,5 @@ pub use frame::{Dialect, Header, MAX_BODY};
 pub use refusal::{Refusal, Refused};
 pub use reply::{Reply, SegmentInfo};
 pub use request::{InlineObject, Request};
+pub use sharing::{ShareAction, Shared};
 pub use stats::Stats;

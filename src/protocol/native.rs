@@ -23,6 +23,9 @@ pub const ABILITY_SEGMENTS: u64 = 4;
 /// Requests come through shared memory as well: [`Request::Ring`].
 pub const ABILITY_RING: u64 = 8;
 
+/// Objects can be shared before they are sealed: [`Request::Share`].
+pub const ABILITY_SHARING: u64 = 16;
+
 /// The request number in a Cancel.
 pub(super) fn decode_cancel(body: Body<'_>) -> Result<u64> {
     Ok(body.root::<fbs::NativeCancelRequest<'_>>()?.number())

@@ -6,6 +6,7 @@ use super::frame::Dialect;
 use super::generated::plasma::{self as fbs, MessageType, PlasmaObjectSpec};
 use super::native;
 use super::refusal::{Refusal, Refused, code, outcome};
+use super::sharing::{self, Shared};
 use super::stats::{self, Stats};
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectInfo, ObjectState};
@@ -143,6 +144,12 @@ pub enum Reply {
         /// Keys.
         segments: Vec<i32>,
     },
+    /// What was done with a shared object, or is known of it. To those who take part from now on the descriptor of its control file
+    /// follows.
+    Share {
+        /// Why nothing was done.
+        outcome: Result<Shared, Refused>,
+    },
     /// The store's figures.
     Stats(Stats),
 }
@@ -185,6 +192,7 @@ impl Reply {
             MessageType::NativeRingReply => Ok(Self::Ring { outcome: native::decode_files(body)? }),
             MessageType::NativeSegmentReply => native::decode_segment_reply(body),
             MessageType::NativeRetiredReply => native::decode_retired_reply(body),
+            MessageType::NativeShareReply => sharing::decode_reply(body),
             MessageType::NativeSubscribeReply => {
                 Ok(Self::NativeSubscribe { outcome: native::decode_subscribed(body)? })
             }
@@ -225,6 +233,7 @@ impl Reply {
             Self::Ring { outcome } => (MessageType::NativeRingReply, native::encode_files(outcome)),
             Self::Segment { outcome } => (MessageType::NativeSegmentReply, native::encode_segment_reply(outcome)),
             Self::Retired { segments } => (MessageType::NativeRetiredReply, native::encode_retired_reply(segments)),
+            Self::Share { outcome } => (MessageType::NativeShareReply, sharing::encode_reply(outcome)),
             Self::NativeSubscribe { outcome } => {
                 (MessageType::NativeSubscribeReply, native::encode_subscribed(outcome))
             }

@@ -4,6 +4,7 @@
 use super::body::{Body, DIGEST_SIZE, ID_BYTES, Writer};
 use super::generated::plasma::{self as fbs, MessageType};
 use super::native;
+use super::sharing::{self, ShareAction};
 use crate::error::Result;
 use crate::object::ObjectId;
 
@@ -162,6 +163,13 @@ pub enum Request {
         /// Keys.
         returned: Vec<i32>,
     },
+    /// Native dialect only: have several peers write an object before it is sealed, or take part in that.
+    Share {
+        /// Its name.
+        id: ObjectId,
+        /// What to do.
+        action: ShareAction,
+    },
     /// Native dialect only: ask for the store's figures as numbers.
     Stats,
 }
@@ -232,6 +240,7 @@ impl Request {
             MessageType::NativeRingRequest => Ok(Self::Ring { mapped: native::decode_mapped(body)? }),
             MessageType::NativeSegmentRequest => native::decode_segment(body),
             MessageType::NativeRetiredRequest => native::decode_retired(body),
+            MessageType::NativeShareRequest => sharing::decode(body),
             _ => Err(body.refuse("not a request")),
         }
     }
@@ -273,6 +282,7 @@ impl Request {
             Self::Ring { .. } => MessageType::NativeRingRequest,
             Self::Segment { .. } => MessageType::NativeSegmentRequest,
             Self::Retired { .. } => MessageType::NativeRetiredRequest,
+            Self::Share { .. } => MessageType::NativeShareRequest,
             Self::Stats => MessageType::NativeStatsRequest,
         }
     }
@@ -318,6 +328,7 @@ impl Request {
             Self::Index { mapped } | Self::Ring { mapped } => native::encode_mapped(*mapped),
             Self::Segment { segment, writable } => native::encode_segment(*segment, *writable),
             Self::Retired { returned } => native::encode_retired(returned),
+            Self::Share { id, action } => sharing::encode(id, *action),
         }
     }
 }

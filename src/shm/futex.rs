@@ -24,6 +24,26 @@ pub fn wake_all(word: &AtomicU64) {
     unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, i32::MAX) };
 }
 
+/// Wakes so many of those who sleep on the word, if there are as many. Returns how many.
+pub fn wake(word: &AtomicU64, most: i32) -> i64 {
+    // SAFETY: as for `wake_all`.
+    unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, most) }
+}
+
+/// Has the kernel add to the lower half of the word and wake everybody who sleeps on it. Where the memory cannot be had that is an
+/// error, and never a signal.
+///
+/// # Errors
+/// `EFAULT` then.
+pub fn add_and_wake_all(word: &AtomicU64, number: u32) -> Result<(), Errno> {
+    // Addition to the second address, which is the first as well; none are woken there, whatever its value was.
+    let operation = libc::FUTEX_OP(libc::FUTEX_OP_ADD, number.cast_signed(), libc::FUTEX_OP_CMP_EQ, 0);
+    let at = lower_half(word);
+    // SAFETY: the kernel checks the addresses; the word is an atomic, which others may change.
+    let outcome = unsafe { libc::syscall(libc::SYS_futex, at, libc::FUTEX_WAKE_OP, i32::MAX, 0usize, at, operation) };
+    Errno::result(outcome).map(drop)
+}
+
 fn lower_half(word: &AtomicU64) -> *const u32 {
     word.as_ptr().cast_const().cast()
 }

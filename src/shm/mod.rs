@@ -12,6 +12,7 @@
 //! - [`index`]: which objects are where, written by the store, read by all its peers.
 //! - [`pins`]: what peers hold, each in memory that it alone writes, and what the store may reuse.
 //! - [`ring`]: requests and what became of them, between one peer and the store; [`futex`]: how either sleeps.
+//! - [`shared`]: memory that several peers write, and by which they agree.
 //! - [`store_alive`]: a word that tells peers whether their store lives.
 //! - [`words`], [`sync`]: memory as atomic words, and what orders them.
 //!
@@ -39,6 +40,7 @@ pub mod ring;
 #[cfg(test)]
 pub(crate) mod seeded;
 pub mod segment;
+pub mod shared;
 pub mod store_alive;
 pub mod sync;
 pub mod words;

@@ -80,22 +80,26 @@ impl OneWriter {
     /// [`Error::Io`] when a call fails, or a page is gone and there is no memory for another.
     pub fn end_chances(&self, backed: &[Range<u64>]) -> Result<()> {
         add_seals(&self.segment, SealFlag::F_SEAL_FUTURE_WRITE)?;
+        self.complete(backed)
+    }
+
+    /// What is `backed` has memory afterwards. Nobody can take it away any more.
+    fn complete(&self, backed: &[Range<u64>]) -> Result<()> {
         // To see that nothing is missing takes a tenth of the time.
         let mut missing = backed.iter().filter(|range| self.segment.clear_until(range.start) < range.end);
         missing.try_for_each(|range| self.segment.fill(range.clone()))
     }
 
     /// Nobody can write it from here on, in no way, and no seal can be added; what is `backed` has memory afterwards. Returns false
-    /// when the kernel refuses: somebody still has it mapped for writing, or a device has pages of it. Then those may go on, nobody
-    /// else may begin, and it can be tried again.
+    /// when the kernel refuses: somebody still has it mapped for writing, or a device has pages of it. Then nothing has changed, and it
+    /// can be tried again.
     ///
     /// # Errors
     /// As for [`end_chances`](Self::end_chances).
     pub fn end_all_writing(&self, backed: &[Range<u64>]) -> Result<bool> {
-        self.end_chances(backed)?;
         match add_seals(&self.segment, SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL) {
             Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => Ok(false),
-            sealed => sealed.map(|()| true),
+            sealed => sealed.and_then(|()| self.complete(backed)).map(|()| true),
         }
     }
 

@@ -64,6 +64,38 @@ pub enum Step {
     UseOrder,
     /// The store looks whether a grant is in use after all can see that it does not stand any more.
     RevokeBarrier,
+    /// Who changed something that others may wait for looks for sleepers after all can see the change.
+    AlarmBarrier,
+    /// Who finds sleepers counts on, so that nobody goes to sleep on what was looked at before the change.
+    AlarmCount,
+    /// Who is about to sleep says so first.
+    AlarmMark,
+    /// It looks once more after all can see that.
+    AlarmBegun,
+    /// It does look once more.
+    AlarmLook,
+    /// Who takes the lock sees what its last owner wrote.
+    LockOrder,
+    /// What an owner of the lock wrote was written before the lock is free.
+    UnlockOrder,
+    /// A lock is taken from an owner who is gone.
+    LockOfDead,
+    /// One takes it.
+    TakeOverOnce,
+    /// Who sees the odd version sees who has the lock.
+    OwnerOrder,
+    /// The version is odd before anything is written under the lock.
+    VersionFirst,
+    /// Who sees something of that sees the odd version.
+    VersionBarrier,
+    /// Who sees the even version again sees all that was written.
+    VersionOrder,
+    /// A reader looks at the version before it copies.
+    CopyOrder,
+    /// It looks at it again after it has copied.
+    CopyBarrier,
+    /// It does look at it again.
+    CopyCheck,
 }
 
 /// Whether `step` is taken.

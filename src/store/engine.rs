@@ -16,6 +16,7 @@ mod lifetimes;
 mod quotas;
 mod readers;
 mod room;
+mod sharing;
 mod subscribers;
 mod waiting;
 mod wants;
@@ -30,9 +31,11 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::object::{Location, ObjectId, ObjectState};
-use crate::protocol::native::{ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS};
+use crate::protocol::native::{
+    ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS, ABILITY_SHARING,
+};
 use crate::protocol::notification::Event;
-use crate::protocol::{InlineObject, Refusal, Reply, Request};
+use crate::protocol::{InlineObject, Refusal, Reply, Request, Shared};
 use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::pins::store::SharedIndex;
 use crate::store::engine::compaction::Compaction;
@@ -56,6 +59,9 @@ use crate::store::waiters::{Load, Waiters, WaitingGet};
 
 /// What one peer may have waiting, so that it cannot take the store's own memory; a peer that asks for more is none of ours.
 const MAX_WAITING: Load = Load { gets: 1 << 16, ids: 1 << 20 };
+
+/// What a native peer may use.
+const ABILITIES: u64 = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS | ABILITY_RING | ABILITY_SHARING;
 
 /// So many seals of one peer may come while somebody can still write its object.
 const MAX_REFUSED_SEALS: u32 = 100;
@@ -120,6 +126,13 @@ pub enum Effect {
         peer: PeerId,
         /// Which, as the peer said.
         bell: u64,
+    },
+    /// Answer a native peer that takes part in a shared object from now on, with the descriptor of its control file.
+    Share {
+        /// Who asked.
+        asker: Asker,
+        /// What it is told.
+        shared: Shared,
     },
     /// Send a native peer the descriptor of a segment, with the answer.
     Segment {
@@ -248,6 +261,9 @@ impl<P: Pages> Engine<P> {
         for id in left.unsealed {
             self.drop_object(id);
         }
+        for (id, participant) in left.sharing {
+            self.participant_left(id, participant);
+        }
         for id in left.held.into_keys() {
             self.holder_left(id, left.pulls);
         }
@@ -363,6 +379,7 @@ impl<P: Pages> Engine<P> {
                 self.effects.push(Effect::Submit { asker, mapped })
             }
             Request::Segment { segment, writable } => self.lend(asker, segment, writable),
+            Request::Share { id, action } => self.share(asker, id, action, now),
             Request::Retired { returned } => self.take_returned(asker, &returned),
             Request::Subscribe => self.subscribe(asker),
             Request::NativeSubscribe { skip_existing } => self.subscribe_native(asker, skip_existing),
@@ -413,7 +430,7 @@ impl<P: Pages> Engine<P> {
     fn greet(&mut self, asker: Asker, abilities: u64) {
         let abilities = match abilities & ABILITY_REQUEST_NUMBERS {
             0 => 0,
-            _ => abilities & (ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS | ABILITY_RING),
+            _ => abilities & ABILITIES,
         };
         let Some(peer) = self.peers.get_mut(&asker.peer) else { return };
         if peer.native {
@@ -579,7 +596,8 @@ impl<P: Pages> Engine<P> {
     fn release(&mut self, peer: PeerId, id: ObjectId) {
         let Some(peer) = self.peers.get_mut(&peer) else { return };
         let size = self.objects.get(&id).map_or(0, Object::size);
-        if !peer.unsealed.contains(&id) && peer.release(id, size) {
+        let is_in_hand = peer.unsealed.contains(&id) || peer.sharing.contains_key(&id);
+        if !is_in_hand && peer.release(id, size) {
             let pulls = peer.pulls;
             self.holder_left(id, pulls);
         }
@@ -633,9 +651,11 @@ impl<P: Pages> Engine<P> {
     fn unheld(&mut self, id: ObjectId) {
         self.compaction_has_failed = false;
         let Some(object) = self.objects.get(&id).filter(|object| object.holders == 0) else { return };
-        match object.doomed {
-            true => drop(self.drop_unread(id)),
-            false => self.list_if_idle(id),
+        match (object.doomed, object.shared) {
+            (true, _) => drop(self.drop_unread(id)),
+            (false, Some(false)) => self.drop_object(id),
+            (false, Some(true)) => {}
+            (false, None) => self.list_if_idle(id),
         }
     }
 
@@ -657,6 +677,9 @@ impl<P: Pages> Engine<P> {
         self.compaction_has_failed = false;
         let Some(object) = self.objects.remove(&id) else { return };
         crash::at(Point::ObjectRemoved);
+        if let Some(place) = object.place.filter(|_| object.shared.is_some()) {
+            self.space.end_sharing(place);
+        }
         match object.residence {
             Residence::Leaving(job) => self.orphan(job, object.place),
             _ => self.space.release(object.place, object.size_here()),

@@ -40,6 +40,8 @@ pub enum Producer {
     /// A client, for one object that nobody can write once it is sealed; nothing else ever lies there. [`NOBODY`] where the bytes come
     /// from an external store.
     Once(PeerId),
+    /// Several clients, which share such an object before it is sealed.
+    Several,
 }
 
 /// No client: none ever has this number.
@@ -292,6 +294,11 @@ impl Leases {
         self.leases.insert(segment, lease);
     }
 
+    /// Several peers may write a segment for one object from now on.
+    pub(super) fn share(&mut self, segment: i32) {
+        self.leases.get_mut(&segment).into_iter().for_each(|lease| lease.producer = Some(Producer::Several));
+    }
+
     /// Whether a segment is for one object.
     pub(super) fn is_for_one(&self, segment: i32) -> bool {
         self.leases.get(&segment).is_some_and(|lease| lease.is_for_one)
@@ -451,11 +458,11 @@ impl Leases {
         }
     }
 
-    /// Lends a segment to a peer, to be written or read.
+    /// Lends a segment to a peer, to be written or read; `shares`: it is one of several who write it.
     ///
     /// # Errors
     /// A sentence that says why not. `most` is how many bytes of retired segments one peer may keep.
-    pub fn lend(&mut self, peer: PeerId, segment: i32, writable: bool, most: u64) -> Result<(), String> {
+    pub fn lend(&mut self, peer: PeerId, segment: i32, writable: bool, shares: bool, most: u64) -> Result<(), String> {
         if segment == SHARED_SEGMENT {
             return Ok(());
         }
@@ -465,7 +472,11 @@ impl Leases {
             return Err(format!("{kept} bytes of retired segments are still mapped; {most} may be"));
         }
         let lease = self.leases.get_mut(&segment).ok_or_else(|| format!("there is no segment {segment}"))?;
-        let is_own = [Producer::Peer(peer), Producer::Once(peer)].map(Some).contains(&lease.producer);
+        let is_own = match lease.producer {
+            Some(Producer::Peer(producer) | Producer::Once(producer)) => producer == peer,
+            Some(Producer::Several) => shares,
+            Some(Producer::Store) | None => false,
+        };
         match (writable, lease.is_readable) {
             (true, false) if is_own => {}
             (true, _) => return Err(format!("segment {segment} is not to be written by this client, or not any more")),

@@ -81,6 +81,8 @@ pub struct Object {
     pub ttl_ms: u64,
     /// Nobody can write it once it is sealed: it lies in a segment for itself, and never moves.
     pub immutable: bool,
+    /// Several peers write it, and it is not sealed. `true`: it lives until it is deleted, also when none does.
+    pub shared: Option<bool>,
     /// When it will be deleted.
     pub expires: Option<Instant>,
     /// Its place among those that may be evicted, when it is one.

@@ -23,6 +23,8 @@ pub struct Peer {
     pub held: HashMap<ObjectId, u32>,
     /// Objects it created and has not sealed.
     pub unsealed: HashSet<ObjectId>,
+    /// Objects that it writes with others, and which of their participants it is. It holds each of them once.
+    pub sharing: HashMap<ObjectId, u32>,
     /// Bytes of the objects that it holds.
     pub held_bytes: u64,
     /// What it calls itself; shown in figures only.

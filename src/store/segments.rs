@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::object::Location;
 use crate::shm::mapping::{HUGE_PAGE, Mapping};
 use crate::shm::segment::Segment;
+use crate::shm::shared::files::ControlFile;
 use crate::store::collapse::{Collapser, DELAY};
 use crate::store::filling::Filler;
 use crate::store::leases::Producer;
@@ -56,6 +57,8 @@ struct Lease {
     for_readers: Arc<Guarded<Segment>>,
     /// Where the store itself writes.
     own: Option<Mapping>,
+    /// While several write it.
+    control: Option<Arc<Guarded<ControlFile>>>,
 }
 
 impl Segments {
@@ -148,6 +151,11 @@ impl Segments {
         Ok((lease.for_readers.len(), descriptor))
     }
 
+    /// The control file of a segment that several write.
+    pub fn control(&self, key: i32) -> Option<SharedDescriptor> {
+        self.leases.get(&key)?.control.clone().map(|control| control as SharedDescriptor)
+    }
+
     fn file(&self, key: i32) -> Result<LeaseFile> {
         let file = self.leases.get(&key).and_then(|lease| lease.file.clone());
         file.ok_or_else(|| Error::InvalidArgument(format!("nobody writes segment {key}")))
@@ -158,14 +166,14 @@ impl Segments {
         crash::at(Point::LeaseMade);
         let for_readers = Arc::new(Guarded::open(|| file.for_readers())?);
         let own = match producer {
-            Producer::Peer(_) | Producer::Once(_) => None,
+            Producer::Peer(_) | Producer::Once(_) | Producer::Several => None,
             Producer::Store => {
                 let own = Mapping::read_write(file.as_fd(), file.len())?;
                 file.end_chances(&[])?;
                 Some(own)
             }
         };
-        self.leases.insert(segment, Lease { file: Some(file), for_readers, own });
+        self.leases.insert(segment, Lease { file: Some(file), for_readers, own, control: None });
         crash::at(Point::LeaseEntered);
         Ok(())
     }
@@ -258,6 +266,23 @@ impl Pages for Segments {
         // From here on it can do no more than the one for readers.
         self.leases.get_mut(&segment).filter(|_| is_done).into_iter().for_each(|lease| lease.file = None);
         Ok(is_done)
+    }
+
+    fn share(&mut self, segment: i32) -> Result<()> {
+        let control = Arc::new(Guarded::open(ControlFile::create)?);
+        self.leases.get_mut(&segment).ok_or_else(|| no_segment(segment))?.control = Some(control);
+        Ok(())
+    }
+
+    fn turn_life(&mut self, segment: i32, participant: u32) {
+        if let Some(control) = self.leases.get(&segment).and_then(|lease| lease.control.as_ref()) {
+            control.turn_life(participant);
+            control.ring_all();
+        }
+    }
+
+    fn end_sharing(&mut self, segment: i32) {
+        self.leases.get_mut(&segment).into_iter().for_each(|lease| lease.control = None);
     }
 
     fn end_lease(&mut self, segment: i32) {

@@ -451,6 +451,7 @@ impl Server {
                     Effect::Wake { peer, bell } => self.wake(peer, bell),
                     Effect::Notify { to, events } => self.notify(&to, &events),
                     Effect::Segment { asker, segment, writable } => self.lend(asker, segment, writable),
+                    Effect::Share { asker, shared } => self.share(asker, shared),
                     Effect::Ring { peer } => self.ring(peer),
                     Effect::External(job) => self.order(job),
                     Effect::Gather { location } => self.engine.pages().gather(location),

@@ -130,6 +130,18 @@ pub trait Pages {
     /// [`Error::Io`] when its producer has taken memory away and there is none to replace it.
     fn make_readable(&mut self, segment: i32, backed: &[Range<u64>]) -> Result<()>;
 
+    /// Makes the control file of a segment whose object several peers are to write.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn share(&mut self, segment: i32) -> Result<()>;
+
+    /// A participant has joined such a segment, or is gone.
+    fn turn_life(&mut self, segment: i32, participant: u32);
+
+    /// Nobody shares a segment any more. Those who have its control file may go on with that.
+    fn end_sharing(&mut self, segment: i32);
+
     /// The producer of a segment is gone; no more will be written.
     fn end_lease(&mut self, segment: i32);
 
@@ -539,6 +551,26 @@ impl<P: Pages> Space<P> {
             self.leases.set_readable(segment);
         }
         Ok(is_done)
+    }
+
+    /// Several peers write from now on what lies in a segment for itself.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn share(&mut self, Place { segment, .. }: Place) -> Result<()> {
+        self.pages.share(segment)?;
+        self.leases.share(segment);
+        Ok(())
+    }
+
+    /// One of them has joined, or is gone.
+    pub fn turn_life(&mut self, Place { segment, .. }: Place, participant: u32) {
+        self.pages.turn_life(segment, participant);
+    }
+
+    /// None of them does any more.
+    pub fn end_sharing(&mut self, Place { segment, .. }: Place) {
+        self.pages.end_sharing(segment);
     }
 
     /// Takes back what [`Space::reserve`] gave. Its pages stay warm while memory is below its bound.

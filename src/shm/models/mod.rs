@@ -26,10 +26,12 @@ use super::sync::{AtomicU64, Ordering, Step};
 use super::words::Words;
 use crate::object::{Location, ObjectId};
 
+pub(super) mod futex;
 mod grants;
 mod kick;
 mod pin;
 mod ring;
+mod shared;
 mod table;
 
 const KEY: [u64; 2] = [3, 5];
@@ -56,6 +58,7 @@ pub(super) fn taken(step: Step) -> bool {
         Step::ReleaseOrder => Some(Step::KickBarrier),
         Step::SubmitOrder => Some(Step::SubmitBarrier),
         Step::DoneOrder => Some(Step::DoneBarrier),
+        Step::UnlockOrder => Some(Step::AlarmBarrier),
         _ => None,
     };
     left_out != step && with_it != Some(step)
@@ -154,6 +157,8 @@ impl Bytes {
 fn every_step_is_left_out_somewhere() {
     let ring = [ring::RECORD_STEPS, ring::SLEEP_STEPS, ring::DOZE_STEPS].concat();
     let steps = [pin::STEPS, kick::STEPS, table::REBUILD_STEPS, table::REUSE_STEPS, &ring, grants::USE_STEPS].concat();
-    // Twenty-five: the last of them is the highest number.
-    assert_eq!((0..=Step::RevokeBarrier as usize).filter(|n| steps.iter().any(|s| *s as usize == *n)).count(), 25);
+    let shared = [shared::ALARM_STEPS, shared::LOCK_STEPS, shared::VERSION_STEPS].concat();
+    let steps = [steps, shared].concat();
+    // Forty-one: the last of them is the highest number.
+    assert_eq!((0..=Step::CopyCheck as usize).filter(|n| steps.iter().any(|s| *s as usize == *n)).count(), 41);
 }

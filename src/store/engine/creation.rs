@@ -401,6 +401,7 @@ impl<P: Pages> Engine<P> {
             pinned: false,
             ttl_ms,
             immutable,
+            shared: None,
             expires: None,
             age: None,
             create_time: now.unix_seconds,

@@ -11,7 +11,8 @@ impl<P: Pages> Engine<P> {
             return self.close(asker.peer, "it asked for a segment and has not said that it would".into());
         }
         let most = self.space.limit();
-        match self.space.leases_mut().lend(asker.peer, segment, writable, most) {
+        let shares = self.shares(asker.peer, segment);
+        match self.space.leases_mut().lend(asker.peer, segment, writable, shares, most) {
             Ok(()) => self.effects.push(Effect::Segment { asker, segment, writable }),
             Err(why) => self.reply(asker, Reply::Segment { outcome: Err(why) }),
         }

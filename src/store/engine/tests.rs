@@ -16,6 +16,7 @@ mod peers;
 mod pool;
 mod quotas;
 mod readers;
+mod sharing;
 mod subscribers;
 mod waiting;
 mod wants;
@@ -54,6 +55,8 @@ struct Ledger {
     immutable: BTreeSet<i32>,
     most_for_one: Option<u64>,
     is_mapped: bool,
+    /// How often the life of which participant turned, in each segment that several write.
+    lives: BTreeMap<i32, BTreeMap<u32, u64>>,
     /// Bytes that may be made ready, what is in order, and whether that is ready.
     pool_bytes: u64,
     prepared: Vec<Kind>,
@@ -162,6 +165,24 @@ impl Pages for FakePages {
         Ok(true)
     }
 
+    fn share(&mut self, segment: i32) -> Result<()> {
+        let mut ledger = self.0.borrow_mut();
+        assert!(ledger.for_one.contains(&segment) && !ledger.immutable.contains(&segment));
+        assert!(ledger.lives.insert(segment, BTreeMap::new()).is_none(), "it is shared once");
+        Ok(())
+    }
+
+    fn turn_life(&mut self, segment: i32, participant: u32) {
+        let mut ledger = self.0.borrow_mut();
+        let lives = ledger.lives.get_mut(&segment).expect("it is shared");
+        *lives.entry(participant).or_default() += 1;
+    }
+
+    fn end_sharing(&mut self, segment: i32) {
+        let lives = self.0.borrow_mut().lives.remove(&segment).expect("it is shared");
+        assert!(lives.values().all(|life| life % 2 == 0), "{lives:?} is told that nobody is there");
+    }
+
     fn end_lease(&mut self, segment: i32) {
         assert!(self.0.borrow().leases.contains_key(&segment));
     }
@@ -235,8 +256,7 @@ impl Lab {
         let peer = self.engine.connect();
         let replies = self.ask(peer, Request::Connect { abilities: u64::MAX });
         let capacity = self.engine.space.limit() as i64;
-        let abilities = ABILITY_REQUEST_NUMBERS | ABILITY_INDEX | ABILITY_SEGMENTS | ABILITY_RING;
-        assert_eq!(replies, [Reply::Connect { capacity, abilities }]);
+        assert_eq!(replies, [Reply::Connect { capacity, abilities: ABILITIES }]);
         peer
     }
 
@@ -429,7 +449,10 @@ impl Lab {
             let is_read = engine.readers(object) > 0;
             assert!(!object.doomed || held_by > 0 || is_returning || is_read, "{id} should be gone");
             let unsealed_of = engine.peers.iter().filter(|(_, peer)| peer.unsealed.contains(id)).map(|(peer, _)| *peer);
-            let expected = (!object.is_sealed()).then_some(object.created_by.peer);
+            let expected = (!object.is_sealed() && object.shared.is_none()).then_some(object.created_by.peer);
+            let sharing = engine.peers.values().filter(|peer| peer.sharing.contains_key(id));
+            let is_shared = object.shared.is_some();
+            assert_eq!(sharing.count() as u32, if is_shared { object.holders } else { 0 }, "who shares {id}");
             assert!(unsealed_of.eq(expected), "whose unsealed object {id} is");
         }
         let held = engine.peers.values().flat_map(|peer| peer.held.iter());

@@ -7,7 +7,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::protocol::Reply;
+use crate::protocol::{Reply, Shared};
 use crate::shm::mapping::HUGE_PAGE;
 use crate::shm::one_writer::OneWriter;
 use crate::shm::pins::files::IndexFile;
@@ -137,5 +137,11 @@ impl Server {
         crash::at(Point::SegmentLent);
         let outcome = lent.as_ref().map(|(len, _)| *len).map_err(ToString::to_string);
         self.send_with(asker, Reply::Segment { outcome }, lent.ok().map(|(_, descriptor)| descriptor));
+    }
+
+    /// Answers who takes part in a shared object from now on, with the descriptor of its control file.
+    pub(super) fn share(&mut self, asker: Asker, shared: Shared) {
+        let control = self.engine.pages().control(shared.location.segment);
+        self.send_with(asker, Reply::Share { outcome: Ok(shared) }, control);
     }
 }
