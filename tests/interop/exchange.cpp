@@ -1,4 +1,4 @@
-//! What C++ writes and reads in the interop matrix: commands and answers as in exchange.c. For bundles it calls C.
+//! What C++ writes and reads in the interop matrix: commands and answers as in exchange.c.
 #include <plasma_store.hpp>
 
 #include <iostream>
@@ -48,25 +48,13 @@ plasma::DType dtype_of(std::istream& words) {
   return {code, bits, static_cast<std::uint16_t>(number(words))};
 }
 
-void check(plasma_status status, const char* call) {
-  if (status != PLASMA_OK) throw plasma::Error::last(status, call);
-}
-
 void write_bundle(const Client& client, const ObjectId& id, plasma::TensorView& view, bool padded) {
+  if (!padded) return client.put_tensors(id, {{"x", view}});
+  // Elements of less than a byte that have a byte each: for C only.
   const DLTensor tensor = view.dlpack();
-  const std::uint64_t flags = padded ? DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED : 0;
-  const tensor_bundle_item item{"x", &tensor, flags};
-  check(tensor_bundle_write(client.handle(), id.raw(), &item, 1, nullptr), "tensor_bundle_write");
-}
-
-plasma::Tensor read_bundle(const Client& client, const ObjectId& id) {
-  tensor_bundle* bundle = nullptr;
-  plasma_buffer* buffer = nullptr;
-  check(tensor_bundle_read(client.handle(), id.raw(), 0, 0, &bundle), "tensor_bundle_read");
-  const plasma_status status = tensor_bundle_buffer(bundle, 0, &buffer);
-  tensor_bundle_free(bundle);
-  check(status, "tensor_bundle_buffer");
-  return plasma::Tensor::from(plasma::Buffer(buffer));
+  const tensor_bundle_item item{"x", &tensor, DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED};
+  const plasma_status status = tensor_bundle_write(client.handle(), id.raw(), &item, 1, nullptr);
+  if (status != PLASMA_OK) throw plasma::Error::last(status, "tensor_bundle_write");
 }
 
 std::string write_tensor(const Client& client, std::istream& words, bool bundled) {
@@ -110,7 +98,7 @@ plasma::Shape strides_of(const plasma::Tensor& tensor) {
 std::string read_tensor(const Client& client, std::istream& words, bool bundled) {
   const ObjectId id = id_of(words);
   const plasma::Tensor tensor =
-      bundled ? read_bundle(client, id) : client.get_tensor(id, std::chrono::milliseconds(0));
+      bundled ? client.get_tensors(id, std::chrono::milliseconds(0)).at("x") : client.get_tensor(id, std::chrono::milliseconds(0));
   const plasma::Buffer object = client.get(tensor.id());
   const auto bytes = tensor.bytes();
   const bool same = object.data().begin() <= bytes.begin() && bytes.end() <= object.data().end();

@@ -96,7 +96,7 @@ def frameworks() -> list[Framework]:
         Framework("pyarrow", here, "pyarrow"),
         Framework("C", here, ""),
         Framework("C++", here, ""),
-        Framework("Go", here, "", ("tensor",)),
+        Framework("Go", here, ""),
         Framework("Python", here, ""),
         Framework("safetensors", here, "safetensors", ("bundle",)),
     ]
@@ -412,9 +412,9 @@ How many tensors of those that one wrote the other read as what they were.
 ## Bundles
 
 The same once more, each tensor as the only one of a bundle ([formats.md](formats.md#bundles)). "safetensors" is that package: the bytes that it writes
-are put as they are, and it is given the bytes of an object, which it copies. "C" is `tensor_bundle_write` and `tensor_bundle_read`, "C++" calls these
-too, and makes a `plasma::Tensor` of `tensor_bundle_buffer`; "pyarrow" is `tensor.arrow()`, the others are `put_tensors` and `get_tensors`. Whatever the layout was, the
-tensor lies row-major. pyarrow 11's Plasma client and Go have no calls for bundles.
+are put as they are, and it is given the bytes of an object, which it copies. "C" is `tensor_bundle_write` and
+`tensor_bundle_get_versioned`, "pyarrow" `tensor.arrow()`; the others are `put_tensors` and `get_tensors` of their faces. Whatever the layout was, the tensor lies
+row-major. pyarrow 11's Plasma client has no calls for bundles.
 
 {by(result, "bundle", "dtype", list(DTYPES))}
 
@@ -427,7 +427,8 @@ How many tensors of those that one wrote the other read as what they were:
 {pairs(result, "bundle")}
 
 Our writer has data begin at a multiple of 64, the package safetensors at a multiple of 8. How a file with a tensor of `float64` is read whose data begin
-at a multiple of so much, and of nothing larger. Where DLPack gives a copy, `tensor.numpy()` has the elements where they lie.
+at a multiple of so much, and of nothing larger. Where DLPack gives a copy, `tensor.numpy()` has the elements where they lie. What
+C++ and Go have there at 4 and 1 is bytes; their elements by type are refused.
 
 {aligned(result)}
 
