@@ -164,6 +164,14 @@ impl<'a> Lock<'a> {
         Ok(())
     }
 
+    /// Leaves the lock, if this thread has it, to the next one, who is told that its owner died.
+    pub fn abandon(self, me: Owner) {
+        if self.is_mine(me) {
+            self.free();
+            self.written().notify_all();
+        }
+    }
+
     fn free(self) {
         self.word().swap(FREE, order_of(Step::UnlockOrder, Ordering::SeqCst));
         self.freed().notify_one();
@@ -300,6 +308,19 @@ mod tests {
         assert!(lock.try_copy(reader, 0, || Err(Error::Interrupted)).is_err());
         assert!(lock.try_copy(reader, MOST_TORN, || Err(Error::Interrupted)).is_err());
         assert_eq!(lock.try_take(writer).unwrap(), Some(Taken::InOrder));
+    }
+
+    #[test]
+    fn what_a_thread_leaves_at_its_end_is_the_next_ones_who_is_told() {
+        let (_file, control, [one, two]) = two();
+        let lock = Lock::of(&control);
+        lock.try_take(Owner::of(one, 1)).unwrap();
+        lock.abandon(Owner::of(one, 2));
+        assert_eq!(lock.try_take(Owner::of(two, 1)).unwrap(), None);
+        lock.abandon(Owner::of(one, 1));
+        assert!(lock.is_left_behind());
+        assert_eq!(lock.try_copy(Owner::of(two, 1), 0, || Ok(())).unwrap(), Copied::OwnerDied);
+        assert_eq!(lock.try_take(Owner::of(two, 1)).unwrap(), Some(Taken::OwnerDied));
     }
 
     #[test]
