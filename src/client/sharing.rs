@@ -15,6 +15,7 @@ use crate::client::buffer::{Memory, Place, WritableBuffer};
 use crate::client::connection::{Connection, Patience};
 use crate::client::submit::SLICE;
 use crate::client::{Client, CreateOptions, lock, unexpected};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Refusal, Refused, Reply, Request, ShareAction, Shared};
@@ -147,6 +148,7 @@ impl Client {
             // Fails when the store is gone, or has dropped it.
             let _ = self.abort(id);
         })?;
+        crash::at(Point::ShareAnswered);
         self.forget_pending(id);
         let membership = Membership::of(&self.connection, id, &shared, control)?;
         Ok(enter(&mut members, membership))
@@ -164,6 +166,7 @@ impl Client {
         }
         match ask(&self.connection, id, ShareAction::Join) {
             Ok((shared, control)) => {
+                crash::at(Point::JoinAnswered);
                 let membership = Membership::of(&self.connection, id, &shared, control)?;
                 Ok(enter(&mut members, membership))
             }
@@ -387,6 +390,7 @@ impl Member {
         // Nobody here maps it meanwhile.
         let mut slot = lock(&self.membership.memory);
         self.check().and_then(|()| unmap(*id, &mut slot)).map_err(Unsealed::Failed)?;
+        crash::at(Point::FreezeUnmapped);
         let begun = Instant::now();
         loop {
             match ask(connection, *id, ShareAction::Freeze) {
@@ -399,6 +403,7 @@ impl Member {
                 Err(error) => return Err(Unsealed::Failed(error)),
             }
         }
+        crash::at(Point::FreezeAnswered);
         self.membership.is_sealed.store(true, Ordering::SeqCst);
         members.remove(id);
         Ok(())

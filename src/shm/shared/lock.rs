@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
 
 use super::control::{Alarm, Control, Tag};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::sync::{AtomicU64, Ordering, Step, fence, order_of, taken};
 
@@ -141,11 +142,13 @@ impl<'a> Lock<'a> {
     fn begin_writing(self) -> Taken {
         let version = self.version_word().load(Ordering::Relaxed);
         let is_left = version % 2 == 1;
+        crash::at(Point::LockTaken);
         if !is_left && taken(Step::VersionFirst) {
             self.version_word().store(version + 1, order_of(Step::OwnerOrder, Ordering::Release));
         }
         // Who sees something of what is written from here on sees the odd version.
         barrier(Step::VersionBarrier, Ordering::Release);
+        crash::at(Point::LockWriting);
         if is_left { Taken::OwnerDied } else { Taken::InOrder }
     }
 
@@ -159,6 +162,7 @@ impl<'a> Lock<'a> {
         }
         let version = self.version_word().load(Ordering::Relaxed);
         self.version_word().store((version | 1).wrapping_add(1), order_of(Step::VersionOrder, Ordering::Release));
+        crash::at(Point::LockWritten);
         self.free();
         self.written().notify_all();
         Ok(())
@@ -174,6 +178,7 @@ impl<'a> Lock<'a> {
 
     fn free(self) {
         self.word().swap(FREE, order_of(Step::UnlockOrder, Ordering::SeqCst));
+        crash::at(Point::LockFreed);
         self.freed().notify_one();
     }
 
