@@ -298,6 +298,10 @@ typedef struct plasma_put_item {
      * Bytes of metadata.
      */
     uint64_t metadata_size;
+    /**
+     * The name whose id it has, as in `plasma_create_options`. NULL: none.
+     */
+    const char *name;
 } plasma_put_item;
 
 /**
@@ -1022,7 +1026,8 @@ plasma_status plasma_object_name(struct plasma_client *client,
  * `options` may be NULL. A batch is one message, which has at most 64 MiB: the bytes of all objects, and some 100 bytes for each.
  *
  * Errors: `PLASMA_OBJECT_EXISTS`, also for an id that comes twice; `PLASMA_STORE_FULL`; `PLASMA_INVALID_ARGUMENT` for a batch that
- * is too long; `PLASMA_UNSUPPORTED` for options with a `ttl_ms`, a `wait_ms` or `PLASMA_CREATE_IMMUTABLE`, which a batch does not have.
+ * is too long, or a name with another id; `PLASMA_UNSUPPORTED` for options with a `name`, a `ttl_ms`, a `wait_ms` or
+ * `PLASMA_CREATE_IMMUTABLE`, which a batch does not have: each of `items` has a name of its own.
  */
 plasma_status plasma_put_batch(struct plasma_client *client,
                                const struct plasma_put_item *items,
@@ -1622,6 +1627,22 @@ plasma_status tensor_bundle_write(struct plasma_client *client,
                                   const struct tensor_bundle_item *items,
                                   size_t count,
                                   const struct tensor_bundle_options *options);
+
+/**
+ * Creates an object for a bundle, to be filled in place and then sealed with `plasma_seal`, and writes all but the tensors.
+ *
+ * Of each item's tensor only `dtype`, `ndim` and `shape` are looked at: it will lie row-major, and elements of less than a byte
+ * together. `*out` is to be released with `plasma_buffer_release`. `tensor_bundle_from_buffer` tells where each tensor lies, and
+ * gives buffers that can be written.
+ *
+ * Errors: as for `tensor_bundle_write`.
+ */
+plasma_status tensor_bundle_create(struct plasma_client *client,
+                                   const struct plasma_object_id *object_id,
+                                   const struct tensor_bundle_item *items,
+                                   size_t count,
+                                   const struct tensor_bundle_options *options,
+                                   struct plasma_buffer **out);
 
 /**
  * Gets a bundle without a copy, waiting at most `timeout_ms` for it: -1 waits without limit, 0 does not wait. Any
