@@ -1662,7 +1662,7 @@ plasma_status tensor_shared_version(const struct tensor_shared *shared,
  * `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`, `PLASMA_OBJECT_ALREADY_SEALED`, `PLASMA_FORKED`.
  */
 plasma_status tensor_shared_snapshot(const struct tensor_shared *shared,
-                                     uint8_t *out,
+                                     void *out,
                                      size_t size,
                                      int64_t timeout_ms);
 

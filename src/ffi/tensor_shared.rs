@@ -1,7 +1,7 @@
 //! `tensor_shared`: a boxed [`SharedTensor`], for tensors that several processes write.
 
 use std::convert::Infallible;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 
 use crate::client::CreateOptions;
 use crate::client::shared::SharedTensor;
@@ -272,7 +272,7 @@ pub unsafe extern "C" fn tensor_shared_version(shared: *const tensor_shared, ver
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tensor_shared_snapshot(
     shared: *const tensor_shared,
-    out: *mut u8,
+    out: *mut c_void,
     size: usize,
     timeout_ms: i64,
 ) -> plasma_status {
@@ -288,7 +288,7 @@ pub unsafe extern "C" fn tensor_shared_snapshot(
         }
         let copy = |data: *const u8| {
             // SAFETY: the elements are mapped there, as many bytes as that, and the caller promised them at `out`, apart from them.
-            unsafe { shared.copier().copy(data, out, size) };
+            unsafe { shared.copier().copy(data, out.cast(), size) };
             Ok(())
         };
         shared.snapshot(timeout_ms, copy).map(drop)
@@ -355,7 +355,7 @@ pub unsafe extern "C" fn tensor_shared_id(
 }
 
 /// Closes the handle. The tensor stays open for as long as there is another handle of this client, or something exported. NULL is fine.
-/// A lock that one of its threads still has when all are closed is the next one's, who is told as if this process had died.
+/// A lock that a thread still has when all are closed, or when the thread ends, is the next one's, who is told as if this process had died.
 ///
 /// # Safety
 /// `shared` is NULL or a live handle, which is not used any more.
