@@ -42,8 +42,7 @@ func (c *Client) PutBatch(items []PutItem) error {
 		all = append(append(all, item.Data...), item.Metadata...)
 	}
 	all = append(all, 0) // so that there is a first
-	options := CreateOptions{}.c()
-	return c.use(func() C.plasma_status {
-		return C.put_batch(c.handle, ids[0].c(), &sizes[0], C.size_t(len(items)), firstByte(all), &options)
+	return c.create(CreateOptions{}, func(wanted *C.plasma_create_options) C.plasma_status {
+		return C.put_batch(c.handle, ids[0].c(), &sizes[0], C.size_t(len(items)), firstByte(all), wanted)
 	})
 }
