@@ -8,7 +8,6 @@
 //! kernel add to it, which is an error return where the memory is gone, and no signal. So nothing that anybody writes there can harm it.
 
 pub mod control;
-#[cfg(not(loom))]
 pub mod files;
 pub mod lock;
 pub mod ring;
