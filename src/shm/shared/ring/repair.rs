@@ -46,7 +46,7 @@ impl Ring {
     }
 
     /// The same, whoever came or went.
-    pub(super) fn repair_now(&self) -> Result<bool> {
+    pub(in crate::shm) fn repair_now(&self) -> Result<bool> {
         let (mut freed, mut orphans) = (0, 0);
         if self.is_broadcast() {
             self.clear_dead_places();
