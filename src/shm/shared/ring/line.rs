@@ -14,7 +14,7 @@ const MOST_TRIES: u32 = 1 << 12;
 /// What became of a message that was to get a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Placed {
-    Placed,
+    InLine,
     Ended,
     Crowded,
 }
@@ -75,7 +75,7 @@ impl Ring {
                 (old, Cell::Before) => {
                     if self.change_cell(tail, old, Cell::message(slot, generation, tail, cells)) {
                         self.pass(AT_TAIL, tail);
-                        return Ok(Placed::Placed);
+                        return Ok(Placed::InLine);
                     }
                 }
             }

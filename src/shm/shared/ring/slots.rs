@@ -131,7 +131,7 @@ impl Ring {
             return Err(self.stale(handle));
         }
         match self.line_up(slot, handle.generation)? {
-            Placed::Placed => self.look_after(slot, shown, changes),
+            Placed::InLine => self.look_after(slot, shown, changes),
             Placed::Ended => self.withdraw(handle, SlotWord::free(handle.generation), Publish::Closed),
             Placed::Crowded => self.withdraw(handle, writing, Publish::Crowded),
         }
