@@ -9,9 +9,11 @@
 //!            plasma::Result<T>, which has a value or that same Error. Built without exceptions, what would throw ends
 //!            the program with the message; the others do not need them. Running out of this process's own heap throws
 //!            std::bad_alloc in both.
-//! Handles    Client, Buffer, Tensor, ObjectList, Subscription and Store can be moved and not copied. One that was
-//!            moved from holds nothing; calls on it say invalid_argument. `handle()` is the C handle, which stays
+//! Handles    Client, Buffer, Tensor, Bundle, ObjectList, Subscription and Store can be moved and not copied. One that
+//!            was moved from holds nothing; calls on it say invalid_argument. `handle()` is the C handle, which stays
 //!            theirs.
+//! Names      ObjectId::from_name makes the id of a name. What is created with CreateOptions::name keeps the name, too:
+//!            name_of tells it.
 //! Threads    As in C: a client may be used from any number of threads at once, so its calls are const.
 //! Lifetime   As in C: buffers and tensors stay readable when the client, the object or the store is gone. Spans and
 //!            views do not own: they are good as long as the Buffer or Tensor that gave them, so one without a name
@@ -26,6 +28,7 @@
 #define PLASMA_STORE_HPP_
 
 #include <plasma_store.h>
+#include <plasma_store/bundle.hpp>
 #include <plasma_store/client.hpp>
 #include <plasma_store/store.hpp>
 #include <plasma_store/subscription.hpp>

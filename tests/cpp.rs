@@ -113,15 +113,16 @@ fn files_of_both_standards_make_one_program() {
     succeed(&mut Command::new(workshop.build("both", &[main, object], &["-std=c++20"])));
 }
 
-fn faces() -> PathBuf {
-    root().join("tests/cpp/faces.cpp")
+/// The files of one program.
+fn faces() -> [PathBuf; 2] {
+    ["faces.cpp", "bundles.cpp"].map(|file| root().join("tests/cpp").join(file))
 }
 
 #[test]
 fn every_handle_does_what_it_says() {
     let workshop = Workshop::new();
     for standard in STANDARDS {
-        let program = workshop.build(standard, &[faces()], &[&[standard][..], &STRICT, &SANITIZED].concat());
+        let program = workshop.build(standard, &faces(), &[&[standard][..], &STRICT, &SANITIZED].concat());
         assert_eq!(succeed(&mut Command::new(program)), "faces: ok\n");
     }
 }
@@ -130,9 +131,9 @@ fn every_handle_does_what_it_says() {
 #[test]
 fn every_compiler_makes_the_same_program() {
     let workshop = Workshop::new();
-    for mut command in compilers(&faces()).into_iter().skip(1) {
+    for mut command in compilers(&faces()[0]).into_iter().skip(1) {
         let program = workshop.path("faces");
-        command.arg("-std=c++17").args(STRICT).arg("-I").arg(root().join("include")).arg(faces());
+        command.arg("-std=c++17").args(STRICT).arg("-I").arg(root().join("include")).args(faces());
         succeed(workshop.link(&mut command).arg("-o").arg(&program));
         assert_eq!(succeed(&mut Command::new(program)), "faces: ok\n");
     }
@@ -142,7 +143,7 @@ fn every_compiler_makes_the_same_program() {
 fn valgrind_finds_nothing_in_cpp() {
     let Some(mut command) = memcheck() else { return };
     let workshop = Workshop::new();
-    let program = workshop.build("faces", &[faces()], &["-std=c++17", "-g"]);
+    let program = workshop.build("faces", &faces(), &["-std=c++17", "-g"]);
     assert_eq!(succeed(command.arg("--leak-check=full").arg(program)), "faces: ok\n");
 }
 

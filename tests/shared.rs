@@ -9,6 +9,7 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -240,15 +241,44 @@ fn own_arrays_and_own_threads_keep_it_from_being_frozen() {
     let Err(Error::Busy(text)) = shared.freeze(-1) else { panic!("an array lies there") };
     assert!(text.contains("1 arrays"), "{text}");
     drop(tensor);
+    let (locks, ends) = (Barrier::new(2), Barrier::new(2));
     std::thread::scope(|scope| {
-        scope.spawn(|| shared.lock(-1).unwrap()).join().unwrap();
+        scope.spawn(|| {
+            shared.lock(-1).unwrap();
+            locks.wait();
+            ends.wait();
+            shared.unlock().unwrap();
+        });
+        locks.wait();
+        assert!(matches!(shared.freeze(-1), Err(Error::Busy(_))), "another thread has the lock");
+        ends.wait();
     });
-    assert!(matches!(shared.freeze(-1), Err(Error::Busy(_))), "another thread has the lock");
-    // That thread is gone, so the lock is given back by closing, and told.
+    shared.lock(-1).unwrap();
+    shared.freeze(-1).unwrap();
+    shared.unlock().unwrap();
+}
+
+#[test]
+fn a_thread_that_ends_with_the_lock_and_a_handle_that_is_closed_with_it_leave_it_to_the_next_one() {
+    let _watchdog =
+        Watchdog::new("a_thread_that_ends_with_the_lock_and_a_handle_that_is_closed_with_it_leave_it_to_the_next_one");
+    let daemon = Daemon::start(16 * MEBIBYTE);
+    let client = connect(&daemon.socket());
+    let shared = share(&client, 1, false);
+    std::thread::scope(|scope| {
+        let ends = scope.spawn(|| shared.lock(-1).unwrap());
+        let waits = scope.spawn(|| (told(shared.lock(-1)), shared.unlock().unwrap()).0);
+        ends.join().unwrap();
+        // The second may have been first.
+        let outcome = waits.join().unwrap();
+        let left = if outcome == "in order" { told(shared.lock(-1)) } else { outcome };
+        assert_eq!(left, "owner died");
+    });
+    let _ = shared.unlock();
     let other = connect(&daemon.socket()).tensor_open_shared(id(1), 0).unwrap();
+    shared.lock(-1).unwrap();
     drop(shared);
     assert_eq!(told(other.lock(-1)), "owner died");
-    other.freeze(-1).unwrap();
     other.unlock().unwrap();
 }
 

@@ -126,9 +126,12 @@ type CreateOptions struct {
 	Wait      time.Duration // how long to wait for room; less than 0 is for ever
 	// DimensionNames is, of a tensor, a name for each dimension, where "" is none. What is no tensor has none.
 	DimensionNames []string
+	// Name is what the id was made from (NamedID, without a name space), to be kept with the object; "" for none.
+	Name string
 }
 
-func (o CreateOptions) c() C.plasma_create_options {
+// c is the same for C, and what frees it.
+func (o CreateOptions) c() (C.plasma_create_options, func(), error) {
 	made := C.plasma_create_options{ttl_ms: milliseconds(o.TTL), wait_ms: milliseconds(o.Wait)}
 	made.struct_size = C.size_t(unsafe.Sizeof(made))
 	if o.NoEvict {
@@ -137,7 +140,12 @@ func (o CreateOptions) c() C.plasma_create_options {
 	if o.Immutable {
 		made.flags |= C.PLASMA_CREATE_IMMUTABLE
 	}
-	return made
+	if o.Name == "" {
+		return made, func() {}, nil
+	}
+	name, err := cString(o.Name, "name")
+	made.name = name
+	return made, func() { C.free(unsafe.Pointer(name)) }, err
 }
 
 // milliseconds counts them; part of one is a whole one, less than 0 is -1.
@@ -153,11 +161,17 @@ func milliseconds(duration time.Duration) C.int64_t {
 }
 
 // create makes a call that may wait for room.
-func (c *Client) create(options CreateOptions, function func() C.plasma_status) error {
-	if options.Wait == 0 {
-		return c.use(function)
+func (c *Client) create(options CreateOptions, function func(*C.plasma_create_options) C.plasma_status) error {
+	wanted, free, err := options.c()
+	if err != nil {
+		return err
 	}
-	return c.wait(context.Background(), function)
+	defer free()
+	with := func() C.plasma_status { return function(&wanted) }
+	if options.Wait == 0 {
+		return c.use(with)
+	}
+	return c.wait(context.Background(), with)
 }
 
 // Create creates an object with room for size bytes: fill Mutable, then Seal.
@@ -165,11 +179,10 @@ func (c *Client) Create(id ObjectID, size int, options CreateOptions) (*Buffer, 
 	if size < 0 {
 		return nil, invalid("a size of %d bytes", size)
 	}
-	wanted := options.c()
 	var handle *C.plasma_buffer
-	err := c.create(options, func() C.plasma_status {
+	err := c.create(options, func(wanted *C.plasma_create_options) C.plasma_status {
 		metadata, length := firstByte(options.Metadata), C.uint64_t(len(options.Metadata))
-		return C.plasma_create(c.handle, id.c(), C.uint64_t(size), metadata, length, &wanted, &handle)
+		return C.plasma_create(c.handle, id.c(), C.uint64_t(size), metadata, length, wanted, &handle)
 	})
 	return newBuffer(handle, err)
 }
@@ -186,19 +199,17 @@ func (c *Client) Abort(id ObjectID) error {
 
 // Put stores a copy of data as a sealed object.
 func (c *Client) Put(id ObjectID, data []byte, options CreateOptions) error {
-	wanted := options.c()
-	return c.create(options, func() C.plasma_status {
+	return c.create(options, func(wanted *C.plasma_create_options) C.plasma_status {
 		metadata, length := firstByte(options.Metadata), C.uint64_t(len(options.Metadata))
-		return C.plasma_put(c.handle, id.c(), firstByte(data), C.uint64_t(len(data)), metadata, length, &wanted)
+		return C.plasma_put(c.handle, id.c(), firstByte(data), C.uint64_t(len(data)), metadata, length, wanted)
 	})
 }
 
 // PutAsync is Put, soon: Flush waits for it. data may be changed again when this returns.
 func (c *Client) PutAsync(id ObjectID, data []byte, options CreateOptions) error {
-	wanted := options.c()
-	return c.create(options, func() C.plasma_status {
+	return c.create(options, func(wanted *C.plasma_create_options) C.plasma_status {
 		metadata, length := firstByte(options.Metadata), C.uint64_t(len(options.Metadata))
-		return C.plasma_put_async(c.handle, id.c(), firstByte(data), C.uint64_t(len(data)), metadata, length, &wanted)
+		return C.plasma_put_async(c.handle, id.c(), firstByte(data), C.uint64_t(len(data)), metadata, length, wanted)
 	})
 }
 

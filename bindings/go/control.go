@@ -42,6 +42,27 @@ func (c *Client) List() ([]ObjectInfo, error) {
 	return objects, nil
 }
 
+// NameOf is the name that a sealed object was created with, "" for none. Nothing is waited or asked for.
+func (c *Client) NameOf(id ObjectID) (string, error) {
+	return text(func(out *C.char, size C.size_t, length *C.size_t) error {
+		return c.use(func() C.plasma_status { return C.plasma_object_name(c.handle, id.c(), out, size, length) })
+	})
+}
+
+// text is one of any length that a C call writes.
+func text(write func(out *C.char, size C.size_t, length *C.size_t) error) (string, error) {
+	for size := 256; ; {
+		made, length := make([]byte, size), C.size_t(0)
+		if err := write((*C.char)(unsafe.Pointer(&made[0])), C.size_t(size), &length); err != nil {
+			return "", err
+		}
+		if int(length) < size {
+			return string(made[:length]), nil
+		}
+		size = int(length) + 1
+	}
+}
+
 func objectInfo(info *C.plasma_object_info) ObjectInfo {
 	return ObjectInfo{
 		ID:                *(*ObjectID)(unsafe.Pointer(&info.id)),
@@ -94,29 +115,19 @@ func (c *Client) Hash(id ObjectID) ([8]byte, error) {
 
 // SetOptions names this client in the store's figures, and reserves memory for what it creates from now on. Once.
 func (c *Client) SetOptions(name string, outputMemoryQuota int64) error {
-	text, err := cString(name, "name")
+	its, err := cString(name, "name")
 	if err != nil {
 		return err
 	}
-	defer C.free(unsafe.Pointer(text))
-	return c.use(func() C.plasma_status { return C.plasma_set_options(c.handle, text, C.int64_t(outputMemoryQuota)) })
+	defer C.free(unsafe.Pointer(its))
+	return c.use(func() C.plasma_status { return C.plasma_set_options(c.handle, its, C.int64_t(outputMemoryQuota)) })
 }
 
 // DebugString is the store's figures as text.
 func (c *Client) DebugString() (string, error) {
-	for size := 4096; ; {
-		text, length := make([]byte, size), C.size_t(0)
-		err := c.use(func() C.plasma_status {
-			return C.plasma_debug_string(c.handle, (*C.char)(unsafe.Pointer(&text[0])), C.size_t(size), &length)
-		})
-		if err != nil {
-			return "", err
-		}
-		if int(length) < size {
-			return string(text[:length]), nil
-		}
-		size = int(length) + 1
-	}
+	return text(func(out *C.char, size C.size_t, length *C.size_t) error {
+		return c.use(func() C.plasma_status { return C.plasma_debug_string(c.handle, out, size, length) })
+	})
 }
 
 // Stats is the store's figures; plasma_store.h says of each what it counts.

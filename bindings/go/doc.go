@@ -20,6 +20,12 @@
 // those that Data, Values and the like return are good until Close, or until nothing refers to the Buffer or Tensor
 // any more. A deferred Close is enough to keep it.
 //
+// # Names and bundles
+//
+// NamedID makes the id of a name, the same in every language; what is created with CreateOptions.Name keeps the name as
+// well, and NameOf tells it. PutTensors stores many named tensors as one object, which is a safetensors file, and
+// GetTensors gets them all at once.
+//
 // # Waiting
 //
 // Calls that wait take a context, and wait for as long as it lets them. A call that waits keeps no other goroutine

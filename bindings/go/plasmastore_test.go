@@ -60,6 +60,23 @@ func random(t *testing.T) ObjectID {
 	return id
 }
 
+// got is a tensor in the store that closes with the test.
+func got(t *testing.T, client *Client, id ObjectID) *Tensor {
+	t.Helper()
+	tensor, err := client.GetTensor(background, id)
+	must(t, err)
+	t.Cleanup(func() { must(t, tensor.Close()) })
+	return tensor
+}
+
+// stored puts values as a tensor and gets it.
+func stored[T Element](t *testing.T, client *Client, options CreateOptions, values []T, shape ...int) *Tensor {
+	t.Helper()
+	id := random(t)
+	must(t, PutTensorWith(client, id, options, values, shape...))
+	return got(t, client, id)
+}
+
 func TestIDs(t *testing.T) {
 	id, err := NamedID("", "matrix")
 	must(t, err)
@@ -174,8 +191,17 @@ func TestImmutableObjects(t *testing.T) {
 func TestSeveralAtOnce(t *testing.T) {
 	_, client := fresh(t)
 	first, second, missing := random(t), random(t), random(t)
-	items := []PutItem{{first, []byte("1"), nil}, {second, nil, []byte("m")}}
+	items := []PutItem{{ID: first, Data: []byte("1"), Name: "of a batch"}, {ID: second, Metadata: []byte("m")}}
+	fails(t, client.PutBatch(items), InvalidArgument)
+	first, err := NamedID("", "of a batch")
+	must(t, err)
+	items[0].ID = first
 	must(t, client.PutBatch(items))
+	its, err := client.NameOf(first)
+	must(t, err)
+	other, err := client.NameOf(second)
+	must(t, err)
+	same(t, its+"|"+other, "of a batch|")
 	must(t, client.PutBatch(nil))
 	fails(t, client.PutBatch(items), ObjectExists)
 	buffers, err := client.GetAll(background, []ObjectID{second, first})
@@ -252,9 +278,7 @@ func roundTrip[T Element](t *testing.T, client *Client, name string, values ...T
 		return
 	}
 	must(t, err)
-	tensor, err := client.GetTensor(background, id)
-	must(t, err)
-	defer tensor.Close()
+	tensor := got(t, client, id)
 	read, err := Values[T](tensor)
 	must(t, err)
 	same(t, read, values)
@@ -311,12 +335,9 @@ func TestElementTypesWithoutAType(t *testing.T) {
 			continue
 		}
 		must(t, err)
-		tensor, err := client.GetTensor(background, id)
-		must(t, err)
-		read, err := tensor.Bytes()
+		read, err := got(t, client, id).Bytes()
 		must(t, err)
 		same(t, read, data)
-		must(t, tensor.Close())
 	}
 }
 
@@ -354,8 +375,7 @@ func TestTensorsAreFilledInPlace(t *testing.T) {
 	must(t, client.Seal(id))
 	_, err = MutableValues[int32](tensor)
 	fails(t, err, InvalidArgument)
-	got, err := client.GetTensor(background, id)
-	must(t, err)
+	got := got(t, client, id)
 	element, err := At[int32](got, 1, 1)
 	must(t, err)
 	same(t, element, int32(4))
@@ -377,11 +397,8 @@ func TestTensorsAreFilledInPlace(t *testing.T) {
 
 func TestDimensionsHaveNames(t *testing.T) {
 	_, client := fresh(t)
-	id := random(t)
 	named := CreateOptions{DimensionNames: []string{"row", ""}}
-	must(t, PutTensorWith(client, id, named, []float32{1, 2, 3, 4, 5, 6}, 3, 2))
-	tensor, err := client.GetTensor(background, id)
-	must(t, err)
+	tensor := stored(t, client, named, []float32{1, 2, 3, 4, 5, 6}, 3, 2)
 	rows, err := tensor.Rows(1, 2)
 	must(t, err)
 	for _, each := range []*Tensor{tensor, rows} {
@@ -405,11 +422,7 @@ func TestDimensionsHaveNames(t *testing.T) {
 
 func TestViews(t *testing.T) {
 	_, client := fresh(t)
-	id := random(t)
-	must(t, PutTensor(client, id, []float32{1, 2, 3, 4, 5, 6}, 3, 2))
-	tensor, err := client.GetTensor(background, id)
-	must(t, err)
-	defer tensor.Close()
+	tensor := stored(t, client, CreateOptions{}, []float32{1, 2, 3, 4, 5, 6}, 3, 2)
 	rows, err := tensor.Rows(1, 2)
 	must(t, err)
 	values, err := Values[float32](rows)
@@ -441,15 +454,12 @@ func TestViews(t *testing.T) {
 
 func TestViewsThatCannotBe(t *testing.T) {
 	_, client := fresh(t)
-	id := random(t)
-	must(t, PutTensor(client, id, []float32{1, 2, 3, 4, 5, 6}, 3, 2))
-	tensor, err := client.GetTensor(background, id)
-	must(t, err)
+	tensor := stored(t, client, CreateOptions{}, []float32{1, 2, 3, 4, 5, 6}, 3, 2)
 	for _, wrong := range [][2]int{{2, 2}, {-1, 1}, {0, -1}, {1 << 62, 1 << 62}} {
-		_, err = tensor.Rows(wrong[0], wrong[1])
+		_, err := tensor.Rows(wrong[0], wrong[1])
 		fails(t, err, InvalidArgument)
 	}
-	_, err = tensor.View([]int{2, 2}, []int{1}, 0)
+	_, err := tensor.View([]int{2, 2}, []int{1}, 0)
 	fails(t, err, InvalidArgument)
 	_, err = tensor.View([]int{2, 2}, nil, 3)
 	fails(t, err, InvalidArgument)
@@ -465,9 +475,7 @@ func TestViewsThatArePut(t *testing.T) {
 	columns, small := random(t), random(t)
 	view := TensorView{DType: DTypeOf[uint8](), Data: []byte{1, 2, 3, 4, 5, 6}, Shape: []int{2, 3}, Strides: []int{1, 2}}
 	must(t, client.PutView(columns, view, CreateOptions{}))
-	tensor, err := client.GetTensor(background, columns)
-	must(t, err)
-	defer tensor.Close()
+	tensor := got(t, client, columns)
 	same(t, tensor.ByteStrides(), []int{1, 2})
 	copied, err := Copied[uint8](tensor)
 	must(t, err)
@@ -475,9 +483,7 @@ func TestViewsThatArePut(t *testing.T) {
 	int4 := DType{Int, 4, 1}
 	padded := TensorView{DType: int4, Data: []byte{1, 2, 3, 4}, Shape: []int{4}, Padded: true}
 	must(t, client.PutView(small, padded, CreateOptions{}))
-	packed, err := client.GetTensor(background, small)
-	must(t, err)
-	defer packed.Close()
+	packed := got(t, client, small)
 	rows, err := packed.Rows(2, 2)
 	must(t, err)
 	bytes, err := rows.Bytes()
@@ -610,11 +616,7 @@ func TestForgottenBuffersAreGivenBack(t *testing.T) {
 
 func TestTensorsOutliveTheirStore(t *testing.T) {
 	store, client := fresh(t)
-	id := random(t)
-	must(t, PutTensor(client, id, []float32{1, 2, 3}, 3))
-	tensor, err := client.GetTensor(background, id)
-	must(t, err)
-	defer tensor.Close()
+	tensor := stored(t, client, CreateOptions{}, []float32{1, 2, 3}, 3)
 	must(t, client.Close())
 	must(t, store.Close())
 	values, err := Values[float32](tensor)

@@ -117,6 +117,10 @@ func Values[T Element](tensor *Tensor) ([]T, error) {
 	if err := fits[T](tensor, tensor.buffer.Data()); err != nil {
 		return nil, err
 	}
+	var value T
+	if place := uintptr(tensor.data) % unsafe.Alignof(value); place != 0 && tensor.Len() > 0 {
+		return nil, invalid("elements lie %d bytes behind a multiple of %d: use Copied", place, unsafe.Alignof(value))
+	}
 	return unsafe.Slice((*T)(tensor.data), tensor.Len()), nil
 }
 
@@ -149,7 +153,15 @@ func At[T Element](tensor *Tensor, indices ...int) (T, error) {
 	if tensor.buffer.handle == nil {
 		return value, closed("tensor")
 	}
-	return *(*T)(unsafe.Add(tensor.data, offset)), nil
+	return load[T](unsafe.Add(tensor.data, offset)), nil
+}
+
+// load is an element that may lie at any byte, as in files of others.
+func load[T Element](place unsafe.Pointer) T {
+	var value T
+	size := unsafe.Sizeof(value)
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&value)), size), unsafe.Slice((*byte)(place), size))
+	return value
 }
 
 // Bytes is the bytes of all elements of a row-major tensor, of any type, not to be written.
@@ -209,14 +221,7 @@ func PutTensor[T Element](client *Client, id ObjectID, values []T, shape ...int)
 
 // PutTensorWith is PutTensor with options.
 func PutTensorWith[T Element](client *Client, id ObjectID, options CreateOptions, values []T, shape ...int) error {
-	if count, ok := countOf(shape); !ok || count != len(values) {
-		return invalid("%d values for a tensor of shape %v", len(values), shape)
-	}
-	var data unsafe.Pointer
-	if len(values) > 0 {
-		data = unsafe.Pointer(&values[0])
-	}
-	return client.putTensor(id, TensorView{DType: DTypeOf[T](), Shape: shape}, data, options)
+	return client.PutView(id, ViewOf(values, shape...), options)
 }
 
 // PutTensorBytes stores a copy of elements of any type, which are row-major in a shape; those below 8 bits share bytes.
@@ -237,14 +242,29 @@ type TensorView struct {
 	Shape   []int
 	Strides []int // from one element to the next along each dimension, in elements; nil is row-major without gaps
 	Padded  bool  // elements below 8 bits have a byte each
+	wrong   error // why there is no such view
 }
 
-// check tells what would be read outside of Data.
-func (v TensorView) check() error {
+// ViewOf is values, which are row-major in a shape.
+func ViewOf[T Element](values []T, shape ...int) TensorView {
+	view := TensorView{DType: DTypeOf[T](), Shape: shape}
+	if count, ok := countOf(shape); !ok || count != len(values) {
+		view.wrong = invalid("%d values for a tensor of shape %v", len(values), shape)
+	} else if count > 0 {
+		view.Data = unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), count*int(unsafe.Sizeof(values[0])))
+	}
+	return view
+}
+
+// size is the bytes of Data that are read; the error tells what would be read outside of it.
+func (v TensorView) size() (int, error) {
+	if v.wrong != nil {
+		return 0, v.wrong
+	}
 	count, countable := countOf(v.Shape)
 	if v.Strides != nil && countable {
 		if len(v.Strides) != len(v.Shape) {
-			return invalid("%d strides for shape %v", len(v.Strides), v.Shape)
+			return 0, invalid("%d strides for shape %v", len(v.Strides), v.Shape)
 		}
 		count, countable = reach(v.Shape, v.Strides, count)
 	}
@@ -254,9 +274,21 @@ func (v TensorView) check() error {
 	}
 	size, measurable := width.bytesOf(count)
 	if !countable || !measurable || size > len(v.Data) {
-		return invalid("%d bytes for shape %v and strides %v of %v", len(v.Data), v.Shape, v.Strides, v.DType)
+		return 0, invalid("%d bytes for shape %v and strides %v of %v", len(v.Data), v.Shape, v.Strides, v.DType)
 	}
-	return nil
+	return size, nil
+}
+
+// c is shape and strides for C, each with one more so that there is a first, nil for no strides; and flags.
+func (v TensorView) c() ([]C.int64_t, *C.int64_t, C.uint64_t) {
+	var strides *C.int64_t
+	if v.Strides != nil {
+		strides = &shapeOf(v.Strides)[0]
+	}
+	if v.Padded {
+		return shapeOf(v.Shape), strides, C.DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED
+	}
+	return shapeOf(v.Shape), strides, 0
 }
 
 // reach is how many elements there are up to the last of a shape with strides; false where one lies before the first,
@@ -281,28 +313,18 @@ func reach(shape, strides []int, count int) (int, bool) {
 
 // PutView stores a copy of elements of any type and layout. A column-major tensor stays one, others become row-major.
 func (c *Client) PutView(id ObjectID, view TensorView, options CreateOptions) error {
-	if err := view.check(); err != nil {
+	if _, err := view.size(); err != nil {
 		return err
 	}
-	return c.putTensor(id, view, unsafe.Pointer(firstByte(view.Data)), options)
-}
-
-func (c *Client) putTensor(id ObjectID, view TensorView, data unsafe.Pointer, options CreateOptions) error {
-	lengths, ndim, flags := shapeOf(view.Shape), C.int32_t(len(view.Shape)), C.uint64_t(0)
-	var strides *C.int64_t
-	if view.Strides != nil {
-		strides = &shapeOf(view.Strides)[0]
-	}
-	if view.Padded {
-		flags = C.DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED
-	}
-	wanted, free, err := writeOptions(options, len(view.Shape))
+	named, free, err := dimensionNames(options, len(view.Shape))
 	if err != nil {
 		return err
 	}
 	defer free()
-	return c.create(options, func() C.plasma_status {
-		metadata := firstByte(options.Metadata)
+	lengths, strides, flags := view.c()
+	data, ndim := unsafe.Pointer(firstByte(view.Data)), C.int32_t(len(view.Shape))
+	return c.create(options, func(create *C.plasma_create_options) C.plasma_status {
+		wanted, metadata := writeOptions(options, create, named), firstByte(options.Metadata)
 		return C.write_tensor(c.handle, id.c(), view.DType.c(), ndim, &lengths[0], strides, data, flags, wanted, metadata)
 	})
 }
@@ -310,14 +332,14 @@ func (c *Client) putTensor(id ObjectID, view TensorView, data unsafe.Pointer, op
 // CreateTensor creates a row-major tensor, to be filled in place by MutableValues and then sealed.
 func (c *Client) CreateTensor(id ObjectID, dtype DType, shape []int, options CreateOptions) (*Tensor, error) {
 	lengths := shapeOf(shape)
-	wanted, free, err := writeOptions(options, len(shape))
+	named, free, err := dimensionNames(options, len(shape))
 	if err != nil {
 		return nil, err
 	}
 	defer free()
 	var handle *C.plasma_buffer
-	err = c.create(options, func() C.plasma_status {
-		metadata := firstByte(options.Metadata)
+	err = c.create(options, func(create *C.plasma_create_options) C.plasma_status {
+		wanted, metadata := writeOptions(options, create, named), firstByte(options.Metadata)
 		return C.create_tensor(c.handle, id.c(), dtype.c(), C.int32_t(len(shape)), &lengths[0], wanted, metadata, &handle)
 	})
 	buffer, err := newBuffer(handle, err)
@@ -340,20 +362,22 @@ func shapeOf(shape []int) []C.int64_t {
 	return lengths
 }
 
-// writeOptions has all but the metadata, whose place Go must not point at. What it gives beside frees the names, when
-// the call is done.
-func writeOptions(options CreateOptions, ndim int) (C.tensor_write_options, func(), error) {
-	create := options.c()
-	made := C.tensor_write_options{flags: create.flags, ttl_ms: create.ttl_ms, wait_ms: create.wait_ms}
+// writeOptions has all but the metadata, whose place Go must not point at.
+func writeOptions(options CreateOptions, create *C.plasma_create_options, named **C.char) C.tensor_write_options {
+	made := C.tensor_write_options{flags: create.flags, ttl_ms: create.ttl_ms, wait_ms: create.wait_ms, name: create.name}
 	made.struct_size = C.size_t(unsafe.Sizeof(made))
 	made.metadata_size = C.uint64_t(len(options.Metadata))
+	made.dimension_names = named
+	return made
+}
+
+// dimensionNames is those of a tensor for C, and what frees them when the call is done.
+func dimensionNames(options CreateOptions, ndim int) (**C.char, func(), error) {
 	if options.DimensionNames == nil {
-		return made, func() {}, nil
+		return nil, func() {}, nil
 	}
 	if len(options.DimensionNames) != ndim {
-		return made, nil, invalid("%d names for %d dimensions", len(options.DimensionNames), ndim)
+		return nil, nil, invalid("%d names for %d dimensions", len(options.DimensionNames), ndim)
 	}
-	names, free, err := cStrings(options.DimensionNames, "dimension's name")
-	made.dimension_names = names
-	return made, free, err
+	return cStrings(options.DimensionNames, "dimension's name")
 }

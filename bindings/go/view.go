@@ -37,6 +37,9 @@ func (t *Tensor) View(shape, strides []int, offset int) (*Tensor, error) {
 		return nil, err
 	}
 	defer C.let_go(made)
+	if made.flags&C.DLPACK_FLAG_BITMASK_IS_COPIED != 0 {
+		return nil, invalid("the elements are not aligned to their size: use Copied")
+	}
 	view := t.described(&made.dl_tensor)
 	view.offset = begin
 	return view, nil
@@ -98,7 +101,7 @@ func Copied[T Element](tensor *Tensor) ([]T, error) {
 	}
 	values, indices, place := make([]T, tensor.Len()), make([]int, len(tensor.shape)), 0
 	for i := range values {
-		values[i] = *(*T)(unsafe.Add(tensor.data, place))
+		values[i] = load[T](unsafe.Add(tensor.data, place))
 		place += tensor.next(indices)
 	}
 	return values, nil
@@ -128,19 +131,9 @@ func (t *Tensor) DimensionName(dimension int) (string, error) {
 	if t.unnamed {
 		return "", nil
 	}
-	ask := func(name []byte) (int, error) {
-		var length C.size_t
-		out := (*C.char)(unsafe.Pointer(firstByte(name)))
-		err := t.buffer.use(func() C.plasma_status {
-			return C.tensor_dimension_name(t.buffer.handle, C.int32_t(dimension), out, C.size_t(len(name)), &length)
+	return text(func(out *C.char, size C.size_t, length *C.size_t) error {
+		return t.buffer.use(func() C.plasma_status {
+			return C.tensor_dimension_name(t.buffer.handle, C.int32_t(dimension), out, size, length)
 		})
-		return int(length), err
-	}
-	length, err := ask(nil)
-	if err != nil {
-		return "", err
-	}
-	name := make([]byte, length+1)
-	_, err = ask(name)
-	return string(name[:length]), err
+	})
 }

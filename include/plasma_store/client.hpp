@@ -2,6 +2,7 @@
 #ifndef PLASMA_STORE_CLIENT_HPP_
 #define PLASMA_STORE_CLIENT_HPP_
 
+#include <plasma_store/bundle.hpp>
 #include <plasma_store/objects.hpp>
 #include <plasma_store/options.hpp>
 #include <plasma_store/subscription.hpp>
@@ -19,6 +20,8 @@ struct PutItem {
   ObjectId id;
   BytesView data;
   BytesView metadata;
+  /// As in CreateOptions; "" for none.
+  std::string name = {};
 };
 
 /// A connection. Its calls may come from any number of threads at once.
@@ -54,12 +57,14 @@ class Client {
 
   /// Creates an object with room for `size` bytes: fill `mutable_data()`, or `write`, then seal.
   Result<Buffer> try_create(const ObjectId& id, std::uint64_t size, const CreateOptions& options = {}) const {
-    const auto wanted = detail::create_options(options);
+    const char* const call = "plasma_create";
+    auto wanted = detail::create_options(options, call);
+    if (!wanted) return wanted.error();
     const BytesView metadata = options.metadata;
     plasma_buffer* buffer = nullptr;
     const plasma_status status =
-        plasma_create(handle(), id.raw(), size, metadata.data(), metadata.size(), &wanted, &buffer);
-    return buffer_of(status, "plasma_create", buffer);
+        plasma_create(handle(), id.raw(), size, metadata.data(), metadata.size(), &*wanted, &buffer);
+    return buffer_of(status, call, buffer);
   }
   Buffer create(const ObjectId& id, std::uint64_t size, const CreateOptions& options = {}) const {
     return try_create(id, size, options).value();
@@ -79,11 +84,13 @@ class Client {
 
   /// Stores a copy of bytes as a sealed object.
   Result<void> try_put(const ObjectId& id, BytesView data, const CreateOptions& options = {}) const {
-    const auto wanted = detail::create_options(options);
+    const char* const call = "plasma_put";
+    auto wanted = detail::create_options(options, call);
+    if (!wanted) return wanted.error();
     const BytesView metadata = options.metadata;
     const plasma_status status =
-        plasma_put(handle(), id.raw(), data.data(), data.size(), metadata.data(), metadata.size(), &wanted);
-    return detail::outcome(status, "plasma_put");
+        plasma_put(handle(), id.raw(), data.data(), data.size(), metadata.data(), metadata.size(), &*wanted);
+    return detail::outcome(status, call);
   }
   void put(const ObjectId& id, BytesView data, const CreateOptions& options = {}) const {
     try_put(id, data, options).value();
@@ -91,14 +98,18 @@ class Client {
 
   /// Stores many small objects with one request: all of them, or none. Of the options only `evict` counts.
   Result<void> try_put_batch(span<const PutItem> items, const CreateOptions& options = {}) const {
+    const char* const call = "plasma_put_batch";
     std::vector<plasma_put_item> batch;
     batch.reserve(items.size());
     for (const PutItem& item : items) {
-      batch.push_back(
-          {*item.id.raw(), item.data.data(), item.data.size(), item.metadata.data(), item.metadata.size()});
+      if (auto text = detail::check_text(item.name, call, "an item's name"); !text) return text;
+      const char* const name = item.name.empty() ? nullptr : item.name.c_str();
+      const BytesView data = item.data, metadata = item.metadata;
+      batch.push_back({*item.id.raw(), data.data(), data.size(), metadata.data(), metadata.size(), name});
     }
-    const auto wanted = detail::create_options(options);
-    return detail::outcome(plasma_put_batch(handle(), batch.data(), batch.size(), &wanted), "plasma_put_batch");
+    auto wanted = detail::create_options(options, call);
+    if (!wanted) return wanted.error();
+    return detail::outcome(plasma_put_batch(handle(), batch.data(), batch.size(), &*wanted), call);
   }
   void put_batch(span<const PutItem> items, const CreateOptions& options = {}) const {
     try_put_batch(items, options).value();
@@ -106,11 +117,13 @@ class Client {
 
   /// The same as `put`, soon: `flush` waits for it.
   Result<void> try_put_async(const ObjectId& id, BytesView data, const CreateOptions& options = {}) const {
-    const auto wanted = detail::create_options(options);
+    const char* const call = "plasma_put_async";
+    auto wanted = detail::create_options(options, call);
+    if (!wanted) return wanted.error();
     const BytesView metadata = options.metadata;
     return detail::outcome(
-        plasma_put_async(handle(), id.raw(), data.data(), data.size(), metadata.data(), metadata.size(), &wanted),
-        "plasma_put_async");
+        plasma_put_async(handle(), id.raw(), data.data(), data.size(), metadata.data(), metadata.size(), &*wanted),
+        call);
   }
   void put_async(const ObjectId& id, BytesView data, const CreateOptions& options = {}) const {
     try_put_async(id, data, options).value();
@@ -202,14 +215,24 @@ class Client {
   }
   ObjectList list() const { return try_list().value(); }
 
+  /// The name that a sealed object was created with, "" for none. Nothing is waited or asked for.
+  Result<std::string> try_name_of(const ObjectId& id) const {
+    return detail::text_of("plasma_object_name", [&](char* out, std::size_t size, std::size_t* length) {
+      return plasma_object_name(handle(), id.raw(), out, size, length);
+    });
+  }
+  std::string name_of(const ObjectId& id) const { return try_name_of(id).value(); }
+
   // --- tensors: numbers in, numbers out
 
   /// Stores a copy of any CPU tensor that DLPack can describe.
   Result<void> try_put_tensor(const ObjectId& id, const DLTensor& tensor, const CreateOptions& options = {}) const {
-    auto names = detail::dimension_names(options, static_cast<std::size_t>(tensor.ndim), "tensor_write");
+    const char* const call = "tensor_write";
+    auto names = detail::dimension_names(options, static_cast<std::size_t>(tensor.ndim), call);
     if (!names) return names.error();
-    const auto wanted = detail::write_options(options, *names);
-    return detail::outcome(tensor_write(handle(), id.raw(), &tensor, &wanted), "tensor_write");
+    auto wanted = detail::write_options(options, *names, call);
+    if (!wanted) return wanted.error();
+    return detail::outcome(tensor_write(handle(), id.raw(), &tensor, &*wanted), call);
   }
   void put_tensor(const ObjectId& id, const DLTensor& tensor, const CreateOptions& options = {}) const {
     try_put_tensor(id, tensor, options).value();
@@ -223,8 +246,9 @@ class Client {
     const char* const call = "tensor_write_versioned";
     auto names = detail::dimension_names(options, static_cast<std::size_t>(tensor.dl_tensor.ndim), call);
     if (!names) return names.error();
-    const auto wanted = detail::write_options(options, *names);
-    return detail::outcome(tensor_write_versioned(handle(), id.raw(), &tensor, &wanted), call);
+    auto wanted = detail::write_options(options, *names, call);
+    if (!wanted) return wanted.error();
+    return detail::outcome(tensor_write_versioned(handle(), id.raw(), &tensor, &*wanted), call);
   }
   void put_tensor(const ObjectId& id, const DLManagedTensorVersioned& tensor, const CreateOptions& options = {}) const {
     try_put_tensor(id, tensor, options).value();
@@ -241,15 +265,10 @@ class Client {
   }
 
   /// Stores a copy of a container's elements, which are row-major in `shape`.
-  template <class Container, class T = std::remove_cv_t<detail::ElementOf<const Container>>>
+  template <class Container, class = detail::ElementOf<const Container>>
   Result<void> try_put_tensor(const ObjectId& id, const Container& values, Shape shape,
                               const CreateOptions& options = {}) const {
-    const auto count = element_count(shape);
-    if (!count || static_cast<std::size_t>(*count) != std::size(values)) {
-      return Error(Status::invalid_argument, "plasma::Client::put_tensor",
-                   std::to_string(std::size(values)) + " values for a tensor of shape " + to_string(shape));
-    }
-    return try_put_tensor(id, TensorView(std::data(values), dtype_of<T>::value, std::move(shape)), options);
+    return try_put_tensor(id, TensorView(values, std::move(shape)), options);
   }
   template <class Container, class = detail::ElementOf<const Container>>
   void put_tensor(const ObjectId& id, const Container& values, Shape shape, const CreateOptions& options = {}) const {
@@ -262,11 +281,12 @@ class Client {
     const char* const call = "tensor_create_buffer";
     auto names = detail::dimension_names(options, shape.size(), call);
     if (!names) return names.error();
-    const auto wanted = detail::write_options(options, *names);
+    auto wanted = detail::write_options(options, *names, call);
+    if (!wanted) return wanted.error();
     const auto ndim = static_cast<std::int32_t>(shape.size());
     plasma_buffer* buffer = nullptr;
     const plasma_status status =
-        tensor_create_buffer(handle(), id.raw(), dtype, ndim, shape.data(), &wanted, &buffer);
+        tensor_create_buffer(handle(), id.raw(), dtype, ndim, shape.data(), &*wanted, &buffer);
     return tensor_of(buffer_of(status, call, buffer));
   }
   Tensor create_tensor(const ObjectId& id, DType dtype, const Shape& shape, const CreateOptions& options = {}) const {
@@ -289,6 +309,35 @@ class Client {
   }
   Tensor get_tensor(const ObjectId& id, Timeout timeout = forever, const GetOptions& options = {}) const {
     return try_get_tensor(id, timeout, options).value();
+  }
+
+  // --- bundles: many named tensors, one object
+
+  /// Stores copies of tensors as one sealed object, byte for byte a safetensors file, with what is said beside them:
+  /// `put_tensors(id, {{"weight", {weight, {2, 3}}}, {"bias", {bias, {3}}}}, {{"step", "5"}})`. They lie row-major.
+  Result<void> try_put_tensors(const ObjectId& id, std::vector<NamedView> tensors, const Texts& metadata = {},
+                               const CreateOptions& options = {}) const {
+    const char* const call = "tensor_bundle_write";
+    detail::NewBundle made;
+    if (auto added = made.add(tensors, call); !added) return added;
+    if (auto said = made.say(metadata, call); !said) return said;
+    if (auto set = made.set(options, call); !set) return set;
+    const auto& items = made.items;
+    return detail::outcome(tensor_bundle_write(handle(), id.raw(), items.data(), items.size(), &made.options), call);
+  }
+  void put_tensors(const ObjectId& id, std::vector<NamedView> tensors, const Texts& metadata = {},
+                   const CreateOptions& options = {}) const {
+    try_put_tensors(id, std::move(tensors), metadata, options).value();
+  }
+
+  /// Gets a bundle without a copy, waiting for it; any safetensors file that was put as it is will do.
+  Result<Bundle> try_get_tensors(const ObjectId& id, Timeout timeout = forever, const GetOptions& options = {}) const {
+    auto buffer = try_get(id, timeout, options);
+    if (!buffer) return buffer.error();
+    return Bundle::try_from(*buffer);
+  }
+  Bundle get_tensors(const ObjectId& id, Timeout timeout = forever, const GetOptions& options = {}) const {
+    return try_get_tensors(id, timeout, options).value();
   }
 
   // --- the store
@@ -341,14 +390,9 @@ class Client {
 
   /// The store's figures as text, and as numbers.
   Result<std::string> try_debug_string() const {
-    std::string text;
-    for (std::size_t length = 1024; length > text.size();) {
-      text.resize(length);
-      const plasma_status status = plasma_debug_string(handle(), text.data(), text.size() + 1, &length);
-      if (status != PLASMA_OK) return Error::last(status, "plasma_debug_string");
-      if (length <= text.size()) text.resize(length);
-    }
-    return text;
+    return detail::text_of("plasma_debug_string", [&](char* out, std::size_t size, std::size_t* length) {
+      return plasma_debug_string(handle(), out, size, length);
+    });
   }
   std::string debug_string() const { return try_debug_string().value(); }
   Result<plasma_store_stats> try_stats() const {

@@ -6,7 +6,6 @@
 
 #include <array>
 #include <chrono>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -51,30 +50,7 @@ struct ObjectInfo {
 class ObjectList {
  public:
   /// Gives an ObjectInfo for each object.
-  class iterator {
-   public:
-    using iterator_category = std::input_iterator_tag;
-    using value_type = ObjectInfo;
-    using difference_type = std::ptrdiff_t;
-    using pointer = void;
-    using reference = ObjectInfo;
-
-    iterator() = default;
-    iterator(const ObjectList* list, std::size_t index) noexcept : list_(list), index_(index) {}
-
-    ObjectInfo operator*() const { return (*list_)[index_]; }
-    iterator& operator++() noexcept {
-      index_++;
-      return *this;
-    }
-    iterator operator++(int) noexcept { return {list_, index_++}; }
-    friend bool operator==(const iterator& a, const iterator& b) noexcept { return a.index_ == b.index_; }
-    friend bool operator!=(const iterator& a, const iterator& b) noexcept { return a.index_ != b.index_; }
-
-   private:
-    const ObjectList* list_ = nullptr;
-    std::size_t index_ = 0;
-  };
+  using iterator = detail::IndexIterator<ObjectList, ObjectInfo>;
 
   /// Holds nothing: an empty list.
   ObjectList() noexcept = default;

@@ -41,6 +41,9 @@ struct CreateOptions {
   Timeout wait = std::chrono::milliseconds(0);
   /// Of a tensor: a name for each dimension, where "" is none. What is no tensor has none.
   std::vector<std::string> dimension_names;
+  /// The name that the id was made from (ObjectId::from_name, without a name space), to be kept with the object; "" for
+  /// none.
+  std::string name;
 };
 
 /// How to get.
@@ -63,12 +66,15 @@ inline plasma_connect_options connect_options(const ConnectOptions& options) {
   return made;
 }
 
-inline plasma_create_options create_options(const CreateOptions& options) {
+/// Good as long as the options are.
+inline Result<plasma_create_options> create_options(const CreateOptions& options, const char* call) {
+  if (auto text = check_text(options.name, call, "name"); !text) return text.error();
   auto made = sized<plasma_create_options>();
   if (!options.evict) made.flags |= PLASMA_CREATE_NO_EVICT;
   if (options.immutable) made.flags |= PLASMA_CREATE_IMMUTABLE;
   made.ttl_ms = options.ttl.count();
   made.wait_ms = options.wait.milliseconds();
+  if (!options.name.empty()) made.name = options.name.c_str();
   return made;
 }
 
@@ -85,14 +91,17 @@ inline Result<std::vector<const char*>> dimension_names(const CreateOptions& opt
                std::to_string(names.size()) + " names for " + std::to_string(ndim) + " dimensions");
 }
 
-inline tensor_write_options write_options(const CreateOptions& options, const std::vector<const char*>& names) {
+inline Result<tensor_write_options> write_options(const CreateOptions& options, const std::vector<const char*>& names,
+                                                  const char* call) {
+  auto create = create_options(options, call);
+  if (!create) return create.error();
   auto made = sized<tensor_write_options>();
-  const plasma_create_options create = create_options(options);
-  made.flags = create.flags;
+  made.flags = create->flags;
   made.metadata = options.metadata.data();
   made.metadata_size = options.metadata.size();
-  made.ttl_ms = create.ttl_ms;
-  made.wait_ms = create.wait_ms;
+  made.ttl_ms = create->ttl_ms;
+  made.wait_ms = create->wait_ms;
+  made.name = create->name;
   if (!names.empty()) made.dimension_names = names.data();
   return made;
 }

@@ -157,6 +157,19 @@ inline Result<void> check_text(const std::string& text, const char* call, const 
   return Error(Status::invalid_argument, call, std::string(what) + " has a zero byte at " + std::to_string(zero));
 }
 
+/// A text of any length that a C call writes to (place, size, length).
+template <class Call>
+Result<std::string> text_of(const char* name, Call call) {
+  std::string text;
+  for (std::size_t length = 64; length > text.size();) {
+    text.resize(length);
+    const plasma_status status = call(text.data(), text.size() + 1, &length);
+    if (status != PLASMA_OK) return Error::last(status, name);
+    if (length <= text.size()) text.resize(length);
+  }
+  return text;
+}
+
 /// A struct of the C header that begins with its size, with zeros for all defaults.
 template <class Struct>
 Struct sized() {
@@ -169,6 +182,7 @@ Struct sized() {
 struct Release {
   void operator()(plasma_client* client) const noexcept { plasma_client_free(client); }
   void operator()(plasma_buffer* buffer) const noexcept { plasma_buffer_release(buffer); }
+  void operator()(tensor_bundle* bundle) const noexcept { tensor_bundle_free(bundle); }
   void operator()(plasma_object_list* list) const noexcept { plasma_object_list_free(list); }
   void operator()(plasma_subscription* subscription) const noexcept { plasma_subscription_free(subscription); }
   void operator()(plasma_store* store) const noexcept { plasma_store_stop(store); }

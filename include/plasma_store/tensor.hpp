@@ -230,14 +230,10 @@ class Tensor {
 
   /// The name of a dimension, "" where it has none.
   Result<std::string> try_dimension_name(std::size_t dimension) const {
-    const char* const call = "tensor_dimension_name";
     const auto number = static_cast<std::int32_t>(std::min<std::size_t>(dimension, INT32_MAX));
-    std::size_t length = 0;
-    plasma_status status = tensor_dimension_name(buffer_.handle(), number, nullptr, 0, &length);
-    if (status != PLASMA_OK) return Error::last(status, call);
-    std::string name(length, '\0');
-    status = tensor_dimension_name(buffer_.handle(), number, name.data(), length + 1, &length);
-    return detail::outcome(status, call, name);
+    return detail::text_of("tensor_dimension_name", [&](char* out, std::size_t size, std::size_t* length) {
+      return tensor_dimension_name(buffer_.handle(), number, out, size, length);
+    });
   }
   std::string dimension_name(std::size_t dimension) const { return try_dimension_name(dimension).value(); }
 
@@ -307,8 +303,13 @@ class Tensor {
   Result<void> check_type(const char* call) const {
     static_assert(std::is_trivially_copyable_v<T> && !std::is_const_v<T>, "elements are plain bits");
     if (!*this) return wrong(call, "there is no tensor");
-    if (dtype() == dtype_of<T>::value) return {};
-    return wrong(call, "elements are " + dtype().name() + ", not " + dtype_of<T>::value.name());
+    if (dtype() != dtype_of<T>::value) {
+      return wrong(call, "elements are " + dtype().name() + ", not " + dtype_of<T>::value.name());
+    }
+    const auto place = reinterpret_cast<std::uintptr_t>(about_.data) % alignof(T);
+    if (place == 0 || size() == 0) return {};
+    return wrong(call, "elements lie " + std::to_string(place) + " bytes behind a multiple of " +
+                           std::to_string(alignof(T)) + ": to_dlpack() gives a copy");
   }
 
   template <class T>
@@ -346,8 +347,20 @@ class TensorView {
   TensorView(const void* data, DType dtype, Shape shape, Shape strides = {})
       : data_(data), dtype_(dtype), shape_(std::move(shape)), strides_(std::move(strides)) {}
 
-  /// What `strides` were left out or fit the shape; else there is nothing that C could be given.
+  /// A container's elements, which are row-major in `shape`.
+  template <class Container, class T = std::remove_cv_t<detail::ElementOf<const Container>>>
+  TensorView(const Container& values, Shape shape)
+      : TensorView(std::data(values), dtype_of<T>::value, std::move(shape)) {
+    count_ = std::size(values);
+  }
+
+  /// Whether there are as many values as the shape has, and as many strides; else there is nothing to give to C.
   Result<void> check() const {
+    const auto count = element_count(shape_);
+    if (count_ && (!count || static_cast<std::size_t>(*count) != *count_)) {
+      return Error(Status::invalid_argument, "plasma::TensorView",
+                   std::to_string(*count_) + " values for a tensor of shape " + to_string(shape_));
+    }
     if (strides_.empty() || strides_.size() == shape_.size()) return {};
     return Error(Status::invalid_argument, "plasma::TensorView",
                  std::to_string(strides_.size()) + " strides for shape " + to_string(shape_));
@@ -370,6 +383,7 @@ class TensorView {
   DType dtype_;
   Shape shape_;
   Shape strides_;
+  std::optional<std::size_t> count_;
 };
 
 }  // namespace store_v1

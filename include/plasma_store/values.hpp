@@ -41,6 +41,33 @@ template <class Container>
 using IfCopyable = std::enable_if_t<std::is_trivially_copyable_v<ElementOf<Container>> &&
                                     !std::is_convertible_v<Container&, std::string_view>>;
 
+/// Gives a Value for each index of a list.
+template <class List, class Value>
+class IndexIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = Value;
+  using difference_type = std::ptrdiff_t;
+  using pointer = void;
+  using reference = Value;
+
+  IndexIterator() = default;
+  IndexIterator(const List* list, std::size_t index) noexcept : list_(list), index_(index) {}
+
+  Value operator*() const { return list_->at(index_); }
+  IndexIterator& operator++() noexcept {
+    index_++;
+    return *this;
+  }
+  IndexIterator operator++(int) noexcept { return {list_, index_++}; }
+  friend bool operator==(const IndexIterator& a, const IndexIterator& b) noexcept { return a.index_ == b.index_; }
+  friend bool operator!=(const IndexIterator& a, const IndexIterator& b) noexcept { return a.index_ != b.index_; }
+
+ private:
+  const List* list_ = nullptr;
+  std::size_t index_ = 0;
+};
+
 }  // namespace detail
 
 /// Elements that lie one after the other and belong to somebody else.

@@ -209,7 +209,7 @@ class plasma_object_info(Structure):
 
 
 class plasma_put_item(Structure):
-    """An object of a batch. `data` and `metadata` keep the bytes assigned to them alive."""
+    """An object of a batch. `data`, `metadata` and `name` keep the bytes assigned to them alive."""
 
     _fields_ = [
         ("id", plasma_object_id),
@@ -217,6 +217,7 @@ class plasma_put_item(Structure):
         ("data_size", c_uint64),
         ("metadata", c_char_p),
         ("metadata_size", c_uint64),
+        ("name", c_char_p),
     ]
 
 
@@ -531,6 +532,10 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_bundle_write": (
         plasma_status,
         [_client, _id, POINTER(tensor_bundle_item), c_size_t, POINTER(tensor_bundle_options)],
+    ),
+    "tensor_bundle_create": (
+        plasma_status,
+        [_client, _id, POINTER(tensor_bundle_item), c_size_t, POINTER(tensor_bundle_options), POINTER(_buffer)],
     ),
     "tensor_bundle_read": (plasma_status, [_client, _id, c_int64, c_uint32, POINTER(_bundle)]),
     "tensor_bundle_from_buffer": (plasma_status, [_buffer, POINTER(_bundle)]),

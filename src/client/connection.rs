@@ -287,6 +287,11 @@ impl Connection {
         &self.mappings
     }
 
+    /// How long a thread that waits stays awake before it sleeps.
+    pub(super) fn spin(&self) -> Duration {
+        self.spin
+    }
+
     /// Objects that this connection shares with others.
     pub(super) fn memberships(&self) -> &Memberships {
         &self.memberships

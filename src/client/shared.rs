@@ -1,10 +1,11 @@
 //! Tensors that several processes write: a shared object with a tensor in it, its lock, its version, and its seal.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
 
 use crate::client::Client;
-use crate::client::sharing::Member;
+use crate::client::sharing::{Member, Membership};
 use crate::client::tensor::{NewTensor, Tensor, TensorMemory, TensorOptions};
 use crate::error::{Error, Result};
 use crate::object::ObjectId;
@@ -20,6 +21,34 @@ pub struct SharedTensor {
     layout: Layout,
     names: Vec<String>,
     data_offset: u64,
+}
+
+thread_local! {
+    /// In what this thread has locks.
+    static HELD: RefCell<Held> = const { RefCell::new(Held(Vec::new())) };
+}
+
+/// A thread that ends with a lock is to its process what a process that dies is to the others: the next one has it, and is told.
+struct Held(Vec<Weak<Membership>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for membership in self.0.drain(..).filter_map(|held| held.upgrade()) {
+            if let Some((control, tag)) = membership.participant() {
+                Lock::of(control).abandon(Owner::here(tag));
+            }
+        }
+    }
+}
+
+/// At the end of a thread it may be over already; then nobody will give its locks back.
+fn note_held(member: &Member) {
+    let _ = HELD.try_with(|held| held.borrow_mut().0.push(member.membership()));
+}
+
+fn forget_held(member: &Member) {
+    let given_back = member.membership();
+    let _ = HELD.try_with(|held| held.borrow_mut().0.retain(|one| !one.ptr_eq(&given_back)));
 }
 
 impl Client {
@@ -93,7 +122,9 @@ impl SharedTensor {
             self.member.check()?;
             lock.try_take(me)
         };
-        match lock.freed().wait(look, |was_signalled| limit.allow(was_signalled))? {
+        let taken = self.member.wait(lock.freed(), limit, look)?;
+        note_held(&self.member);
+        match taken {
             Taken::InOrder => Ok(()),
             Taken::OwnerDied => Err(Error::OwnerDied(self.id())),
         }
@@ -108,7 +139,9 @@ impl SharedTensor {
             return Err(Error::Forked);
         }
         let (lock, me) = self.words();
-        lock.release(me)
+        lock.release(me)?;
+        forget_held(&self.member);
+        Ok(())
     }
 
     /// How often the lock was taken and given back: odd while somebody has it. A number that is even and the same afterwards says that
@@ -136,7 +169,7 @@ impl SharedTensor {
                 Ok(None)
             }
         };
-        lock.written().wait(look, |was_signalled| limit.allow(was_signalled))
+        self.member.wait(lock.written(), limit, look)
     }
 
     fn left_behind(&self) -> Error {

@@ -8,17 +8,18 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::client::buffer::{Memory, Place, WritableBuffer};
 use crate::client::connection::{Connection, Patience};
 use crate::client::submit::SLICE;
 use crate::client::{Client, CreateOptions, lock, unexpected};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::object::{Location, ObjectId};
 use crate::protocol::{Refusal, Refused, Reply, Request, ShareAction, Shared};
-use crate::shm::shared::control::{Control, Tag};
+use crate::shm::shared::control::{Alarm, Control, Tag};
 use crate::shm::shared::files::map_control;
 use crate::transport::wait::wait;
 
@@ -39,7 +40,7 @@ pub struct Entry {
 
 /// That this connection takes part in an object.
 #[derive(Debug)]
-struct Membership {
+pub(super) struct Membership {
     connection: Arc<Connection>,
     id: ObjectId,
     location: Location,
@@ -147,6 +148,7 @@ impl Client {
             // Fails when the store is gone, or has dropped it.
             let _ = self.abort(id);
         })?;
+        crash::at(Point::ShareAnswered);
         self.forget_pending(id);
         let membership = Membership::of(&self.connection, id, &shared, control)?;
         Ok(enter(&mut members, membership))
@@ -164,6 +166,7 @@ impl Client {
         }
         match ask(&self.connection, id, ShareAction::Join) {
             Ok((shared, control)) => {
+                crash::at(Point::JoinAnswered);
                 let membership = Membership::of(&self.connection, id, &shared, control)?;
                 Ok(enter(&mut members, membership))
             }
@@ -221,6 +224,11 @@ fn enter(members: &mut HashMap<ObjectId, Entry>, membership: Arc<Membership>) ->
 }
 
 impl Membership {
+    /// By which the participants agree, and which of them this is. `None` in a forked child, which is none of them.
+    pub(super) fn participant(&self) -> Option<(&Control, Tag)> {
+        self.connection.is_usable().then_some((&self.control, self.tag))
+    }
+
     /// Takes up what the store has told; leaves when that is of no use.
     fn of(connection: &Arc<Connection>, id: ObjectId, shared: &Shared, control: Option<OwnedFd>) -> Result<Arc<Self>> {
         let words = || {
@@ -240,19 +248,19 @@ impl Membership {
             is_sealed: AtomicBool::new(false),
         }))
     }
+}
 
-    /// Unmaps it, if nobody here uses it.
-    fn unmap(&self) -> Result<()> {
-        let mut slot = lock(&self.memory);
-        let Some(memory) = slot.take() else { return Ok(()) };
-        if let Err(memory) = Arc::try_unwrap(memory) {
-            let users = Arc::strong_count(&memory) - 1;
-            *slot = Some(memory);
-            let text = format!("object {} is not sealed: this process has {users} arrays or buffers there", self.id);
-            return Err(Error::Busy(text));
-        }
-        Ok(())
+/// Unmaps an object, if nobody here uses it.
+fn unmap(id: ObjectId, slot: &mut Option<Arc<Memory>>) -> Result<()> {
+    let Some(memory) = slot.take() else { return Ok(()) };
+    if let Err(memory) = Arc::try_unwrap(memory) {
+        let users = Arc::strong_count(&memory).saturating_sub(1);
+        *slot = Some(memory);
+        return Err(Error::Busy(format!(
+            "object {id} is not sealed: this process has {users} arrays or buffers there"
+        )));
     }
+    Ok(())
 }
 
 fn leave(connection: &Connection, id: ObjectId) {
@@ -275,6 +283,34 @@ impl Member {
     /// Which participant this is.
     pub fn tag(&self) -> Tag {
         self.membership.tag
+    }
+
+    /// That this connection takes part, for whoever does not keep it doing so.
+    pub(super) fn membership(&self) -> Weak<Membership> {
+        Arc::downgrade(&self.membership)
+    }
+
+    /// Waits until `look` finds something, as [`Alarm::wait`] does; awake at first, where the connection was made so.
+    ///
+    /// # Errors
+    /// What `look` says, and what ends the wait.
+    pub fn wait<T>(
+        &self,
+        alarm: Alarm<'_>,
+        limit: Limit<'_>,
+        mut look: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        let begun = Instant::now();
+        while limit.end != Some(begun) && begun.elapsed() < self.connection().spin() {
+            if let Some(found) = look()? {
+                return Ok(found);
+            }
+            std::hint::spin_loop();
+        }
+        alarm.wait(look, |was_signalled| limit.allow(was_signalled))
     }
 
     /// The connection that takes part.
@@ -310,11 +346,12 @@ impl Member {
     pub fn memory(self: &Arc<Self>) -> Result<SharedMemory> {
         self.check()?;
         let mut slot = lock(&self.membership.memory);
-        if slot.is_none() {
-            *slot = Some(Arc::new(self.map()?));
-        }
-        // It may have been sealed meanwhile; then it is not mapped here, and the store has refused.
-        let memory = slot.clone().ok_or_else(|| Error::ObjectAlreadySealed(self.id()))?;
+        // Once more: it may have been sealed before the slot was ours.
+        self.check()?;
+        let memory = match &*slot {
+            Some(memory) => memory.clone(),
+            None => slot.insert(Arc::new(self.map()?)).clone(),
+        };
         Ok(SharedMemory { memory, member: self.clone() })
     }
 
@@ -350,7 +387,10 @@ impl Member {
     fn freeze_now(&self) -> Result<(), Unsealed> {
         let Membership { connection, id, .. } = &*self.membership;
         let mut members = lock(connection.memberships());
-        self.check().and_then(|()| self.membership.unmap()).map_err(Unsealed::Failed)?;
+        // Nobody here maps it meanwhile.
+        let mut slot = lock(&self.membership.memory);
+        self.check().and_then(|()| unmap(*id, &mut slot)).map_err(Unsealed::Failed)?;
+        crash::at(Point::FreezeUnmapped);
         let begun = Instant::now();
         loop {
             match ask(connection, *id, ShareAction::Freeze) {
@@ -363,6 +403,7 @@ impl Member {
                 Err(error) => return Err(Unsealed::Failed(error)),
             }
         }
+        crash::at(Point::FreezeAnswered);
         self.membership.is_sealed.store(true, Ordering::SeqCst);
         members.remove(id);
         Ok(())

@@ -355,7 +355,7 @@ pub unsafe extern "C" fn tensor_shared_id(
 }
 
 /// Closes the handle. The tensor stays open for as long as there is another handle of this client, or something exported. NULL is fine.
-/// A lock that one of its threads still has when all are closed is the next one's, who is told as if this process had died.
+/// A lock that a thread still has when all are closed, or when the thread ends, is the next one's, who is told as if this process had died.
 ///
 /// # Safety
 /// `shared` is NULL or a live handle, which is not used any more.

@@ -1,24 +1,17 @@
 //! Every call of plasma_store/arrow.hpp, in a store that lives in this program. Ends with "arrow: ok".
+#include "check.hpp"
+
 #include <arrow/api.h>
 #include <arrow/tensor.h>
 #include <plasma_store/arrow.hpp>
 
 #include <cstring>
-#include <iostream>
 
 namespace {
 
 using namespace std::chrono_literals;
 using plasma::Client;
 using plasma::ObjectId;
-
-#define CHECK(...) check(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__, __LINE__)
-
-void check(bool holds, const char* what, int line) {
-  if (holds) return;
-  std::cerr << "arrow.cpp:" << line << ": not so: " << what << '\n' << plasma_last_error_message() << '\n';
-  std::_Exit(1);
-}
 
 const std::vector<double> kNumbers{1, 2, 3, 4, 5, 6};
 
@@ -124,13 +117,4 @@ void run() {
 
 }  // namespace
 
-int main() {
-  try {
-    run();
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << '\n';
-    return 1;
-  }
-  std::cout << "arrow: ok\n";
-  return 0;
-}
+int main() { return played("arrow", run); }

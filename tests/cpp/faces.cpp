@@ -1,10 +1,10 @@
 //! Every handle and call of plasma_store.hpp, in a store that lives in this program. Ends with "faces: ok".
-#include <plasma_store.hpp>
+#include "check.hpp"
+
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <iostream>
 #include <numeric>
 #include <set>
 #include <sstream>
@@ -15,6 +15,9 @@
 #include <span>
 #endif
 
+// In bundles.cpp.
+void bundles_and_names(const plasma::Client& client);
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -22,28 +25,6 @@ using plasma::Client;
 using plasma::ObjectId;
 using plasma::Status;
 using plasma::Timeout;
-
-// Ends the program when something does not hold.
-#define CHECK(...) check(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__, __LINE__)
-
-void check(bool holds, const char* what, int line) {
-  if (holds) return;
-  std::cerr << "faces.cpp:" << line << ": not so: " << what << '\n' << plasma_last_error_message() << '\n';
-  std::_Exit(1);
-}
-
-// The status that a call throws; ok when it does not throw.
-template <class Call>
-Status thrown(Call call) {
-  try {
-    call();
-  } catch (const plasma::Error& error) {
-    return error.status();
-  }
-  return Status::ok;
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 // --- values
 
@@ -193,8 +174,12 @@ void immutable(const Client& client) {
 
 void several(const Client& client) {
   const ObjectId first = ObjectId::random(), second = ObjectId::random(), missing = ObjectId::random();
-  const std::vector<plasma::PutItem> items{{first, "1", {}}, {second, "22", "m"}};
+  const ObjectId named = ObjectId::from_name("of a batch");
+  std::vector<plasma::PutItem> items{{first, "1", {}}, {second, "22", "m"}, {named, "3", {}, "of another"}};
+  CHECK(client.try_put_batch(items).status() == Status::invalid_argument);
+  items[2].name = "of a batch";
   client.put_batch(items);
+  CHECK(client.name_of(named) == "of a batch" && client.name_of(first).empty());
   CHECK(client.try_put_batch(items).status() == Status::object_exists);
   const std::vector<ObjectId> both{second, first};
   const auto buffers = client.get_all(both, 0ms);
@@ -576,18 +561,13 @@ void the_end(plasma::Store store, const Client& client) {
   CHECK(tensor.values<float>()[0] == 7 && !store);
 }
 
-void run() {
+void values() {
   ids();
   ids_that_are_none();
   spans();
-  plasma::StoreOptions options;
-  options.capacity = 8 << 20;
-  plasma::Store store = plasma::Store::start(options);
-  CHECK(plasma::Store::try_start({store.socket(), 0}).status() == Status::address_in_use);
-  connecting(store.socket() + ".nowhere");
-  const auto connect = [&] { return Client::connect(store.socket()); };
-  handles_that_hold_nothing(connect());
-  const Client client = connect();
+}
+
+void all_of_objects(const Client& client) {
   objects(client);
   copies_are_private(client);
   immutable(client);
@@ -595,7 +575,9 @@ void run() {
   given_up(client);
   without_waiting(client);
   lists(client);
-  figures(connect());
+}
+
+void all_of_tensors(const Client& client) {
   element_types(client);
   element_types_without_a_type(client);
   layouts(client);
@@ -606,23 +588,34 @@ void run() {
   padded_elements(client);
   parts_for_others(client);
   copies_for_others(client);
-  given_to_others(connect());
+}
+
+void all_of_waiting(const Client& client) {
   events(client);
   frames(client);
   watched(client);
   interrupted(client);
+}
+
+void run() {
+  values();
+  plasma::StoreOptions options;
+  options.capacity = 8 << 20;
+  plasma::Store store = plasma::Store::start(options);
+  CHECK(plasma::Store::try_start({store.socket(), 0}).status() == Status::address_in_use);
+  connecting(store.socket() + ".nowhere");
+  const auto connect = [&] { return Client::connect(store.socket()); };
+  handles_that_hold_nothing(connect());
+  const Client client = connect();
+  all_of_objects(client);
+  figures(connect());
+  all_of_tensors(client);
+  given_to_others(connect());
+  bundles_and_names(client);
+  all_of_waiting(client);
   the_end(std::move(store), client);
 }
 
 }  // namespace
 
-int main() {
-  try {
-    run();
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << '\n';
-    return 1;
-  }
-  std::cout << "faces: ok\n";
-  return 0;
-}
+int main() { return played("faces", run); }

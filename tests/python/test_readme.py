@@ -47,8 +47,8 @@ def run_to_its_end(script: str, directory: Path, variables: dict[str, str]) -> s
 
 def programs() -> dict[str, str]:
     """The README's programs by the names that it gives them."""
-    names = {"c": ["write.c", "read.c"], "python": ["read.py", "write.py"], "cpp": ["write.cpp", "read.cpp"],
-             "go": ["write.go", "read.go"]}
+    names = {"c": ["write.c", "read.c"], "python": ["read.py", "write.py", "bundle.py"],
+             "cpp": ["write.cpp", "read.cpp", "bundle.cpp"], "go": ["write.go", "read.go"]}
     return {name: text for language, named in names.items() for name, text in zip(named, blocks(language), strict=True)}
 
 
@@ -90,10 +90,14 @@ def all_languages(building: str, languages: list[str]) -> str:
     return head + building + exchange(writers, readers) + tail
 
 
-def building_c_and_cpp() -> str:
+def building_cpp() -> str:
     named = re.search(r"`(c\+\+ .*\))`", README)
     assert named and "-o read read.cpp" in named[1]
-    compilers = {"c": "cc -o read read.c $(pkg-config --cflags --libs plasma_store)", "cpp": named[1]}
+    return named[1]
+
+
+def building_c_and_cpp() -> str:
+    compilers = {"c": "cc -o read read.c $(pkg-config --cflags --libs plasma_store)", "cpp": building_cpp()}
     return "".join(command.replace("-o read read", f"-o {half}-{language} {half}") + "\n"
                    for language, command in compilers.items() for half in ("write", "read"))
 
@@ -102,6 +106,14 @@ def test_c_cpp_and_python_read_what_each_wrote(tmp_path: Path) -> None:
     script = all_languages(building_c_and_cpp(), ["c", "cpp"])
     output = run_to_its_end(script, installed(tmp_path), environment(tmp_path))
     assert output.count("sum 21\n") == 9, output
+
+
+def test_bundles_are_put_and_got(tmp_path: Path) -> None:
+    settings = [line for line in commands()[0].splitlines() if line.startswith("export ")]
+    building = building_cpp().replace("-o read read", "-o bundle bundle")
+    script = "\n".join([*settings, building, "./bundle", "python3 bundle.py"])
+    output = run_to_its_end(script, installed(tmp_path), environment(tmp_path))
+    assert output == "weight 6\nbias 2\n" * 2
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed")
@@ -116,7 +128,7 @@ def test_go_and_the_others_read_what_each_wrote(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "compiler"), [
     ("write.c", ["cc", "-std=c99", "-xc"]), ("read.c", ["cc", "-std=c99", "-xc"]),
-    ("write.cpp", ["c++", "-std=c++17", "-xc++"]), ("read.cpp", ["c++", "-std=c++17", "-xc++"]),
+    *((name, ["c++", "-std=c++17", "-xc++"]) for name in ("write.cpp", "read.cpp", "bundle.cpp")),
 ])
 def test_the_examples_compile_without_a_warning(name: str, compiler: list[str]) -> None:
     command = [*compiler, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-"]

@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use super::{ALARM_STEP, ALARMS, CONTROL_WORDS, FIRST_LIFE};
 use crate::error::Result;
+#[cfg(not(loom))]
 use crate::shm::futex;
 use crate::shm::mapping::Mapping;
+#[cfg(loom)]
+use crate::shm::models::futex;
 use crate::shm::segment::Segment;
 use crate::shm::sync::AtomicU64;
 use crate::shm::words::Words;
@@ -67,6 +70,7 @@ pub fn map_control(file: &OwnedFd) -> Result<Words<AtomicU64>> {
     Words::of_mapping(&Arc::new(Mapping::read_write(file, BYTES)?), 0, CONTROL_WORDS)
 }
 
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use nix::fcntl::{FallocateFlags, fallocate};
