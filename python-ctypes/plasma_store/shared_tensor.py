@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Sequence, Tuple, Type
 from . import _abi
 from ._lib import lib
 from .buffer import Hold
-from .client import AnyID, PlasmaClient
+from .client import PlasmaClient
 from .dlpack import (
     CPU,
     LEGACY,
@@ -26,7 +26,7 @@ from .dlpack import (
 from .dtypes import DType, dtype_of, element_of
 from .errors import PlasmaBusy, PlasmaError, PlasmaExported, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Memory
-from .object_id import ObjectID, c_id, c_text, id_of
+from .object_id import AnyID, ObjectID, c_id, c_text, id_of
 from .participant import Participant, SharedObject, client_or_default
 from .reference import Place, reached
 from .shared_lock import SharedLock

@@ -9,13 +9,13 @@ from typing import Any, AsyncIterator, Dict, Iterator, List, Literal, Optional, 
 
 from . import _abi
 from ._lib import bare, lib
-from .client import AnyID, PlasmaClient
+from .client import PlasmaClient
 from .connection import AT_ONCE
 from .dlpack import Source, described
 from .dtypes import DTYPES, dtype_of, element_of
 from .errors import PlasmaClosed, PlasmaError, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Memory
-from .object_id import ObjectID, c_id, c_text, id_of, whole
+from .object_id import AnyID, ObjectID, c_id, c_text, id_of, whole
 from .participant import Participant, SharedObject, client_or_default
 from .reference import Place, reached
 from .ring_awaits import AcquiresLater, Readable

@@ -45,6 +45,12 @@ def produce(ring: TensorRing, first: int, count: int) -> None:
             slot.array[:] = number
 
 
+def produce_all(ring: TensorRing, count: int) -> None:
+    """What a worker does who is the only one."""
+    produce(ring, 0, count)
+    ring.close()
+
+
 def consume(ring: TensorRing) -> List[int]:
     """What a worker reads, until the ring is closed."""
     return [int(array[0]) for array in ring]
@@ -249,7 +255,7 @@ def test_a_loop_keeps_what_somebody_still_looks_at(ring: TensorRing) -> None:
 
 def test_a_loop_of_a_ring_of_one_slot(client: PlasmaClient, other: PlasmaClient) -> None:
     with TensorRing(1, (3,), "int64", client=client) as ring, TensorRing.open(ring.id, client=other) as second:
-        thread = threading.Thread(target=lambda: (produce(second, 0, 20), second.close()))
+        thread = threading.Thread(target=produce_all, args=(second, 20))
         thread.start()
         assert consume(ring) == [*range(20)]
         thread.join()
@@ -306,7 +312,12 @@ def test_puts_of_what_does_not_fit(ring: TensorRing) -> None:
 
 def test_many_at_once(ring: TensorRing) -> None:
     rows = np.arange(300).reshape(100, 3)
-    thread = threading.Thread(target=lambda: (ring.publish_many(rows), ring.close()))
+
+    def publish() -> None:
+        ring.publish_many(rows)
+        ring.close()
+
+    thread = threading.Thread(target=publish)
     thread.start()
     taken = [ring.take_many(7)]
     with pytest.raises(plasma_store.PlasmaClosed):
@@ -402,7 +413,7 @@ def test_processes_of_multiprocessing(client: PlasmaClient, method: str) -> None
 
 def test_joblib_hands_it_on(ring: TensorRing) -> None:
     joblib = pytest.importorskip("joblib")
-    thread = threading.Thread(target=lambda: (produce(ring, 0, 40), ring.close()))
+    thread = threading.Thread(target=produce_all, args=(ring, 40))
     thread.start()
     seen = joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(consume)(ring) for _ in range(2))
     thread.join()
@@ -438,7 +449,7 @@ def test_a_forked_child_takes_part_by_itself(ring: TensorRing) -> None:
 
 def test_a_child_gives_nothing_of_its_parents_back(ring: TensorRing) -> None:
     produce(ring, 5, 1)
-    held = [ring.take(), ring.acquire()]
+    held: List[Any] = [ring.take(), ring.acquire()]
 
     def child() -> None:
         held.clear()
