@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Type
 
 from . import _abi
 from ._lib import bare, lib
-from .dlpack import CPU, LEGACY, VERSIONED, collect_unconsumed, described, export
+from .dlpack import collect_unconsumed, described
 from .dtypes import DType, dtype_of, element_of
+from .elements import Elements
 from .errors import PlasmaExported, PlasmaInvalidArgument, check
 from .memory import Memory
 
 if TYPE_CHECKING:
-    from typing_extensions import CapsuleType
-
     from .participant import Participant
     from .tensor_ring import TensorRing
 
@@ -25,7 +24,7 @@ _release, _publish, _abandon = bare("tensor_ring_release"), bare("tensor_ring_pu
 Layout = Tuple[DType, Tuple[int, ...]]
 
 
-class Slot:
+class Slot(Elements):
     """A slot of a ring while somebody here has it: what `RingSlot` and `RingMessage` have in common."""
 
     __slots__ = ("__weakref__", "_attached", "_given", "_layout", "_memory", "_ring")
@@ -62,41 +61,15 @@ class Slot:
         """Name of the element type, such as "float32"."""
         return self._known_layout()[0].name
 
-    def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
-        array = self.array
-        wanted = array.dtype if dtype is None else dtype
-        if copy is False and wanted != array.dtype:
-            raise ValueError(f"elements of {self.dtype} cannot be an array of {wanted} without a copy")
-        return array.astype(wanted) if copy or wanted != array.dtype else array
-
-    def __dlpack_device__(self) -> Tuple[int, int]:
-        return CPU
-
-    def __dlpack__(
-        self,
-        *,
-        stream: Optional[Any] = None,
-        max_version: Optional[Tuple[int, int]] = None,
-        dl_device: Optional[Tuple[int, int]] = None,
-        copy: Optional[bool] = None,
-    ) -> CapsuleType:
-        """A capsule over the slot for one consumer. The slot cannot be given back before that has let go of it."""
-        if stream is not None:
-            raise ValueError(f"memory of the CPU has no streams, so stream must be None, not {stream!r}")
-        if dl_device is not None and tuple(dl_device) != CPU:
-            raise BufferError(f"the tensor is on device {CPU} and cannot be exported to {tuple(dl_device)}")
+    def _exported(self, versioned: bool) -> Any:
         self._live()
-        is_new = max_version is not None and max_version[0] >= _abi.DLPACK_MAJOR_VERSION
-        if copy:
-            copied: CapsuleType = self.array.copy().__dlpack__(**({"max_version": max_version} if is_new else {}))
-            return copied
-        if is_new:
-            versioned = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
-            check(lib.tensor_ring_export_versioned(self._attached.pointer, self._given, versioned))
-            return export(versioned, VERSIONED)
-        legacy = ctypes.POINTER(_abi.DLManagedTensor)()
-        check(lib.tensor_ring_export(self._attached.pointer, self._given, legacy))
-        return export(legacy, LEGACY)
+        if versioned:
+            new = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
+            check(lib.tensor_ring_export_versioned(self._attached.pointer, self._given, new))
+            return new
+        old = ctypes.POINTER(_abi.DLManagedTensor)()
+        check(lib.tensor_ring_export(self._attached.pointer, self._given, old))
+        return old
 
     def _live(self) -> Memory:
         if self._given is None:

@@ -5,25 +5,15 @@ from __future__ import annotations
 import ctypes
 import math
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Optional, Sequence, Tuple, Type
+from typing import Any, Literal, Optional, Sequence, Tuple, Type
 
 from . import _abi
 from ._lib import lib
 from .buffer import Hold
 from .client import PlasmaClient
-from .dlpack import (
-    CPU,
-    LEGACY,
-    VERSIONED,
-    Source,
-    collect_unconsumed,
-    described,
-    export,
-    managed_legacy,
-    managed_versioned,
-    row_major,
-)
+from .dlpack import Source, collect_unconsumed, described, managed_legacy, managed_versioned, row_major
 from .dtypes import DType, dtype_of, element_of
+from .elements import Elements
 from .errors import PlasmaBusy, PlasmaError, PlasmaExported, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Memory
 from .object_id import AnyID, ObjectID, c_id, c_text, id_of
@@ -32,15 +22,12 @@ from .reference import Place, reached
 from .shared_lock import SharedLock
 from .waiting import from_seconds
 
-if TYPE_CHECKING:
-    from typing_extensions import CapsuleType
-
 
 # What the library says when somebody here is in the way.
 _OURS = "this process has"
 
 
-class SharedTensor(SharedObject):
+class SharedTensor(SharedObject, Elements):
     """An array that any number of processes write and read in the same memory, with a lock for those who need one.
 
     Made by `zeros`, `empty`, `full`, `like` and `from_array`, and by `open` from one that somebody else made. Without a `client` it
@@ -252,35 +239,12 @@ class SharedTensor(SharedObject):
     ) -> None:
         self.close()
 
-    def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
-        array = self.array
-        wanted = array.dtype if dtype is None else dtype
-        if copy is False and wanted != array.dtype:
-            raise ValueError(f"a shared {self.dtype} tensor cannot be an array of {wanted} without a copy")
-        return array.astype(wanted) if copy or wanted != array.dtype else array
-
-    def __dlpack_device__(self) -> Tuple[int, int]:
-        return CPU
-
-    def __dlpack__(
-        self,
-        *,
-        stream: Optional[Any] = None,
-        max_version: Optional[Tuple[int, int]] = None,
-        dl_device: Optional[Tuple[int, int]] = None,
-        copy: Optional[bool] = None,
-    ) -> CapsuleType:
-        """A capsule over the shared memory for one consumer, which may write it. `copy=True` gives a snapshot instead."""
-        if stream is not None:
-            raise ValueError(f"memory of the CPU has no streams, so stream must be None, not {stream!r}")
-        if dl_device is not None and tuple(dl_device) != CPU:
-            raise BufferError(f"the tensor is on device {CPU} and cannot be exported to {tuple(dl_device)}")
-        is_new = max_version is not None and max_version[0] >= _abi.DLPACK_MAJOR_VERSION
-        if copy:
-            snapshot: CapsuleType = self.snapshot().__dlpack__(**({"max_version": max_version} if is_new else {}))
-            return snapshot
+    def _exported(self, versioned: bool) -> Any:
         hold = _hold(self._live())
-        return export(managed_versioned(hold), VERSIONED) if is_new else export(managed_legacy(hold), LEGACY)
+        return managed_versioned(hold) if versioned else managed_legacy(hold)
+
+    def _copied(self) -> Any:
+        return self.snapshot()
 
     def __reduce__(self) -> Tuple[Any, ...]:
         self._live()

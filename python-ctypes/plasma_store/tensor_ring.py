@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections import deque
 from types import TracebackType
-from typing import Any, AsyncIterator, Dict, Iterator, List, Literal, Optional, Sequence, Tuple, Type, Union
+from typing import Any, AsyncIterator, Deque, Dict, Iterator, List, Literal, Optional, Sequence, Tuple, Type, Union
 
 from . import _abi
 from ._lib import bare, lib
@@ -109,7 +110,7 @@ class TensorRing(SharedObject):
 
     def _begin_again(self) -> None:
         # What was let go of while there were views of it.
-        self._left: List[Left] = []
+        self._left: Deque[Left] = deque()
         # By the address of the slot.
         self._writable: Dict[int, Memory] = {}
         self._readable: Dict[int, Memory] = {}
@@ -170,7 +171,14 @@ class TensorRing(SharedObject):
 
     def _reap(self) -> None:
         """Gives back what was let go of and has no views any more."""
-        self._left = [left for left in self._left if not left.go()]
+        for _ in range(len(self._left)):
+            try:
+                # Other threads do the same.
+                left = self._left.popleft()
+            except IndexError:
+                return
+            if not left.go():
+                self._left.append(left)
 
     def _wait(self, joined: Participant, call: Any, given: Any, patience: int) -> int:
         try:
