@@ -15,6 +15,8 @@ from .buffer import array_type
 from .dlpack import row_major
 from .dtypes import DType
 
+Layout = Tuple[DType, Tuple[int, ...]]
+
 
 class Exporter:
     """What numpy makes an array of. It keeps what the memory needs to stay."""
@@ -29,7 +31,7 @@ class Exporter:
 class Memory:
     """Some bytes of shared memory, kept by `kept`. Whatever is made of them keeps that, too."""
 
-    __slots__ = ("_address", "_elements", "_kept", "_raw", "_readonly", "size")
+    __slots__ = ("_address", "_elements", "_kept", "_layout", "_raw", "_readonly", "_typed", "size")
 
     def __init__(self, kept: object, address: Optional[int], size: int, readonly: bool) -> None:
         self._kept, self._address, self._readonly = kept, address or 0, readonly
@@ -38,14 +40,24 @@ class Memory:
         self._raw: Any = array_type(ctypes.c_ubyte, size).from_address(self._address)
         self._raw.kept = kept
         self._elements: Any = object()
+        # And of the second the last array that was made, for its like.
+        self._typed: Any = None
+        self._layout: Optional[Layout] = None
 
     def view(self) -> memoryview:
         """The bytes."""
         view = memoryview(self._raw).cast("B")
         return view.toreadonly() if self._readonly else view
 
-    def array(self, element: DType, shape: Tuple[int, ...]) -> Any:
+    def array(self, layout: Layout) -> Any:
         """A new `numpy.ndarray` over the first of them; elements that share bytes come as bytes, in one dimension."""
+        # Slots are used again and again, and to make it anew takes longer than all the rest.
+        if self._layout is not layout:
+            self._typed, self._layout = self._of(layout), layout
+        return self._typed.view()
+
+    def _of(self, layout: Layout) -> Any:
+        element, shape = layout
         if type(self._elements) is object:
             self._elements = self._bytes()
         # Looked up first: types that numpy does not have may be missing.
@@ -63,7 +75,7 @@ class Memory:
 
     def views(self) -> int:
         """How many arrays and memoryviews there are of it."""
-        return self._references() - _OURS
+        return self._references() - _OURS - (self._layout is not None)
 
     def _references(self) -> int:
         return sys.getrefcount(self._raw) + sys.getrefcount(self._elements)

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Type
 from . import _abi
 from ._lib import bare, lib
 from .dlpack import collect_unconsumed, described
-from .dtypes import DType, dtype_of, element_of
+from .dtypes import dtype_of, element_of
 from .elements import Elements
 from .errors import PlasmaExported, PlasmaInvalidArgument, check
-from .memory import Memory
+from .memory import Layout, Memory
 
 if TYPE_CHECKING:
     from .participant import Participant
     from .tensor_ring import TensorRing
 
 _release, _publish, _abandon = bare("tensor_ring_release"), bare("tensor_ring_publish"), bare("tensor_ring_abandon")
-Layout = Tuple[DType, Tuple[int, ...]]
 
 
 class Slot(Elements):
@@ -43,7 +42,7 @@ class Slot(Elements):
     @property
     def array(self) -> Any:
         """A `numpy.ndarray` in the slot, only good while this has it. Elements that share bytes come as bytes, in one dimension."""
-        return self._live().array(*self._known_layout())
+        return self._live().array(self._layout or self._known_layout())
 
     @property
     def data(self) -> memoryview:

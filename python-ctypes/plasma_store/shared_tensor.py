@@ -22,7 +22,6 @@ from .reference import Place, reached
 from .shared_lock import SharedLock
 from .waiting import from_seconds
 
-
 # What the library says when somebody here is in the way.
 _OURS = "this process has"
 
@@ -165,7 +164,7 @@ class SharedTensor(SharedObject, Elements):
 
         Elements that share bytes come as bytes, in one dimension.
         """
-        flat = self._mapped().array(self._element, (math.prod(self._shape),))
+        flat = self._mapped().array((self._element, (math.prod(self._shape),)))
         return flat.reshape(self._shape, order=self._order) if self._element.itemsize else flat
 
     @property

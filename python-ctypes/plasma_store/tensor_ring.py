@@ -15,12 +15,12 @@ from .connection import AT_ONCE
 from .dlpack import Source, described
 from .dtypes import DTYPES, dtype_of, element_of
 from .errors import PlasmaClosed, PlasmaError, PlasmaInvalidArgument, PlasmaUnsupported, check
-from .memory import Memory
+from .memory import Layout, Memory
 from .object_id import AnyID, ObjectID, c_id, c_text, id_of, whole
 from .participant import Participant, SharedObject, client_or_default
 from .reference import Place, reached
 from .ring_awaits import AcquiresLater, Readable
-from .ring_slot import Layout, Left, RingMessage, RingSlot
+from .ring_slot import Left, RingMessage, RingSlot
 from .waiting import from_seconds
 
 _acquire, _take = bare("tensor_ring_acquire"), bare("tensor_ring_take")
