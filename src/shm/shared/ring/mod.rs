@@ -22,9 +22,11 @@ mod packed;
 mod readers;
 mod repair;
 mod slots;
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod stress;
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicU64 as Local, Ordering as LocalOrdering};

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering as LocalOrdering;
 
 use super::geometry::AT_SLOT_READERS;
-use super::line::Placed;
+use super::line::LinedUp;
 use super::packed::{Readers, SlotWord, State};
 use super::{ABORTED, Acquire, CLOSED, FREED, Handle, Header, PUBLISHED, Publish, Ring};
 use crate::error::Result;
@@ -131,9 +131,9 @@ impl Ring {
             return Err(self.stale(handle));
         }
         match self.line_up(slot, handle.generation)? {
-            Placed::Placed => self.look_after(slot, shown, changes),
-            Placed::Ended => self.withdraw(handle, SlotWord::free(handle.generation), Publish::Closed),
-            Placed::Crowded => self.withdraw(handle, writing, Publish::Crowded),
+            LinedUp::Done => self.look_after(slot, shown, changes),
+            LinedUp::Ended => self.withdraw(handle, SlotWord::free(handle.generation), Publish::Closed),
+            LinedUp::Crowded => self.withdraw(handle, writing, Publish::Crowded),
         }
     }
 
