@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files of the C ABI, in the order in which a C reader should see them.
-const HEADER_SOURCES: [&str; 15] = [
+const HEADER_SOURCES: [&str; 17] = [
     "status",
     "version",
     "object_id",
@@ -22,6 +22,8 @@ const HEADER_SOURCES: [&str; 15] = [
     "subscription",
     "watching",
     "tensor",
+    "tensor_shared",
+    "tensor_ring",
     "bundle",
     "store",
 ];

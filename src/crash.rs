@@ -83,6 +83,22 @@ points! {
         RetiredTold,
         /// They are unmapped, and the store does not know.
         RetiredUnmapped,
+        /// An object is shared, and its creator has not mapped by what the participants agree.
+        ShareAnswered,
+        /// Somebody takes part, and has mapped nothing.
+        JoinAnswered,
+        /// A lock says who has it, and its version does not say that somebody writes.
+        LockTaken,
+        /// It says so.
+        LockWriting,
+        /// It says that nobody writes any more, and the lock is not free.
+        LockWritten,
+        /// It is free, and nobody was woken.
+        LockFreed,
+        /// A shared object is unmapped by the one who freezes it, and the store was not asked.
+        FreezeUnmapped,
+        /// It is sealed, and the one who had that done has not noted it.
+        FreezeAnswered,
     }
     Store {
         /// Pins for a peer are made, and it was not given them.

@@ -153,11 +153,12 @@ fn soname_is_the_one_that_the_header_names() {
 
 #[test]
 fn every_function_is_misused() {
-    let sources: String =
-        ["misuse", "tensor_misuse", "bundle_misuse"].map(|name| fs::read_to_string(program(name)).unwrap()).concat();
+    let sources: String = ["misuse", "tensor_misuse", "bundle_misuse", "shared_misuse"]
+        .map(|name| fs::read_to_string(program(name)).unwrap())
+        .concat();
     let forgotten: Vec<_> =
         declared_functions().into_iter().filter(|name| !sources.contains(&format!("{name}("))).collect();
-    assert!(forgotten.is_empty(), "neither misuse.c nor tensor_misuse.c nor bundle_misuse.c calls {forgotten:?}");
+    assert!(forgotten.is_empty(), "no program of misuse calls {forgotten:?}");
 }
 
 /// Builds one of the programs.
@@ -186,6 +187,22 @@ fn misuse_of_bundles_and_names_is_answered_and_harms_nobody() {
     let program = build(&workshop, "bundle_misuse", &SANITIZED);
     let daemon = workshop.daemon(8 << 20);
     assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "bundle_misuse: ok\n");
+}
+
+#[test]
+fn misuse_of_shared_tensors_is_answered_and_harms_nobody() {
+    let workshop = Workshop::new();
+    let program = build(&workshop, "shared_misuse", &SANITIZED);
+    let daemon = workshop.daemon(8 << 20);
+    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "shared_misuse: ok\n");
+}
+
+#[test]
+fn processes_lock_a_shared_tensor_and_one_dies_with_the_lock() {
+    let workshop = Workshop::new();
+    let program = build(&workshop, "shared", &SANITIZED);
+    let daemon = workshop.daemon(8 << 20);
+    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "shared: ok\n");
 }
 
 #[test]
@@ -225,6 +242,7 @@ fn valgrind_finds_nothing() {
     check("misuse", "--leak-check=full", &[workshop.subdirectory("misuse.d")]);
     check("tensor_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
     check("bundle_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
+    check("shared_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
     check("threads", "--leak-check=full", &[daemon.socket.clone(), "5".into()]);
     // A child cannot free what belongs to threads that did not come along.
     check("fork", "--leak-check=no", &[workshop.subdirectory("fork.d")]);

@@ -36,7 +36,7 @@ fn gone(name: u64) -> Event {
 }
 
 fn item(name: u64, data: &[u8]) -> PutItem<'_> {
-    PutItem { id: id(name), data, metadata: b"" }
+    PutItem { id: id(name), data, metadata: b"", name: None }
 }
 
 /// Whether the descriptor can be read now.

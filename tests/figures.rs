@@ -65,11 +65,13 @@ fn a_batch_is_there_whole() {
         (vec![7; 10_000], confusing.as_slice()),
         (vec![], b"only metadata"),
     ];
-    let items: Vec<_> =
-        (0..).zip(&contents).map(|(name, (data, metadata))| PutItem { id: id(name), data, metadata }).collect();
+    let items: Vec<_> = (0..)
+        .zip(&contents)
+        .map(|(name, (data, metadata))| PutItem { id: id(name), data, metadata, name: None })
+        .collect();
     client.put_batch(&items, CreateOptions::default()).unwrap();
     client.put_batch(&[], CreateOptions::default()).unwrap();
-    for PutItem { id, data, metadata } in items {
+    for PutItem { id, data, metadata, .. } in items {
         let buffer = client.get(&[id], 0, GetOptions::default()).unwrap().remove(0).unwrap();
         let mut found = vec![0; buffer.size() as usize];
         buffer.read(0, &mut found).unwrap();
@@ -86,7 +88,7 @@ fn a_batch_that_cannot_be_is_not_there_at_all() {
     let client = connect(store.socket());
     put(&client, id(1), &[1; 600_000]);
     let half = vec![2; 500_000];
-    let item = |name, data| PutItem { id: id(name), data, metadata: b"" };
+    let item = |name, data| PutItem { id: id(name), data, metadata: b"", name: None };
     let put_batch = |items: &[PutItem<'_>]| client.put_batch(items, CreateOptions::default());
     let one_exists = put_batch(&[item(2, b""), item(1, b"")]).unwrap_err();
     assert!(matches!(&one_exists, Error::ObjectExists(taken) if *taken == id(1)), "{one_exists}");

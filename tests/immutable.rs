@@ -272,7 +272,7 @@ fn what_is_put_is_immutable_however_large_it_is() {
     }
     client.put(id(9), b"", b"", IMMUTABLE).unwrap();
     assert!(got(&reader, id(9)).size() == 0 && got(&reader, id(9)).is_immutable());
-    let batch = [PutItem { id: id(20), data: b"1", metadata: b"" }];
+    let batch = [PutItem { id: id(20), data: b"1", metadata: b"", name: None }];
     assert!(matches!(client.put_batch(&batch, IMMUTABLE), Err(Error::Unsupported(_))));
     assert!(matches!(client.put(id(1), b"again", b"", IMMUTABLE), Err(Error::ObjectExists(_))));
 }

@@ -86,7 +86,8 @@ fn put_batches(client: &Client, mut random: Random, turns: u64) {
             let n = random.below(IDS);
             (id(n), vec![byte_of(n); 100])
         });
-        let items = names.iter().map(|(id, data)| PutItem { id: *id, data, metadata: b"" }).collect::<Vec<_>>();
+        let items =
+            names.iter().map(|(id, data)| PutItem { id: *id, data, metadata: b"", name: None }).collect::<Vec<_>>();
         match client.put_batch(&items, Default::default()) {
             Ok(()) | Err(Error::ObjectExists(_) | Error::StoreFull(_)) => {}
             Err(error) => panic!("{error}"),

@@ -502,7 +502,7 @@ fn without_segments_of_their_own_producers_share_one() {
         assert_eq!(segment_of(&daemon, n), SHARED_SEGMENT);
         old.0.release(id(n));
     }
-    let items = [PutItem { id: id(100), data: &pattern(100, 1000), metadata: b"meta" }];
+    let items = [PutItem { id: id(100), data: &pattern(100, 1000), metadata: b"meta", name: None }];
     reader.put_batch(&items, CreateOptions::default()).unwrap();
     check(&get(&reader, 100), 100);
     assert_eq!((stats(&daemon).segments, stats(&daemon).copied_bytes), (0, 0));
@@ -562,7 +562,7 @@ fn a_batch_lies_where_no_client_can_write() {
     let daemon = Daemon::start(16 * MEBIBYTE);
     let client = connect(&daemon.socket());
     let data: Vec<_> = (0..10).map(|n| pattern(n, 10_000)).collect();
-    let items = data.iter().zip(0..).map(|(data, n)| PutItem { id: id(n), data, metadata: b"" });
+    let items = data.iter().zip(0..).map(|(data, n)| PutItem { id: id(n), data, metadata: b"", name: None });
     client.put_batch(&items.collect::<Vec<_>>(), CreateOptions::default()).unwrap();
     let mut peer = RawPeer::pulling(&daemon.socket());
     let segment = peer.place(id(3)).segment;

@@ -191,8 +191,17 @@ func TestImmutableObjects(t *testing.T) {
 func TestSeveralAtOnce(t *testing.T) {
 	_, client := fresh(t)
 	first, second, missing := random(t), random(t), random(t)
-	items := []PutItem{{first, []byte("1"), nil}, {second, nil, []byte("m")}}
+	items := []PutItem{{ID: first, Data: []byte("1"), Name: "of a batch"}, {ID: second, Metadata: []byte("m")}}
+	fails(t, client.PutBatch(items), InvalidArgument)
+	first, err := NamedID("", "of a batch")
+	must(t, err)
+	items[0].ID = first
 	must(t, client.PutBatch(items))
+	its, err := client.NameOf(first)
+	must(t, err)
+	other, err := client.NameOf(second)
+	must(t, err)
+	same(t, its+"|"+other, "of a batch|")
 	must(t, client.PutBatch(nil))
 	fails(t, client.PutBatch(items), ObjectExists)
 	buffers, err := client.GetAll(background, []ObjectID{second, first})

@@ -20,6 +20,8 @@ struct PutItem {
   ObjectId id;
   BytesView data;
   BytesView metadata;
+  /// As in CreateOptions; "" for none.
+  std::string name = {};
 };
 
 /// A connection. Its calls may come from any number of threads at once.
@@ -96,13 +98,15 @@ class Client {
 
   /// Stores many small objects with one request: all of them, or none. Of the options only `evict` counts.
   Result<void> try_put_batch(span<const PutItem> items, const CreateOptions& options = {}) const {
+    const char* const call = "plasma_put_batch";
     std::vector<plasma_put_item> batch;
     batch.reserve(items.size());
     for (const PutItem& item : items) {
-      batch.push_back(
-          {*item.id.raw(), item.data.data(), item.data.size(), item.metadata.data(), item.metadata.size()});
+      if (auto text = detail::check_text(item.name, call, "an item's name"); !text) return text;
+      const char* const name = item.name.empty() ? nullptr : item.name.c_str();
+      const BytesView data = item.data, metadata = item.metadata;
+      batch.push_back({*item.id.raw(), data.data(), data.size(), metadata.data(), metadata.size(), name});
     }
-    const char* const call = "plasma_put_batch";
     auto wanted = detail::create_options(options, call);
     if (!wanted) return wanted.error();
     return detail::outcome(plasma_put_batch(handle(), batch.data(), batch.size(), &*wanted), call);

@@ -14,7 +14,7 @@ those of pyarrow.plasma.
 from ._abi import PLASMA_VERSION as __version__
 from .buffer import Buffer, PlasmaBuffer
 from .bundle import Bundle
-from .client import ObjectInfo, PlasmaClient, connect
+from .client import PlasmaClient, connect
 from .daemon import start_plasma_store
 from .errors import (
     PlasmaAborted,
@@ -44,6 +44,7 @@ from .errors import (
     PlasmaUnsupported,
     PlasmaUnsupportedPeer,
 )
+from .keeping import ObjectInfo
 from .object_id import ObjectID
 from .store import Store, start_store
 from .tensor import Tensor

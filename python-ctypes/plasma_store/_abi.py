@@ -59,6 +59,7 @@ PLASMA_CREATE_IMMUTABLE = 2
 PLASMA_GET_PRIVATE = 1
 PLASMA_GET_NO_ASK = 2
 PLASMA_VIEW_COPY = 1
+TENSOR_SHARED_KEEP = 1
 PLASMA_STATE_CREATED = 1
 PLASMA_STATE_SEALED = 2
 PLASMA_SUBSCRIBE_SKIP_EXISTING = 1
@@ -84,6 +85,10 @@ class plasma_buffer(Structure):
 
 class plasma_object_list(Structure):
     """Opaque: what `plasma_list` found."""
+
+
+class tensor_shared(Structure):
+    """A tensor that several processes write. Opaque."""
 
 
 class tensor_bundle(Structure):
@@ -194,7 +199,7 @@ class plasma_object_info(Structure):
 
 
 class plasma_put_item(Structure):
-    """An object of a batch. `data` and `metadata` keep the bytes assigned to them alive."""
+    """An object of a batch. `data`, `metadata` and `name` keep the bytes assigned to them alive."""
 
     _fields_ = [
         ("id", plasma_object_id),
@@ -202,6 +207,7 @@ class plasma_put_item(Structure):
         ("data_size", c_uint64),
         ("metadata", c_char_p),
         ("metadata_size", c_uint64),
+        ("name", c_char_p),
     ]
 
 
@@ -322,6 +328,12 @@ class DLManagedTensorVersioned(Structure):
     """The same since DLPack 1.0, with a version and flags."""
 
 
+class tensor_shared_options(Structure):
+    """How to create a shared tensor."""
+
+    _fields_ = [("struct_size", c_size_t), ("flags", c_uint32), ("name", c_char_p)]
+
+
 class tensor_description(Structure):
     """What an object's bytes say of the tensor in them."""
 
@@ -360,6 +372,7 @@ _buffer = POINTER(plasma_buffer)
 _list = POINTER(plasma_object_list)
 _subscription = POINTER(plasma_subscription)
 _bundle = POINTER(tensor_bundle)
+_shared = POINTER(tensor_shared)
 _store = POINTER(plasma_store)
 _id = POINTER(plasma_object_id)
 _write_options = POINTER(tensor_write_options)
@@ -467,9 +480,30 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_view": (plasma_status, [_buffer, POINTER(tensor_view_options), _managed]),
     "tensor_view_versioned": (plasma_status, [_buffer, POINTER(tensor_view_options), _managed_versioned]),
     "tensor_dimension_name": (plasma_status, [_buffer, c_int32, c_char_p, c_size_t, POINTER(c_size_t)]),
+    "tensor_shared_create": (
+        plasma_status,
+        [_client, _id, POINTER(DLTensor), POINTER(tensor_shared_options), POINTER(_shared)],
+    ),
+    "tensor_shared_open": (plasma_status, [_client, _id, c_int64, POINTER(_shared)]),
+    "tensor_shared_export": (plasma_status, [_shared, _managed]),
+    "tensor_shared_export_versioned": (plasma_status, [_shared, _managed_versioned]),
+    "tensor_shared_buffer": (plasma_status, [_shared, POINTER(_buffer)]),
+    "tensor_shared_describe": (plasma_status, [_shared, POINTER(tensor_description)]),
+    "tensor_shared_lock": (plasma_status, [_shared, c_int64]),
+    "tensor_shared_unlock": (plasma_status, [_shared]),
+    "tensor_shared_version": (plasma_status, [_shared, POINTER(c_uint64)]),
+    "tensor_shared_snapshot": (plasma_status, [_shared, c_void_p, c_size_t, c_int64]),
+    "tensor_shared_freeze": (plasma_status, [_shared, c_int64]),
+    "tensor_shared_holders": (plasma_status, [_client, _id, c_char_p, c_size_t, POINTER(c_size_t)]),
+    "tensor_shared_id": (plasma_status, [_shared, _id]),
+    "tensor_shared_close": (None, [_shared]),
     "tensor_bundle_write": (
         plasma_status,
         [_client, _id, POINTER(tensor_bundle_item), c_size_t, POINTER(tensor_bundle_options)],
+    ),
+    "tensor_bundle_create": (
+        plasma_status,
+        [_client, _id, POINTER(tensor_bundle_item), c_size_t, POINTER(tensor_bundle_options), POINTER(_buffer)],
     ),
     "tensor_bundle_read": (plasma_status, [_client, _id, c_int64, c_uint32, POINTER(_bundle)]),
     "tensor_bundle_from_buffer": (plasma_status, [_buffer, POINTER(_bundle)]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .buffer import Hold, pyarrow_or_none, wrap
+from .buffer import Hold, Source, pyarrow_or_none, wrap
 from .errors import PlasmaCorrupt, PlasmaUnsupported
 from .progress import Copier
 
@@ -27,7 +27,10 @@ class NewTable:
 
     def write(self, hold: Hold, copier: Copier) -> None:
         """Fills an object of `size` bytes that is being created. Keeps nothing of it, also when this fails."""
-        sink = self._pyarrow.FixedSizeBufferWriter(wrap(hold.data()))
+        if copier.is_told:
+            sink = self._pyarrow.PythonFile(_Sink(hold, copier), mode="w")
+        else:
+            sink = self._pyarrow.FixedSizeBufferWriter(wrap(hold.data()))
         try:
             self._write(sink)
         finally:
@@ -41,8 +44,29 @@ class NewTable:
         return sink.getvalue()
 
     def _write(self, sink: Any) -> None:
-        with self._pyarrow.ipc.new_stream(sink, self._value.schema) as writer:
-            writer.write(self._value)
+        writer = self._pyarrow.ipc.new_stream(sink, self._value.schema)
+        writer.write(self._value)
+        # Not where that failed: it would write the end of the stream.
+        writer.close()
+
+
+class _Sink:
+    """What pyarrow takes for a file, and gives each of its buffers as it lies."""
+
+    closed = False
+
+    def __init__(self, hold: Hold, copier: Copier) -> None:
+        self._hold, self._copier, self._offset = hold, copier, 0
+
+    def write(self, data: Any) -> int:
+        """Copies bytes behind those before."""
+        source = Source(data)
+        self._copier.write(self._hold, self._offset, source.address, len(source))
+        self._offset += len(source)
+        return len(source)
+
+    def flush(self) -> None:
+        """There is nothing between."""
 
 
 def table_of(hold: Hold, name: str) -> Any:

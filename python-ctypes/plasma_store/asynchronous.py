@@ -19,7 +19,7 @@ from .buffer import Hold, new_holds
 from .connection import AT_ONCE, PRIVATE, SHARED, Connection, Handle, those_here
 from .errors import PlasmaBusy, PlasmaError, PlasmaInterrupted, check
 from .notifications import Notifications
-from .object_id import ObjectID, packed
+from .object_id import AnyIDs, ids_of
 from .waiting import milliseconds
 
 _get = bare("plasma_get")
@@ -161,10 +161,9 @@ class Asynchronous(Notifications):
 
     interrupt.__doc__ = Connection.interrupt.__doc__
 
-    async def _get_later(self, object_ids: Iterable[ObjectID], timeout_ms: int, private: bool = False) -> List[Hold]:
+    async def _get_later(self, object_ids: AnyIDs, timeout_ms: int, private: bool = False) -> List[Hold]:
         """Holds in the order of the ids, false where the object did not come in time. One that is named twice has one hold."""
-        wanted = [*object_ids]
-        packed(wanted)
+        wanted = ids_of(object_ids)
         patience = milliseconds(timeout_ms)
         names, handle, interrupts = [object_id.binary() for object_id in wanted], self._live(), self._interrupts
         got: Dict[bytes, Hold] = {}

@@ -11,6 +11,7 @@ from .buffer import Hold
 from .dlpack import Source
 from .errors import PlasmaError, check
 from .object_id import ObjectID, c_text
+from .progress import Copier, Elements, elements_of
 from .reference import Place
 from .tensor import Tensor
 
@@ -91,6 +92,27 @@ class NewBundle:
         for item, name, source in zip(self.items, tensors, self._sources):
             item.name, item.tensor = c_text(name, "name"), ctypes.pointer(source.tensor)
             item.flags = _abi.DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED if source.padded else 0
+        self._names = [*tensors]
+
+    def parts(self) -> Optional[Parts]:
+        """The same to be put in parts; None if one of them cannot."""
+        found = {name: elements_of(source) for name, source in zip(self._names, self._sources)}
+        elements = {name: each for name, each in found.items() if each is not None}
+        return Parts(elements) if len(elements) == len(found) else None
+
+
+class Parts:
+    """Arrays that lie row by row, to be put in parts."""
+
+    def __init__(self, elements: Dict[str, Elements]) -> None:
+        self._elements = elements
+        self.size: int = sum(each.size for each in elements.values())
+
+    def write(self, bundle: Bundle, copier: Copier) -> None:
+        """Fills a bundle that is being created."""
+        for name, elements in self._elements.items():
+            if elements.size:
+                elements.write(bundle[name], copier)
 
 
 def _source(name: str, value: Any, copy: bool) -> Source:

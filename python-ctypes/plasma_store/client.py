@@ -2,91 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import itertools
 import operator
-import os
-import traceback
-from types import TracebackType
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    Literal,
-    Mapping,
-    NoReturn,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-    Type,
-    TypedDict,
-    Union,
-    overload,
-)
+from typing import Any, Iterable, List, Literal, Mapping, NoReturn, Optional, Sequence, Tuple, Union, overload
 
 from . import _abi, arrow, values
 from ._lib import lib
-from .asynchronous import Asynchronous
-from .buffer import Buffer, Hold, Source, wrap
+from .buffer import Buffer, Hold, wrap
 from .bundle import Bundle, NewBundle, bundle_options
 from .dlpack import Source as TensorSource
 from .dtypes import dtype_of
-from .errors import (
-    BY_STATUS,
-    PlasmaError,
-    PlasmaInvalidArgument,
-    PlasmaNotStored,
-    PlasmaObjectNotFound,
-    PlasmaTimeout,
-    check,
-)
-from .forgotten import unsealed
-from .object_id import ObjectID, c_id, c_ids, c_text, id_of, whole
-from .progress import Bytes, Copier, Progress, elements_of, is_told
-from .reference import Place
+from .errors import PlasmaInvalidArgument, PlasmaTimeout
+from .object_id import AnyID, AnyIDs, ObjectID, c_id, c_text, called, id_of, ids_of
+from .progress import Copier, Progress, elements_of, is_told
+from .putting import Putting, c_bytes, named
 from .tensor import Tensor
-from .waiting import milliseconds
 
-# An object's id, or its name.
-AnyID = Union[ObjectID, str]
-DIGEST_SIZE = 8
-# What the library writes beside a name.
-_LEAST_NAMED = 12 + 6
-# The longest name, and a NUL: a trailer has no more.
-_MOST_NAMED = 1 << 16
 # What is not larger needs no memory of its own to be put; with room for what the library appends.
 MOST_AT_ONCE = (64 << 10) - 256
-# Objects that one flush tells, and how many may fail that were not counted before.
-MOST_FAILED, MORE_FAILED = 1 << 16, 512
-_STATES: Dict[int, Literal["created", "sealed"]] = {
-    _abi.PLASMA_STATE_CREATED: "created",
-    _abi.PLASMA_STATE_SEALED: "sealed",
-}
-
-
-class ObjectInfo(TypedDict):
-    """What `PlasmaClient.list` says of one object."""
-
-    data_size: int
-    """Bytes of data."""
-    metadata_size: int
-    """Bytes of metadata, with what the library appends for tensors."""
-    ref_count: int
-    """Connections that hold it."""
-    create_time: int
-    """When it was created, in seconds since 1970."""
-    construct_duration: int
-    """Seconds from create to seal, -1 while it is not sealed."""
-    state: Literal["created", "sealed"]
-    """Whether it is sealed."""
-    pinned: bool
-    """Whether it is pinned."""
-    name: Optional[str]
-    """The name it was put by, if it is sealed and in memory; None for none."""
 
 
 @overload
@@ -135,8 +68,8 @@ def connect(  # pyright: ignore[reportInconsistentOverload]
 
     With `progress`, puts that take longer than a second tell how far they are: a function is called with the bytes that were copied
     and all of them, each tenth of a second from then on and at the end, and may raise to end the put, of which nothing is left
-    then. True writes a line to stderr where that is a terminal. That is for bytes, values, and arrays that lie row by row, of
-    more than 32 MiB; without it nothing is ever written.
+    then. True writes a line to stderr where that is a terminal. That is for bytes, values, tables, and arrays that lie row by row,
+    also in bundles, of more than 32 MiB; without it nothing is ever written.
 
     Programs from before pyarrow 0.15 say `connect(path, "", 0)`. There is no manager any more, so its socket must be empty or
     None; buffers are always released at once, whatever the delay.
@@ -151,11 +84,14 @@ def connect(  # pyright: ignore[reportInconsistentOverload]
     return PlasmaClient(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us, progress=progress)
 
 
-class PlasmaClient(Asynchronous):
+class PlasmaClient(Putting):
     """A connection to a store. Any number of threads may use one; a get that waits in one keeps no other waiting.
 
     As a context manager it disconnects at the end. Buffers and tensors outlive it. A child made by `fork` must connect anew:
     calls on its parent's client raise PlasmaForked.
+
+    Whatever takes an ObjectID takes a name as well, a `str`: it stands for `ObjectID.from_name(name)`. What is created by a name keeps
+    it, and `list` tells it. Where ids of several objects are taken, a text by itself is one name.
 
     Whatever creates an object takes two times in milliseconds. `ttl_ms`: so long after its seal it is deleted, as by `delete`;
     0 for never. `wait_ms`: so long it waits where there is no room, -1 for as long as it takes, 0 not at all. Who waits is served
@@ -166,171 +102,6 @@ class PlasmaClient(Asynchronous):
     all buffers and arrays of the object must be gone: else that raises PlasmaBusy, and can be tried again. A forked child has none of them:
     it must not touch those of its parent. Raises PlasmaUnsupported in a store with a directory (`-d`) or huge pages (`-h`).
     """
-
-    def __init__(
-        self,
-        store_socket_name: Optional[str] = None,
-        num_retries: int = -1,
-        *,
-        copy_threads: int = 0,
-        spin_us: int = 0,
-        progress: Progress = None,
-    ) -> None:
-        # What was put and sealed without waiting, and that at the last flush.
-        self._submitted, self._flushed = itertools.count(), 0
-        self._unsealed: Set[ObjectID] = set()
-        self.progress = progress
-        super().__init__(store_socket_name, num_retries, copy_threads=copy_threads, spin_us=spin_us)
-
-    progress: Progress = None
-    """Who is told how far a put is that takes longer than a second: see `connect`. May be set at any time."""
-
-    def disconnect(self) -> None:
-        self._end_unsealed()
-        super().disconnect()
-
-    disconnect.__doc__ = Asynchronous.disconnect.__doc__
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if error is not None:
-            # Whoever was interrupted by an error forgot nothing.
-            self._unsealed.clear()
-        self._end_unsealed()
-        self.disconnect()
-
-    def _end_unsealed(self) -> None:
-        """Warns whoever calls what calls this of objects that go now."""
-        if self._handle is not None and self._process == os.getpid():
-            unsealed(self, self._unsealed)
-        self._unsealed.clear()
-
-    def _lose(self, place: Place, error: PlasmaError) -> None:
-        super()._lose(place, error)
-        self._submitted, self._flushed, self._unsealed = itertools.count(), 0, set()
-
-    def create(
-        self,
-        object_id: ObjectID,
-        data_size: int,
-        metadata: bytes = b"",
-        *,
-        ttl_ms: int = 0,
-        wait_ms: int = 0,
-        immutable: bool = False,
-    ) -> Buffer:
-        """Creates an object of `data_size` bytes, to be filled through the buffer and then sealed.
-
-        The memory holds old bytes until it is written. Raises PlasmaObjectExists, PlasmaStoreFull.
-
-            >>> object_id = plasma_store.ObjectID.from_random()
-            >>> memoryview(client.create(object_id, 5)).cast("B")[:] = b"hello"
-            >>> client.seal(object_id)
-            >>> [buffer] = client.get_buffers([object_id])
-            >>> bytes(buffer)
-            b'hello'
-        """
-        return wrap(self._create(object_id, data_size, metadata, ttl_ms, wait_ms, immutable).data())
-
-    def _create(
-        self, object_id: AnyID, data_size: int, metadata: bytes, ttl_ms: int, wait_ms: int, immutable: bool
-    ) -> Hold:
-        wanted, size, meta, hold = c_id(id_of(object_id)), _size(data_size), _bytes(metadata), Hold()
-
-        def call(handle: Any, options: _abi.plasma_create_options) -> Any:
-            return lib.plasma_create(handle.pointer, wanted, size, meta, len(meta), options, hold)
-
-        self._call_create(call, _named(object_id, _abi.plasma_create_options()), ttl_ms, wait_ms, immutable)
-        self._unsealed.add(id_of(object_id))
-        return hold
-
-    def _call_create(
-        self, create: Callable[[Any, Any], Any], options: Any, ttl_ms: int, wait_ms: int, immutable: bool
-    ) -> None:
-        """Makes a call that creates an object, with the options as they are but for what all such calls have."""
-        ttl = whole(ttl_ms, "ttl_ms")
-        if not 0 <= ttl < 1 << 63:
-            raise PlasmaInvalidArgument(f"ttl_ms is 0 or positive and below 2^63, not {ttl}")
-        options.struct_size, options.ttl_ms = ctypes.sizeof(options), ttl
-        options.flags = _abi.PLASMA_CREATE_IMMUTABLE if immutable else 0
-
-        def call(handle: Any, left_ms: int) -> int:
-            options.wait_ms = left_ms
-            status: int = create(handle, options)
-            return status
-
-        check(self._call(call, milliseconds(wait_ms, "wait_ms")))
-
-    def create_and_seal(
-        self,
-        object_id: AnyID,
-        data: Any,
-        metadata: bytes = b"",
-        *,
-        ttl_ms: int = 0,
-        wait_ms: int = 0,
-        immutable: bool = False,
-    ) -> None:
-        """Stores a copy of bytes as a sealed object; when it fails there is no object. `data` is anything bytes-like.
-
-        Raises PlasmaObjectExists, PlasmaStoreFull.
-
-            >>> client.create_and_seal(plasma_store.ObjectID.from_name("greeting"), b"hello", b"in English")
-            >>> client.get_buffers([plasma_store.ObjectID.from_name("greeting")], with_meta=True)[0][0]
-            b'in English'
-        """
-        wanted, source, meta = c_id(id_of(object_id)), Source(data), _bytes(metadata)
-        if self.progress and is_told(self.progress, len(source)):
-            self._fill(Bytes(source), object_id, self.seal, ttl_ms, wait_ms, immutable, meta)
-            return
-
-        def call(handle: Any, options: _abi.plasma_create_options) -> Any:
-            return lib.plasma_put(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
-
-        self._call_create(call, _named(object_id, _abi.plasma_create_options()), ttl_ms, wait_ms, immutable)
-
-    def put_raw_buffer(
-        self,
-        value: Any,
-        object_id: Optional[ObjectID] = None,
-        metadata: bytes = b"",
-        memcopy_threads: int = 6,
-        *,
-        ttl_ms: int = 0,
-        wait_ms: int = 0,
-        immutable: bool = False,
-    ) -> ObjectID:
-        """Stores a copy of bytes, as `create_and_seal`, and returns the id: a random one if none is given.
-
-        As many threads copy as `connect` was told, whatever `memcopy_threads` says.
-
-            >>> bytes(client.get_buffers([client.put_raw_buffer(b"hello")])[0])
-            b'hello'
-        """
-        object_id = ObjectID.from_random() if object_id is None else object_id
-        self.create_and_seal(object_id, value, metadata, ttl_ms=ttl_ms, wait_ms=wait_ms, immutable=immutable)
-        return object_id
-
-    def put_batch(self, objects: Iterable[Tuple[Any, ...]]) -> None:
-        """Stores copies of many small objects with one request, as sealed ones: all of them, or none.
-
-        Each is a tuple of an ObjectID, of data and, if there are any, of metadata, which are anything bytes-like. Together they
-        may have 64 MiB, less some 100 bytes for each. Raises PlasmaObjectExists, also for an id that comes twice; PlasmaStoreFull;
-        PlasmaInvalidArgument when they are too many.
-
-            >>> ids = [plasma_store.ObjectID.from_random() for _ in range(3)]
-            >>> client.put_batch([(ids[0], b"one"), (ids[1], b"two", b"metadata"), (ids[2], b"three")])
-            >>> [bytes(buffer) for buffer in client.get_buffers(ids)]
-            [b'one', b'two', b'three']
-        """
-        contents = [_batched(*given) for given in objects]
-        items = (_abi.plasma_put_item * len(contents))()
-        for item, (object_id, data, metadata) in zip(items, contents):
-            item.id, item.data, item.data_size = object_id, data.pointer, len(data)
-            item.metadata, item.metadata_size = metadata.pointer, len(metadata)
-        handle = self._live()
-        check(lib.plasma_put_batch(handle.pointer, items, len(items), None))
 
     def put(
         self,
@@ -343,7 +114,7 @@ class PlasmaClient(Asynchronous):
         wait_ms: int = 0,
         immutable: bool = False,
     ) -> ObjectID:
-        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given. A name will do, too.
+        """Stores a Python value, to be read by `get`, and returns its id: a random one if none is given.
 
         By pickle, which copies the bytes of arrays without gaps once, straight into the object; or, with a pyarrow before version 14, in the
         serialization of pyarrow.plasma, which programs that still use that can read. The last two arguments are for that one.
@@ -358,42 +129,8 @@ class PlasmaClient(Asynchronous):
             return id_of(object_id)
         return self._fill(serialized, object_id, self.seal, ttl_ms, wait_ms, immutable)
 
-    def _fill(
-        self,
-        value: Union[values.Serialized, arrow.NewTable],
-        object_id: AnyID,
-        seal: Callable[[ObjectID], None],
-        ttl_ms: int,
-        wait_ms: int,
-        immutable: bool,
-        metadata: bytes = b"",
-    ) -> ObjectID:
-        copier = Copier(value.size, self.progress)
-        held = [self._create(object_id, value.size, metadata, ttl_ms, wait_ms, immutable)]
-        return self._finish(object_id, held, lambda hold: value.write(hold, copier), seal)
-
-    def _finish(
-        self, object_id: AnyID, held: List[Any], fill: Callable[[Any], None], seal: Callable[[ObjectID], None]
-    ) -> ObjectID:
-        """Fills what was created and alone is in `held`, and seals it; when that fails there is no object."""
-        try:
-            try:
-                fill(held[0])
-            finally:
-                # With a live buffer an object cannot be aborted, nor sealed if it is to be immutable.
-                held.clear()
-            seal(id_of(object_id))
-        except BaseException as error:
-            # They have it still.
-            traceback.clear_frames(error.__traceback__)
-            # What went wrong first is what is raised.
-            with contextlib.suppress(PlasmaError):
-                self.abort(id_of(object_id))
-            raise
-        return id_of(object_id)
-
     def put_nowait(
-        self, value: Any, object_id: Optional[ObjectID] = None, serialization_context: Any = None, *, ttl_ms: int = 0
+        self, value: Any, object_id: Optional[AnyID] = None, serialization_context: Any = None, *, ttl_ms: int = 0
     ) -> ObjectID:
         """Stores a Python value as `put` does, soon, and returns its id: `flush` waits for it, and raises if it could not be done.
 
@@ -406,57 +143,10 @@ class PlasmaClient(Asynchronous):
             return self.put_raw_buffer_nowait(serialized.to_bytes(), object_id)
         return self._fill(serialized, object_id, self.seal_nowait, ttl_ms, 0, False)
 
-    def put_raw_buffer_nowait(
-        self, value: Any, object_id: Optional[ObjectID] = None, metadata: bytes = b"", *, ttl_ms: int = 0
-    ) -> ObjectID:
-        """Stores a copy of bytes as `put_raw_buffer` does, soon; everything else as for `put_nowait`."""
-        object_id = ObjectID.from_random() if object_id is None else object_id
-        wanted, source, meta = c_id(object_id), Source(value), _bytes(metadata)
-
-        def call(handle: Any, options: _abi.plasma_create_options) -> Any:
-            return lib.plasma_put_async(handle.pointer, wanted, source.pointer, len(source), meta, len(meta), options)
-
-        next(self._submitted)
-        self._call_create(call, _abi.plasma_create_options(), ttl_ms, 0, False)
-        return object_id
-
-    def seal_nowait(self, object_id: ObjectID) -> None:
-        """Seals an object that this client created, soon: `flush` waits for it, and raises if it could not be done.
-
-        Buffers of it must not be written any more. Raises PlasmaObjectNotFound.
-        """
-        handle, wanted = self._live(), c_id(object_id)
-        next(self._submitted)
-        check(lib.plasma_seal_async(handle.pointer, wanted))
-        self._unsealed.discard(object_id)
-
-    def flush(self) -> None:
-        """Waits until everything is done that was put or sealed without waiting.
-
-        Raises PlasmaNotStored when that could not be done for some objects; its `failed` has each with the reason, and each is
-        told once.
-
-            >>> ids = [client.put_nowait(number) for number in range(3)]
-            >>> client.flush()
-            >>> client.get(ids)
-            [0, 1, 2]
-        """
-        handle, submitted = self._live(), next(self._submitted)
-        # What fails while this waits is told as well.
-        capacity = min(submitted - self._flushed + MORE_FAILED, MOST_FAILED)
-        ids, statuses, count = (_abi.plasma_object_id * capacity)(), (_abi.plasma_status * capacity)(), ctypes.c_size_t()
-        status = lib.plasma_flush(handle.pointer, ids, statuses, capacity, count)
-        self._flushed = submitted
-        if not count.value:
-            return check(status)
-        failed = [_failure(*told) for told in zip(ids[: count.value], statuses[: count.value])]
-        some = "; ".join(str(error) for _, error in failed[:3]) + ("; and so on" if count.value > 3 else "")
-        raise PlasmaNotStored(f"{count.value} objects could not be stored: {some}", failed)
-
     def get(
-        self, object_ids: Union[AnyID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
+        self, object_ids: Union[AnyID, Iterable[AnyID]], timeout_ms: int = -1, serialization_context: Any = None
     ) -> Any:
-        """The value of one object, also by its name, or the list of those of several, waiting as `get_buffers` does.
+        """The value of one object, or the list of those of several, waiting as `get_buffers` does.
 
         What did not come in time, or has no bytes, is ObjectNotAvailable: the class. Arrays are read-only and not copied. A
         value may run code of whoever put it: get only from those whom you trust. Raises PlasmaCorrupt for what is not a value,
@@ -468,64 +158,27 @@ class PlasmaClient(Asynchronous):
         if isinstance(object_ids, (ObjectID, str)):
             object_id = id_of(object_ids)
             return _value(self._get_one(object_id, timeout_ms), object_id, serialization_context)
-        ids = [*object_ids]
+        ids = ids_of(object_ids)
         holds = self._get(ids, timeout_ms)
         return [_value(hold, object_id, serialization_context) for hold, object_id in zip(holds, ids)]
 
-    def seal(self, object_id: ObjectID) -> None:
-        """Seals an object that this client created: it is immutable from now on, and everyone can get it.
-
-        Buffers of it must not be written any more; of one that was created with `immutable` there must be none, else PlasmaBusy. Raises
-        PlasmaObjectNotFound, PlasmaObjectAlreadySealed (a TypeError).
-        """
-        handle = self._live()
-        check(lib.plasma_seal(handle.pointer, c_id(object_id)))
-        self._unsealed.discard(object_id)
-
-    def is_immutable(self, object_id: ObjectID) -> bool:
-        """Whether the kernel keeps everybody from changing a sealed object, its producer included.
-
-        True of what was created with `immutable`: so who does not trust producers can tell. Raises PlasmaObjectNotFound.
-
-            >>> client.is_immutable(client.put("hello", immutable=True))
-            True
-        """
-        hold = self._get_one(object_id, 0)
-        if not hold:
-            raise PlasmaObjectNotFound(f"object {object_id.hex()} is not there")
-        return bool(lib.plasma_buffer_is_immutable(hold))
-
-    def abort(self, object_id: ObjectID) -> None:
-        """Gives up an object that this client created and has not sealed; its buffer must be gone, else PlasmaBusy.
-
-            >>> object_id = plasma_store.ObjectID.from_random()
-            >>> with client.create_tensor(object_id, (3,), "int8"):
-            ...     pass
-            >>> client.abort(object_id)
-            >>> client.list()
-            {}
-        """
-        handle = self._live()
-        check(lib.plasma_abort(handle.pointer, c_id(object_id)))
-        self._unsealed.discard(object_id)
-
     @overload
     def get_buffers(
-        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, with_meta: Literal[False] = False
+        self, object_ids: AnyIDs, timeout_ms: int = -1, with_meta: Literal[False] = False
     ) -> List[Optional[Buffer]]: ...
 
     @overload
     def get_buffers(
-        self, object_ids: Iterable[ObjectID], timeout_ms: int, with_meta: Literal[True]
+        self, object_ids: AnyIDs, timeout_ms: int, with_meta: Literal[True]
     ) -> List[Tuple[Optional[bytes], Optional[Buffer]]]: ...
 
     @overload
     def get_buffers(
-        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, *, with_meta: Literal[True]
+        self, object_ids: AnyIDs, timeout_ms: int = -1, *, with_meta: Literal[True]
     ) -> List[Tuple[Optional[bytes], Optional[Buffer]]]: ...
 
     def get_buffers(
-        self, object_ids: Iterable[ObjectID], timeout_ms: int = -1, with_meta: bool = False
+        self, object_ids: AnyIDs, timeout_ms: int = -1, with_meta: bool = False
     ) -> Union[List[Optional[Buffer]], List[Tuple[Optional[bytes], Optional[Buffer]]]]:
         """Read-only buffers of objects, in the order of the ids, which may repeat; None for what is not there in time.
 
@@ -538,7 +191,7 @@ class PlasmaClient(Asynchronous):
         return [wrap(hold.sealed_data()) if hold else None for hold in holds]
 
     async def get_async(
-        self, object_ids: Union[ObjectID, Iterable[ObjectID]], timeout_ms: int = -1, serialization_context: Any = None
+        self, object_ids: Union[AnyID, Iterable[AnyID]], timeout_ms: int = -1, serialization_context: Any = None
     ) -> Any:
         """What `get` returns, for an event loop: others run there while this waits, and it takes no thread to wait.
 
@@ -551,38 +204,27 @@ class PlasmaClient(Asynchronous):
             >>> asyncio.run(client.get_async(object_id))
             'hello'
         """
-        if isinstance(object_ids, ObjectID):
+        if isinstance(object_ids, (ObjectID, str)):
             [hold] = await self._get_later([object_ids], timeout_ms)
-            return _value(hold, object_ids, serialization_context)
-        ids = [*object_ids]
+            return _value(hold, id_of(object_ids), serialization_context)
+        ids = ids_of(object_ids)
         holds = await self._get_later(ids, timeout_ms)
         return [_value(hold, object_id, serialization_context) for hold, object_id in zip(holds, ids)]
 
-    async def get_buffers_async(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
+    async def get_buffers_async(self, object_ids: AnyIDs, timeout_ms: int = -1) -> List[Optional[Buffer]]:
         """What `get_buffers` returns, for an event loop; everything else as for `get_async`."""
         holds = await self._get_later(object_ids, timeout_ms)
         return [wrap(hold.sealed_data()) if hold else None for hold in holds]
 
-    async def get_tensor_async(self, object_id: ObjectID, timeout_ms: int = -1, private: bool = False) -> Tensor:
+    async def get_tensor_async(self, object_id: AnyID, timeout_ms: int = -1, private: bool = False) -> Tensor:
         """What `get_tensor` returns, for an event loop; everything else as for `get_async`."""
         [hold] = await self._get_later([object_id], timeout_ms, private)
         return self._tensor(hold, object_id, timeout_ms, private)
 
-    def get_metadata(self, object_ids: Iterable[ObjectID], timeout_ms: int = -1) -> List[Optional[Buffer]]:
+    def get_metadata(self, object_ids: AnyIDs, timeout_ms: int = -1) -> List[Optional[Buffer]]:
         """Read-only buffers of the objects' metadata; everything else as in `get_buffers`."""
         holds = self._get(object_ids, timeout_ms)
         return [wrap(hold.metadata()) if hold else None for hold in holds]
-
-    def contains(self, object_id: AnyID) -> bool:
-        """Whether a sealed object of this id, or this name, is in the store.
-
-            >>> client.contains(client.put("hello"))
-            True
-        """
-        out = ctypes.c_bool()
-        handle = self._live()
-        check(lib.plasma_contains(handle.pointer, c_id(id_of(object_id)), out))
-        return out.value
 
     def __contains__(self, object_id: AnyID) -> bool:
         return self.contains(object_id)
@@ -615,106 +257,7 @@ class PlasmaClient(Asynchronous):
         """Deletes what is stored by a name. KeyError where there is nothing."""
         if name not in self:
             raise KeyError(name)
-        self.delete([id_of(name)])
-
-    def delete(self, object_ids: Union[str, Iterable[ObjectID]]) -> None:
-        """Deletes objects, or that of a name. One in use, or not sealed, goes when its last holder lets go.
-
-        One that is not there is fine.
-
-            >>> object_id = client.put("hello")
-            >>> client.delete([object_id])
-            >>> client.contains(object_id)
-            False
-        """
-        wanted = [id_of(object_ids)] if isinstance(object_ids, str) else [*object_ids]
-        ids, count = c_ids(wanted)
-        handle = self._live()
-        check(lib.plasma_delete(handle.pointer, ids, count, None))
-        self._unsealed.difference_update(wanted)
-
-    def evict(self, num_bytes: int) -> int:
-        """Evicts objects that nobody holds, least recently used first, until `num_bytes` are freed or none are left.
-
-        Returns the bytes freed.
-
-            >>> object_id = client.put_raw_buffer(bytes(1000))
-            >>> client.evict(1)
-            1000
-        """
-        size, out = _size(num_bytes, "num_bytes"), ctypes.c_uint64()
-        handle = self._live()
-        check(lib.plasma_evict(handle.pointer, size, out))
-        return out.value
-
-    def pin(self, object_ids: Iterable[ObjectID]) -> None:
-        """Pins sealed objects, all of them or none: nothing evicts them until somebody unpins them.
-
-        That may be any client of the store; the pin outlives this one. It is a flag: pinning twice is pinning once. `delete`
-        and the end of `ttl_ms` count more. Raises PlasmaObjectNotFound, PlasmaObjectNotSealed.
-
-            >>> object_id = client.put("hello")
-            >>> client.pin([object_id])
-            >>> client.evict(1000)
-            0
-        """
-        ids, count = c_ids(object_ids)
-        handle = self._live()
-        check(lib.plasma_pin(handle.pointer, ids, count))
-
-    def unpin(self, object_ids: Iterable[ObjectID]) -> None:
-        """Lets sealed objects be evicted again, whoever pinned them; all of them or none. Raises as `pin` does."""
-        ids, count = c_ids(object_ids)
-        handle = self._live()
-        check(lib.plasma_unpin(handle.pointer, ids, count))
-
-    def refresh(self, object_ids: Iterable[ObjectID]) -> None:
-        """Marks objects as just used: of those that may be evicted, they go last."""
-        ids, count = c_ids(object_ids)
-        handle = self._live()
-        check(lib.plasma_refresh(handle.pointer, ids, count))
-
-    def hash(self, object_id: ObjectID) -> bytes:
-        """8 bytes that tell sealed objects with other data or metadata apart, as those of pyarrow.plasma did.
-
-        No protection against somebody who wants two objects to have the same. Raises PlasmaObjectNotFound.
-
-            >>> client.hash(client.put_raw_buffer(b"hello")) == client.hash(client.put_raw_buffer(b"hello"))
-            True
-        """
-        out = ctypes.create_string_buffer(DIGEST_SIZE)
-        handle = self._live()
-        check(lib.plasma_hash(handle.pointer, c_id(object_id), out))
-        return out.raw
-
-    def list(self) -> Dict[ObjectID, ObjectInfo]:
-        """All objects of the store, also those that are not sealed.
-
-            >>> object_id = client.put_raw_buffer(b"hello", metadata=b"of mine")
-            >>> client.list()[object_id]["data_size"], client.list()[object_id]["state"]
-            (5, 'sealed')
-        """
-        out = ctypes.POINTER(_abi.plasma_object_list)()
-        handle = self._live()
-        check(lib.plasma_list(handle.pointer, out))
-        try:
-            infos = dict(_info(out, index) for index in range(lib.plasma_object_list_size(out)))
-        finally:
-            lib.plasma_object_list_free(out)
-        for object_id, info in infos.items():
-            if info["state"] == "sealed" and info["metadata_size"] > _LEAST_NAMED:
-                info["name"] = self._name_of(object_id)
-        return infos
-
-    def _name_of(self, object_id: ObjectID) -> Optional[str]:
-        """The name that an object was put by, read in shared memory."""
-        handle, wanted, length = self._live(), c_id(object_id), ctypes.c_size_t()
-        out = ctypes.create_string_buffer(_MOST_NAMED)
-        status = lib.plasma_object_name(handle.pointer, wanted, out, len(out), length)
-        if status == _abi.PLASMA_OBJECT_NOT_FOUND:
-            return None
-        check(status)
-        return out.raw[: length.value].decode() or None
+        self.delete([name])
 
     def put_tensor(
         self,
@@ -745,7 +288,7 @@ class PlasmaClient(Asynchronous):
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
         names = getattr(value, "dim_names", None) if dim_names is None else dim_names
-        wanted, source = c_id(id_of(object_id)), TensorSource(value, bool(copy))
+        wanted, source = c_id(object_id), TensorSource(value, bool(copy))
         if self.progress and (elements := elements_of(source)) is not None and is_told(self.progress, elements.size):
             copier = Copier(elements.size, self.progress)
             times: Any = {"ttl_ms": ttl_ms, "wait_ms": wait_ms, "immutable": immutable}
@@ -757,7 +300,7 @@ class PlasmaClient(Asynchronous):
                 return lib.tensor_write_versioned(handle.pointer, wanted, source.managed(), options)
             return lib.tensor_write(handle.pointer, wanted, source.tensor, options)
 
-        options = _named(object_id, _write_options(metadata, names, source.tensor.ndim))
+        options = named(object_id, _write_options(metadata, names, source.tensor.ndim))
         self._call_create(call, options, ttl_ms, wait_ms, immutable)
         return id_of(object_id)
 
@@ -781,22 +324,39 @@ class PlasmaClient(Asynchronous):
         not have; PlasmaInvalidArgument for a name that is not for tensors: "__metadata__", or what begins with "__pad.".
         """
         object_id = ObjectID.from_random() if object_id is None else object_id
-        wanted, new = c_id(id_of(object_id)), NewBundle(tensors, bool(copy))
+        wanted, new = c_id(object_id), NewBundle(tensors, bool(copy))
+        options = named(object_id, bundle_options(metadata or {}))
+        if self.progress and (parts := new.parts()) is not None and is_told(self.progress, parts.size):
+            copier = Copier(parts.size, self.progress)
+            held = [self._create_bundle(object_id, new, options, ttl_ms, wait_ms, immutable)]
+            return self._finish(object_id, held, lambda hold: parts.write(Bundle(hold), copier), self.seal)
 
         def call(handle: Any, options: _abi.tensor_bundle_options) -> Any:
             return lib.tensor_bundle_write(handle.pointer, wanted, new.items, len(new.items), options)
 
-        self._call_create(call, _named(object_id, bundle_options(metadata or {})), ttl_ms, wait_ms, immutable)
+        self._call_create(call, options, ttl_ms, wait_ms, immutable)
         return id_of(object_id)
+
+    def _create_bundle(
+        self, object_id: AnyID, new: NewBundle, options: Any, ttl_ms: int, wait_ms: int, immutable: bool
+    ) -> Hold:
+        """Creates an object for a bundle, whose tensors are still to be filled."""
+        wanted, hold = c_id(object_id), Hold()
+
+        def call(handle: Any, options: _abi.tensor_bundle_options) -> Any:
+            return lib.tensor_bundle_create(handle.pointer, wanted, new.items, len(new.items), options, hold)
+
+        self._call_create(call, options, ttl_ms, wait_ms, immutable)
+        self._unsealed.add(id_of(object_id))
+        return hold
 
     def get_tensors(self, object_id: AnyID, timeout_ms: int = -1, private: bool = False) -> Bundle:
         """Gets all tensors of a bundle at once, without a copy: a mapping of Tensor by name. Everything else as in `get_tensor`.
 
         Raises PlasmaCorrupt, with what is wrong, when the object is not a safetensors file.
         """
-        object_id = id_of(object_id)
         hold = _there(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms)
-        return Bundle(hold, object_id, self._place, private)
+        return Bundle(hold, id_of(object_id), self._place, private)
 
     def put_arrow(
         self,
@@ -820,8 +380,7 @@ class PlasmaClient(Asynchronous):
         Waits as `get_buffers` does; then PlasmaTimeout. A record batch comes as a table with one; `to_batches()` gives it. Raises
         PlasmaCorrupt when the object is no such stream, PlasmaUnsupported where pyarrow is not installed.
         """
-        object_id = id_of(object_id)
-        return arrow.table_of(_there(self._get_one(object_id, timeout_ms), object_id, timeout_ms), object_id.hex())
+        return arrow.table_of(_there(self._get_one(object_id, timeout_ms), object_id, timeout_ms), called(object_id))
 
     def create_tensor(
         self,
@@ -850,14 +409,14 @@ class PlasmaClient(Asynchronous):
         code, bits, lanes = dtype_of(dtype)[1:4]
         if any(size < 0 or size >= 1 << 63 for size in sizes):
             raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
-        wanted, hold = c_id(id_of(object_id)), Hold()
+        wanted, hold = c_id(object_id), Hold()
         array = (ctypes.c_int64 * len(sizes))(*sizes)
         element = _abi.DLDataType(code, bits, lanes)
 
         def call(handle: Any, options: _abi.tensor_write_options) -> Any:
             return lib.tensor_create_buffer(handle.pointer, wanted, element, len(sizes), array, options, hold)
 
-        options = _named(object_id, _write_options(metadata, dim_names, len(sizes)))
+        options = named(object_id, _write_options(metadata, dim_names, len(sizes)))
         self._call_create(call, options, ttl_ms, wait_ms, immutable)
         self._unsealed.add(id_of(object_id))
         return Tensor(hold, id_of(object_id), self._place)
@@ -876,52 +435,10 @@ class PlasmaClient(Asynchronous):
             Traceback (most recent call last):
             plasma_store.errors.PlasmaTimeout: object 0000000000000000000000000000000000000000 did not come within 1 ms
         """
-        object_id = id_of(object_id)
         return self._tensor(self._get_one(object_id, timeout_ms, private), object_id, timeout_ms, private)
 
-    def _tensor(self, hold: Hold, object_id: ObjectID, timeout_ms: int, private: bool) -> Tensor:
-        return Tensor(_there(hold, object_id, timeout_ms), object_id, self._place, private)
-
-    def set_client_options(self, client_name: str, limit_output_memory: int) -> None:
-        """Names this client in the store's figures, and reserves bytes for what it creates from now on; once only.
-
-        Nobody else's create evicts objects in this quota; what does not fit it evicts the client's own oldest. Raises
-        PlasmaStoreFull when the quota is refused.
-        """
-        name, quota = c_text(client_name, "client_name"), whole(limit_output_memory, "limit_output_memory")
-        if not -1 << 63 <= quota < 1 << 63:
-            raise PlasmaInvalidArgument(f"limit_output_memory is {quota}, which no store has")
-        handle = self._live()
-        check(lib.plasma_set_options(handle.pointer, name, quota))
-
-    def debug_string(self) -> str:
-        """The store's figures, one `key: value` a line."""
-        handle, length, size = self._live(), ctypes.c_size_t(), 1 << 12
-        while True:
-            out = ctypes.create_string_buffer(size)
-            check(lib.plasma_debug_string(handle.pointer, out, size, length))
-            if length.value < size:
-                return out.value.decode("utf-8", "replace")
-            size = length.value + 1
-
-    def stats(self) -> Dict[str, int]:
-        """The store's figures, by the names of `plasma_store_stats` in plasma_store.h, where they are explained.
-
-            >>> object_id = client.put_raw_buffer(bytes(1000))
-            >>> client.stats()["used_bytes"]
-            1000
-        """
-        out = _abi.plasma_store_stats(struct_size=ctypes.sizeof(_abi.plasma_store_stats))
-        handle = self._live()
-        check(lib.plasma_stats(handle.pointer, out))
-        return {field[0]: getattr(out, field[0]) for field in out._fields_[1:]}
-
-    def store_capacity(self) -> int:
-        """Bytes of data and metadata that the store holds at most."""
-        out = ctypes.c_uint64()
-        handle = self._live()
-        check(lib.plasma_client_capacity(handle.pointer, out))
-        return out.value
+    def _tensor(self, hold: Hold, object_id: AnyID, timeout_ms: int, private: bool) -> Tensor:
+        return Tensor(_there(hold, object_id, timeout_ms), id_of(object_id), self._place, private)
 
     def to_capsule(self) -> NoReturn:
         """Raises NotImplementedError: the capsule held a C++ object of libplasma, for code that was compiled with that."""
@@ -937,25 +454,8 @@ def _at_most(arguments: Tuple[Any, ...], count: int) -> Tuple[Any, ...]:
     return arguments
 
 
-def _size(given: int, name: str = "data_size") -> int:
-    # ctypes would take -1 for 2^64 - 1.
-    size = whole(given, name)
-    if not 0 <= size < 1 << 64:
-        raise PlasmaInvalidArgument(f"{name} is {size}, which no object can have")
-    return size
-
-
-def _bytes(metadata: bytes) -> bytes:
-    return metadata if isinstance(metadata, bytes) else bytes(memoryview(metadata))
-
-
-def _batched(object_id: ObjectID, data: Any, metadata: Any = b"") -> Tuple[_abi.plasma_object_id, Source, Source]:
-    """An object of a batch, with its bytes kept where they lie."""
-    return c_id(object_id), Source(data), Source(metadata)
-
-
 def _write_options(metadata: bytes, names: Optional[Sequence[Optional[str]]], ndim: int) -> _abi.tensor_write_options:
-    meta = _bytes(metadata)
+    meta = c_bytes(metadata)
     options = _abi.tensor_write_options(metadata=meta, metadata_size=len(meta))
     if names is not None and any(names):
         if len(names) != ndim:
@@ -968,22 +468,10 @@ def _with_meta(hold: Hold) -> Tuple[Optional[bytes], Optional[Buffer]]:
     return (bytes(hold.metadata()), wrap(hold.sealed_data())) if hold else (None, None)
 
 
-def _named(object_id: AnyID, options: Any) -> Any:
-    """Options with the name, where the object is called by one."""
-    options.name = c_text(object_id, "name") if isinstance(object_id, str) else None
-    return options
-
-
-def _there(hold: Hold, object_id: ObjectID, timeout_ms: int) -> Hold:
+def _there(hold: Hold, object_id: AnyID, timeout_ms: int) -> Hold:
     if not hold:
-        raise PlasmaTimeout(f"object {object_id.hex()} did not come within {timeout_ms} ms")
+        raise PlasmaTimeout(f"object {called(object_id)} did not come within {timeout_ms} ms")
     return hold
-
-
-def _failure(given: _abi.plasma_object_id, status: int) -> Tuple[ObjectID, PlasmaError]:
-    """An object that was not stored, and why."""
-    object_id, reason = ObjectID(bytes(given)), lib.plasma_status_string(status).decode()
-    return object_id, BY_STATUS.get(status, PlasmaError)(f"object {object_id.hex()}: {reason}")
 
 
 def _value(hold: Hold, object_id: ObjectID, context: Any) -> Any:
@@ -992,17 +480,3 @@ def _value(hold: Hold, object_id: ObjectID, context: Any) -> Any:
     return values.deserialize(hold, object_id.hex(), context)
 
 
-def _info(objects: Any, index: int) -> Tuple[ObjectID, ObjectInfo]:
-    info = _abi.plasma_object_info(struct_size=ctypes.sizeof(_abi.plasma_object_info))
-    check(lib.plasma_object_list_get(objects, index, info))
-    known: ObjectInfo = {
-        "data_size": info.data_size,
-        "metadata_size": info.metadata_size,
-        "ref_count": info.ref_count,
-        "create_time": info.create_time,
-        "construct_duration": info.construct_duration,
-        "state": _STATES[info.state],
-        "pinned": info.pinned,
-        "name": None,
-    }
-    return ObjectID(bytes(info.id)), known

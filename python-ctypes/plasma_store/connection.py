@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 from types import TracebackType
-from typing import Any, Callable, Iterable, List, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar
 
 from . import _abi
 from ._lib import bare, lib
 from .buffer import Hold, new_holds
 from .errors import PlasmaDisconnected, PlasmaError, PlasmaInvalidArgument, check
 from .forgotten import forgotten
-from .object_id import OBJECT_ID_SIZE, ObjectID, c_text, not_an_id, packed, whole
+from .object_id import OBJECT_ID_SIZE, AnyID, AnyIDs, c_text, id_of, ids_of, packed, whole
 from .reference import Place, client_again, place_of
 from .waiting import milliseconds, until_done
 
@@ -124,9 +124,9 @@ class Connection:
         if self._handle is not None and not self._forgettable:
             forgotten(self, self._process, "disconnect it, or use it in a `with` block")
 
-    def _get(self, object_ids: Iterable[ObjectID], timeout_ms: int, private: bool = False) -> List[Hold]:
+    def _get(self, object_ids: AnyIDs, timeout_ms: int, private: bool = False) -> List[Hold]:
         """Holds in the order of the ids, false where the object did not come in time."""
-        wanted = [*object_ids]
+        wanted = ids_of(object_ids)
         if len(wanted) == 1:
             return [self._get_one(wanted[0], timeout_ms, private)]
         ids, count = packed(wanted), len(wanted)
@@ -143,13 +143,11 @@ class Connection:
             holds[index] = hold
         return holds
 
-    def _get_one(self, object_id: ObjectID, timeout_ms: int, private: bool = False) -> Hold:
+    def _get_one(self, object_id: AnyID, timeout_ms: int, private: bool = False) -> Hold:
         """The same for one object."""
-        if not isinstance(object_id, ObjectID):
-            raise not_an_id(object_id)
+        wanted = id_of(object_id)._bytes
         patience = -1 if timeout_ms == -1 else milliseconds(timeout_ms)
         handle, interrupts, hold = self._live(), self._interrupts, Hold()
-        wanted = object_id._bytes
         status = _get(handle.pointer, wanted, _ONE, AT_ONCE, PRIVATE if private else SHARED, ctypes.byref(hold))
         if not status:
             return hold

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Iterable, Sequence, Tuple, Type, Union
+from typing import Any, Iterable, List, Tuple, Type, Union
 
 from . import _abi
 from ._lib import lib
@@ -95,32 +95,50 @@ def whole(number: Any, name: str) -> int:
         return int(number)
 
 
-def id_of(given: Union[ObjectID, str]) -> ObjectID:
-    """The id that is given, or that of a name."""
-    return ObjectID.from_name(given) if isinstance(given, str) else given
+def unsigned(given: Any, name: str = "data_size") -> int:
+    """A number of bytes as C takes it: of -1, ctypes would make 2^64 - 1."""
+    size = whole(given, name)
+    if not 0 <= size < 1 << 64:
+        raise PlasmaInvalidArgument(f"{name} is {size}, which no object can have")
+    return size
 
 
-def c_id(object_id: ObjectID) -> _abi.plasma_object_id:
+# An object's id, or its name.
+AnyID = Union[ObjectID, str]
+# Those of several objects, or the name of one.
+AnyIDs = Union[str, Iterable[AnyID]]
+
+
+def id_of(given: AnyID) -> ObjectID:
+    """The id that is given, or that of a name. Whatever takes an id takes it through this."""
+    if isinstance(given, ObjectID):
+        return given
+    if isinstance(given, str):
+        return ObjectID.from_name(given)
+    raise TypeError(f"an ObjectID is needed, not {given!r}")
+
+
+def ids_of(given: AnyIDs) -> List[ObjectID]:
+    """The same for several. A text by itself is one name, and not one for each letter."""
+    return [id_of(each) for each in ([given] if isinstance(given, str) else given)]
+
+
+def called(given: AnyID) -> str:
+    """How an error calls an object: by what it was asked for."""
+    return f"{given!r} ({id_of(given).hex()})" if isinstance(given, str) else given.hex()
+
+
+def c_id(object_id: AnyID) -> _abi.plasma_object_id:
     """An id as C takes it."""
-    if not isinstance(object_id, ObjectID):
-        raise not_an_id(object_id)
-    return _abi.plasma_object_id.from_buffer_copy(object_id.binary())
+    return _abi.plasma_object_id.from_buffer_copy(id_of(object_id)._bytes)
 
 
-def c_ids(object_ids: Iterable[ObjectID]) -> Tuple[Any, int]:
+def c_ids(object_ids: AnyIDs) -> Tuple[Any, int]:
     """An array of ids as C takes it, and its length."""
-    ids = [c_id(object_id) for object_id in object_ids]
-    return (_abi.plasma_object_id * len(ids))(*ids), len(ids)
+    ids = ids_of(object_ids)
+    return (_abi.plasma_object_id * len(ids)).from_buffer_copy(packed(ids)), len(ids)
 
 
-def not_an_id(given: Any) -> TypeError:
-    """What to raise for something else in the place of an ObjectID."""
-    return TypeError(f"an ObjectID is needed, not {given!r}")
-
-
-def packed(object_ids: Sequence[ObjectID]) -> bytes:
+def packed(object_ids: Iterable[ObjectID]) -> bytes:
     """Ids one behind the other, as C takes an array of them."""
-    for object_id in object_ids:
-        if not isinstance(object_id, ObjectID):
-            raise not_an_id(object_id)
-    return b"".join([object_id.binary() for object_id in object_ids])
+    return b"".join([object_id._bytes for object_id in object_ids])

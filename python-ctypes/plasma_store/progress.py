@@ -32,6 +32,8 @@ class Copier:
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._tell = _teller(progress)
+        self.is_told = is_told(progress, total)
+        """Whether somebody may be told, so that it has to be in parts."""
         self._total, self._done, self._told = total, 0, False
         self._next = time.monotonic() + AFTER_S
 

@@ -133,7 +133,7 @@ def test_a_value_that_cannot_be_written_leaves_nothing(client: PlasmaClient, obj
     with pytest.raises(Exception, match="pickle|local object"):
         client.put_nowait(lambda: 5, object_id)
     with pytest.raises(TypeError):
-        client.put_nowait(5, "no id")  # type: ignore[arg-type]
+        client.put_nowait(5, b"no id")  # type: ignore[arg-type]
     client.flush()
     assert client.list() == {}
 

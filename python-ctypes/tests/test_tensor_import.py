@@ -102,11 +102,20 @@ def test_arrays_of_jax(client: PlasmaClient, dtype: str) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
     values = np.array([[1, 2, 3], [4, 2, 1], [2, 1, 4]], "u1").astype(kind)
-    tensor = client.get_tensor(client.put_tensor(jax.numpy.asarray(values)))
+    try:
+        array = jax.numpy.asarray(values)
+    except TypeError as error:
+        pytest.skip(f"JAX {jax.__version__} has no {dtype}: {error}")
+    tensor = client.get_tensor(client.put_tensor(array))
     assert (tensor.dtype, tensor.shape) == (dtype, (3, 3))
     assert tensor.numpy().tobytes() == values.tobytes()
     if tensor.itemsize:
-        read = jax.dlpack.from_dlpack(tensor)
+        try:
+            read = jax.dlpack.from_dlpack(tensor)
+        except RuntimeError as error:
+            if "DLPack type code" not in str(error):
+                raise
+            pytest.skip(f"JAX {jax.__version__} reads no {dtype}: {error}")
         assert read.dtype == kind
         assert np.asarray(read).tobytes() == values.tobytes()
         assert read.unsafe_buffer_pointer() == tensor._address
@@ -115,9 +124,20 @@ def test_arrays_of_jax(client: PlasmaClient, dtype: str) -> None:
 def test_jax_asks_for_a_legacy_capsule_and_gets_it(client: PlasmaClient) -> None:
     jax = pytest.importorskip("jax")
     tensor = client.get_tensor(client.put_tensor(np.arange(6, dtype="float32").reshape(2, 3)))
-    for view in (tensor, tensor[1:], tensor.T):
+    for view in (tensor, tensor[1:]):
         read = jax.dlpack.from_dlpack(view)
         np.testing.assert_array_equal(np.asarray(read), view.numpy())
+    if not _reads_transposed(jax):
+        pytest.skip(f"JAX {jax.__version__} reads transposed arrays of numpy wrong, too")
+    np.testing.assert_array_equal(np.asarray(jax.dlpack.from_dlpack(tensor.T)), tensor.T.numpy())
+
+
+def _reads_transposed(jax: Any) -> bool:
+    """Whether it takes an array by columns for one: JAX 0.6.2 takes it for one by rows, if it begins at a multiple of 64 bytes."""
+    memory = np.arange(32, dtype="float32")
+    begin = -memory.ctypes.data % 64 // 4
+    array = memory[begin : begin + 6].reshape(2, 3).T
+    return bool((np.asarray(jax.dlpack.from_dlpack(array)) == array).all())
 
 
 @pytest.mark.torch

@@ -4,7 +4,7 @@
 //! deleted, the store ended. In a forked child it stays readable too; dropping it there says nothing to the store.
 #![forbid(unsafe_code)]
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,8 @@ use crate::object::{Location, ObjectId};
 use crate::protocol::{Request, digest_of};
 use crate::shm::mapping::Mapping;
 use crate::shm::pins::peer::Held;
+use crate::shm::sync::AtomicU64 as Word;
+use crate::shm::words::Words;
 
 /// A hold on a sealed object that the store has counted. It is told when this is dropped.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// A range of a mapping: an object's data, and its metadata right behind.
 #[derive(Debug)]
-struct Memory {
+pub(super) struct Memory {
     mapping: Arc<Mapping>,
     /// From the start of the mapping.
     offset: u64,
@@ -88,32 +90,57 @@ struct Memory {
 
 impl Memory {
     #[inline(always)]
-    fn new(place: Place, location: Location) -> Self {
+    pub(super) fn new(place: Place, location: Location) -> Self {
         let Location { data_size, metadata_size, .. } = location;
         let Place { mapping, offset } = place;
         Self { mapping, offset, data_size, metadata_size, user_metadata_size: AtomicU64::new(UNKNOWN) }
     }
 
-    fn data(&self) -> *const u8 {
+    pub(super) fn data(&self) -> *const u8 {
         self.mapping.address(self.offset, self.data_size).unwrap_or(std::ptr::null())
     }
 
-    fn metadata(&self) -> *const u8 {
+    pub(super) fn metadata(&self) -> *const u8 {
         self.mapping.address(self.offset + self.data_size, self.metadata_size).unwrap_or(std::ptr::null())
     }
 
-    fn data_mut(&self) -> *mut u8 {
+    pub(super) fn data_mut(&self) -> *mut u8 {
         self.mapping.address_mut(self.offset, self.data_size).unwrap_or(std::ptr::null_mut())
     }
 
+    /// Bytes of data.
+    pub(super) fn data_size(&self) -> u64 {
+        self.data_size
+    }
+
+    /// The data as words.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the mapping is read-only.
+    pub(super) fn words(&self) -> Result<Words<Word>> {
+        Words::of_mapping(&self.mapping, self.offset, self.data_size as usize / size_of::<u64>())
+    }
+
+    /// Lets some of the data be touched, to write or only to read, or not at all. The range begins and ends at pages, where the
+    /// data do.
+    pub(super) fn guard(&self, range: Range<u64>, writable: Option<bool>) -> Result<()> {
+        self.mapping.guard(self.offset + range.start..self.offset + range.end, writable)
+    }
+
     /// Copies data in.
-    fn write(&self, connection: &Connection, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&self, connection: &Connection, offset: u64, bytes: &[u8]) -> Result<()> {
         crate::client::check_range(offset, bytes.len() as u64, self.data_size)?;
         self.mapping.write_with(connection.copier(), self.offset + offset, bytes)
     }
 
+    /// Copies data out.
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        crate::client::check_range(offset, bytes.len() as u64, self.data_size)?;
+        self.mapping.read(self.offset + offset, bytes)
+    }
+
     /// Bytes of metadata that are the user's. Found out once: other processes may write the bytes that tell it.
-    fn user_metadata_size(&self) -> Result<u64> {
+    pub(super) fn user_metadata_size(&self) -> Result<u64> {
         let known = self.user_metadata_size.load(Ordering::Relaxed);
         if known != UNKNOWN || self.metadata_size == 0 {
             return Ok(if self.metadata_size == 0 { 0 } else { known });
@@ -130,7 +157,7 @@ impl Memory {
     }
 
     /// Bytes of metadata that are the user's, and our trailer.
-    fn split_metadata(&self) -> Result<(u64, Option<Trailer>)> {
+    pub(super) fn split_metadata(&self) -> Result<(u64, Option<Trailer>)> {
         let mut tail = [0; metadata::TAIL_SIZE];
         let Some(before_tail) = self.metadata_size.checked_sub(tail.len() as u64) else {
             return Ok((self.metadata_size, None));
@@ -235,8 +262,7 @@ impl Buffer {
     /// # Errors
     /// [`crate::error::Error::InvalidArgument`] when the range is not in the data.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        crate::client::check_range(offset, bytes.len() as u64, self.size())?;
-        self.memory.mapping.read(self.memory.offset + offset, bytes)
+        self.memory.read(offset, bytes)
     }
 
     /// Copies data in, if this buffer is private to the process.
@@ -447,6 +473,14 @@ impl WritableBuffer {
         if self.is_here() { self.memory.user_metadata_size() } else { Err(Error::Forked) }
     }
 
+    /// The data as words.
+    ///
+    /// # Errors
+    /// As for [`Memory::words`].
+    pub(super) fn words(&self) -> Result<Words<Word>> {
+        self.memory.words()
+    }
+
     /// Copies data in, at the speed of the memory ([`crate::shm::copy`]).
     ///
     /// # Errors
@@ -475,11 +509,10 @@ impl WritableBuffer {
     /// # Errors
     /// [`crate::error::Error::InvalidArgument`] when the range is not in the data; [`Error::Forked`] where it is not mapped.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        crate::client::check_range(offset, bytes.len() as u64, self.size())?;
         if !self.is_here() {
             return Err(Error::Forked);
         }
-        self.memory.mapping.read(self.memory.offset + offset, bytes)
+        self.memory.read(offset, bytes)
     }
 
     /// Fills in the metadata, which is as long as the create said.

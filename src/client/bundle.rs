@@ -68,6 +68,17 @@ impl Client {
         }
     }
 
+    /// Creates an object for a bundle, and writes all but the tensors. What is left to do is to fill them and to seal the object.
+    ///
+    /// # Errors
+    /// As for [`Client::create`].
+    pub fn bundle_create(&self, id: ObjectId, plan: &Plan, options: CreateOptions<'_>) -> Result<WritableBuffer> {
+        let metadata = options.stored(id, &[], Trailer::default())?;
+        let buffer = self.create_described(id, plan.size, &metadata, options)?;
+        begin(&buffer, plan)?;
+        Ok(buffer)
+    }
+
     /// Gets a bundle, waiting for it as [`Client::get`] does.
     ///
     /// # Errors

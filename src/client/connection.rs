@@ -27,6 +27,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::client::bells::Bells;
 use crate::client::mappings::Mappings;
 use crate::client::segments::Retiring;
+use crate::client::sharing::Memberships;
 use crate::client::submit::{Ring, Whose};
 use crate::client::{ConnectOptions, NO_BYTES, lock};
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ use crate::protocol::frame::{Dialect, MAX_BODY, encode};
 use crate::protocol::native::{
     ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS, ABILITY_SHARING,
 };
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Reply, Request, ShareAction};
 use crate::shm::copy::Copier;
 use crate::shm::fork_token::ForkToken;
 use crate::shm::pins::peer::Peer;
@@ -43,7 +44,7 @@ use crate::shm::ring::record::Record;
 use crate::transport::connect::connect_to;
 use crate::transport::fd_passing::receive;
 use crate::transport::stream::{Inbox, send_some};
-use crate::transport::wait::{Interruption, Waited, wait};
+use crate::transport::wait::{Interruption, Waited, is_woken, wait};
 
 /// How long the answer to a hello may take before whoever listens there is taken for something else.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
@@ -118,6 +119,8 @@ pub struct Connection {
     cancelled: Mutex<Option<ObjectId>>,
     mappings: Mappings,
     retiring: Retiring,
+    /// Objects that several write, this process among them.
+    memberships: Memberships,
     /// In a forked child this is never taken apart: other threads may have been changing it.
     wire: Arc<Wire>,
 }
@@ -140,6 +143,8 @@ struct Incoming {
     /// Descriptors that are for whoever made the call of this number.
     handed_over: HashMap<u64, Vec<OwnedFd>>,
     calls: HashMap<u64, Call>,
+    /// Calls whose answer, if it is no refusal, has a descriptor behind it although others of its kind have none.
+    joining: HashSet<u64>,
     has_leader: bool,
     /// Why nothing more will come.
     ended: Option<String>,
@@ -184,6 +189,7 @@ impl Connection {
             half: None,
             handed_over: HashMap::new(),
             calls: HashMap::new(),
+            joining: HashSet::new(),
             has_leader: false,
             ended: None,
             spare_bells: Vec::new(),
@@ -204,6 +210,7 @@ impl Connection {
             cancelled: Mutex::default(),
             mappings: Mappings::default(),
             retiring: Retiring::default(),
+            memberships: Memberships::default(),
             wire: Arc::new(wire),
         })
     }
@@ -280,6 +287,26 @@ impl Connection {
         &self.mappings
     }
 
+    /// How long a thread that waits stays awake before it sleeps.
+    pub(super) fn spin(&self) -> Duration {
+        self.spin
+    }
+
+    /// Objects that this connection shares with others.
+    pub(super) fn memberships(&self) -> &Memberships {
+        &self.memberships
+    }
+
+    /// # Errors
+    /// [`Error::Interrupted`] when that was asked for since so many interrupts were counted, or is now.
+    pub(super) fn check_interrupted(&self, interrupts: u64, was_signalled: bool) -> Result<()> {
+        let ends = was_signalled && Interruption::Signal.ends(self.returns_on_signal());
+        match ends || self.interrupts() != interrupts || is_woken() {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
+        }
+    }
+
     /// What lets go of them.
     pub(super) fn retiring(&self) -> &Retiring {
         &self.retiring
@@ -344,7 +371,7 @@ impl Connection {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         // Whatever can fail without the store's doing fails before the store is asked.
         let frame = frame_of(number, request)?;
-        let bell = self.lock().begin(number)?;
+        let bell = self.lock().begin(number, request)?;
         let outcome = self.send(&frame).and_then(|()| self.wait(number, patience, interrupts, &bell));
         if outcome.is_err() {
             self.give_up(number, request);
@@ -571,7 +598,8 @@ impl Incoming {
         }
         let Some(frame) = self.inbox.next_frame()? else { return Ok(None) };
         let reply = Reply::decode(frame.message_type, &frame.body)?;
-        let missing = descriptors_of(&reply);
+        let is_joining = self.joining.remove(&frame.number);
+        let missing = descriptors_of(&reply, is_joining);
         Ok(Some(HalfAnswer { number: frame.number, reply, missing }))
     }
 
@@ -613,9 +641,12 @@ impl Incoming {
     }
 
     /// Notes a call, and gets the bell that it will sleep on if it has to.
-    fn begin(&mut self, number: u64) -> Result<Arc<EventFd>> {
+    fn begin(&mut self, number: u64, request: &Request) -> Result<Arc<EventFd>> {
         let bell = self.spare_bells.pop().map_or_else(|| new_bell().map(Arc::new), Ok)?;
         self.calls.insert(number, Call::Waiting(None));
+        if let Request::Share { action: ShareAction::Begin { .. } | ShareAction::Join, .. } = request {
+            self.joining.insert(number);
+        }
         Ok(bell)
     }
 
@@ -655,9 +686,10 @@ impl Incoming {
 }
 
 /// How many descriptors follow an answer.
-fn descriptors_of(reply: &Reply) -> usize {
+fn descriptors_of(reply: &Reply, is_joining: bool) -> usize {
     match reply {
         Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
+        Reply::Share { outcome: Ok(_) } => usize::from(is_joining),
         Reply::Ring { outcome: Ok(true) } => 3,
         Reply::Index { outcome: Ok(true) } => 3,
         _ => 0,

@@ -7,6 +7,8 @@
 //! - `submit`: requests through shared memory; `draft`, `granted`: objects that are made before the store hears of them.
 //! - [`tensor`]: objects that are tensors; [`bundle`]: those that are many.
 //! - [`mod@subscription`]: streams of events, and what ends a wait for one.
+//! - `sharing`: objects that several processes write; [`shared`]: tensors among them.
+//! - [`ring`]: rings of recycled buffers.
 //! - `control`: what steers the store rather than moves objects.
 #![forbid(unsafe_code)]
 
@@ -20,7 +22,10 @@ mod granted;
 mod mappings;
 mod putting;
 mod reading;
+pub mod ring;
 mod segments;
+pub mod shared;
+mod sharing;
 mod submit;
 pub mod subscription;
 pub mod tensor;
@@ -86,16 +91,21 @@ pub struct CreateOptions<'a> {
 
 impl CreateOptions<'_> {
     /// Metadata as they are stored: the user's, and what there is to say beside them.
-    fn stored(self, id: ObjectId, user: &[u8], mut trailer: Trailer) -> Result<Vec<u8>> {
-        if let Some(name) = self.name {
-            let its_id = ObjectId::from_name("", name);
-            if name.contains('\0') || its_id != id {
-                return Err(Error::InvalidArgument(format!("name {name:?} has the id {its_id}, and the object {id}")));
-            }
-            trailer.push(KEY_NAME, name.as_bytes())?;
-        }
-        Ok(trailer.append_to(user))
+    fn stored(self, id: ObjectId, user: &[u8], trailer: Trailer) -> Result<Vec<u8>> {
+        stored(id, self.name, user, trailer)
     }
+}
+
+/// Metadata as they are stored, of an object that may have a name.
+fn stored(id: ObjectId, name: Option<&str>, user: &[u8], mut trailer: Trailer) -> Result<Vec<u8>> {
+    if let Some(name) = name {
+        let its_id = ObjectId::from_name("", name);
+        if name.contains('\0') || its_id != id {
+            return Err(Error::InvalidArgument(format!("name {name:?} has the id {its_id}, and the object {id}")));
+        }
+        trailer.push(KEY_NAME, name.as_bytes())?;
+    }
+    Ok(trailer.append_to(user))
 }
 
 /// How to get.
@@ -116,6 +126,8 @@ pub struct PutItem<'a> {
     pub data: &'a [u8],
     /// The user's metadata.
     pub metadata: &'a [u8],
+    /// As in [`CreateOptions`].
+    pub name: Option<&'a str>,
 }
 
 /// A connection to a store. Any number of threads may use it at once; a get that waits in one keeps no other waiting.

@@ -8,7 +8,7 @@ use crate::client::buffer::{Pending, WritableBuffer};
 use crate::client::connection::Patience;
 use crate::client::draft::Draft;
 use crate::client::submit::{Ring, Whose, judged};
-use crate::client::{Client, CreateOptions, NO_BYTES, PutItem, lock, refused, unexpected};
+use crate::client::{Client, CreateOptions, NO_BYTES, PutItem, lock, refused, stored, unexpected};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
@@ -140,6 +140,14 @@ impl Client {
         lock(&self.pending).get(&id).cloned()
     }
 
+    /// Forgets an object that was created here and is everybody's now. Its buffer is gone.
+    pub(super) fn forget_pending(&self, id: ObjectId) {
+        if let Some(pending) = self.pending(id) {
+            self.settle(id, &pending);
+            pending.sealed_and_released();
+        }
+    }
+
     /// Forgets an object that is not pending any more. Another thread may be creating the next one of that name already.
     fn settle(&self, id: ObjectId, settled: &Arc<Pending>) {
         let mut pending = lock(&self.pending);
@@ -227,11 +235,13 @@ impl Client {
     /// # Errors
     /// [`Error::ObjectExists`] also for an id that comes twice; [`Error::StoreFull`] with the figures;
     /// [`Error::InvalidArgument`] for more than fits a request of 64 MiB, with some 100 bytes for each object beside its own;
-    /// [`Error::Unsupported`] for times and immutability, which a batch does not have.
+    /// [`Error::InvalidArgument`] for a name that is not its object's; [`Error::Unsupported`] for a name in the options, times and
+    /// immutability, which a batch does not have.
     pub fn put_batch(&self, items: &[PutItem<'_>], options: CreateOptions) -> Result<()> {
         let CreateOptions { no_evict, ttl_ms, wait_ms, immutable, name } = options;
         if let Some(name) = name {
-            return Err(Error::Unsupported(format!("objects of a batch have no name, and not {name:?}")));
+            let text = format!("each object of a batch has a name of its own, if any, and not all of them {name:?}");
+            return Err(Error::Unsupported(text));
         }
         if immutable {
             return Err(Error::Unsupported("objects of a batch cannot be immutable for the kernel".into()));
@@ -241,20 +251,15 @@ impl Client {
                 "a batch has no ttl_ms and no wait_ms, and not {ttl_ms} and {wait_ms}"
             )));
         }
-        let size: u64 = items.iter().map(|item| (item.data.len() + item.metadata.len()) as u64).sum();
+        let size = |item: &PutItem<'_>| item.data.len() + item.metadata.len() + item.name.map_or(0, str::len);
+        let size: u64 = items.iter().map(|item| size(item) as u64).sum();
         let count = items.len();
         if size > MAX_BODY {
             let text =
                 format!("a batch of {count} objects with {size} bytes; {MAX_BODY} fit, less some for each object");
             return Err(Error::InvalidArgument(text));
         }
-        let inline = |item: &PutItem<'_>| InlineObject {
-            id: item.id,
-            data: item.data.to_vec(),
-            metadata: Trailer::default().append_to(item.metadata),
-            digest: [0; 8],
-        };
-        let objects = items.iter().map(inline).collect();
+        let objects = items.iter().map(inline).collect::<Result<_>>()?;
         let request = Request::CreateAndSealBatch { objects, evict_if_full: !no_evict };
         match self.connection.call(&request, Patience::Unlimited)? {
             Reply::CreateAndSealBatch { outcome: Ok(()), .. } => Ok(()),
@@ -395,6 +400,11 @@ fn put_record(id: ObjectId, data: &[u8], metadata: &[u8], options: CreateOptions
 fn seal_record(ring: &Ring, id: ObjectId, release: bool, size: u64) -> Record {
     let next = if size == 0 { 0 } else { ring.rooms.wanted_after(size) };
     Record::Seal { id, release, next }
+}
+
+fn inline(item: &PutItem<'_>) -> Result<InlineObject> {
+    let metadata = stored(item.id, item.name, item.metadata, Trailer::default())?;
+    Ok(InlineObject { id: item.id, data: item.data.to_vec(), metadata, digest: [0; 8] })
 }
 
 fn create_error(id: ObjectId, refused_create: Refused) -> Error {

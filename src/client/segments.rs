@@ -76,6 +76,17 @@ impl Connection {
         Ok(mapping)
     }
 
+    /// A segment that several write, who take part in the object there. A forked child gets it, too.
+    ///
+    /// # Errors
+    /// As for [`Connection::segment`].
+    pub(super) fn segment_of_several(&self, key: i32) -> Result<Mapping> {
+        let (descriptor, len) = self.pull(key, Access::Write)?;
+        let mapping = Mapping::read_write(&descriptor, len)?;
+        mapping.enter_what_is_clear(&descriptor);
+        Ok(mapping)
+    }
+
     /// A copy-on-write mapping of `len` bytes from `offset` of a segment.
     ///
     /// # Errors

@@ -7,6 +7,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::client::ring::SlotView;
+use crate::client::sharing::SharedMemory;
 use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer, check_range};
 use crate::error::{Error, Result};
 use crate::metadata::Trailer;
@@ -35,6 +37,10 @@ pub enum TensorMemory {
     Writable(WritableBuffer),
     /// A tensor of a bundle.
     Part(Part),
+    /// An object that several processes write.
+    Shared(SharedMemory),
+    /// A slot of a ring.
+    Slot(SlotView),
 }
 
 /// A tensor in an object. Clones share the memory.
@@ -47,7 +53,7 @@ pub struct Tensor {
     /// The names of the dimensions, where they have any; else empty.
     pub names: Vec<String>,
     /// Where its data begin, from the start of the object.
-    data_offset: u64,
+    pub(super) data_offset: u64,
 }
 
 /// A tensor of a bundle, by itself.
@@ -77,6 +83,8 @@ impl TensorMemory {
             Self::Sealed(buffer) => buffer.data().cast_mut(),
             Self::Writable(buffer) => buffer.data().cast_mut(),
             Self::Part(part) => part.shifted(part.whole.data()),
+            Self::Shared(shared) => shared.memory.data_mut(),
+            Self::Slot(view) => view.data(),
         }
     }
 
@@ -86,6 +94,8 @@ impl TensorMemory {
             Self::Sealed(buffer) => buffer.private_data(),
             Self::Writable(buffer) => buffer.mutable_data(),
             Self::Part(part) => part.whole.mutable_data().map(|data| part.shifted(data)),
+            Self::Shared(shared) => Some(shared.memory.data_mut()),
+            Self::Slot(view) => view.mutable_data(),
         }
     }
 
@@ -95,6 +105,8 @@ impl TensorMemory {
             Self::Sealed(buffer) => buffer.size(),
             Self::Writable(buffer) => buffer.size(),
             Self::Part(part) => part.layout.nbytes(),
+            Self::Shared(shared) => shared.memory.data_size(),
+            Self::Slot(view) => view.size(),
         }
     }
 
@@ -104,6 +116,8 @@ impl TensorMemory {
             Self::Sealed(buffer) => buffer.id(),
             Self::Writable(buffer) => buffer.id(),
             Self::Part(part) => part.whole.id(),
+            Self::Shared(shared) => shared.member.id(),
+            Self::Slot(view) => view.id(),
         }
     }
 
@@ -113,6 +127,8 @@ impl TensorMemory {
             Self::Sealed(buffer) => buffer.metadata(),
             Self::Writable(buffer) => buffer.metadata(),
             Self::Part(part) => part.whole.metadata(),
+            Self::Shared(shared) => shared.memory.metadata(),
+            Self::Slot(_) => std::ptr::null(),
         }
     }
 
@@ -122,6 +138,9 @@ impl TensorMemory {
             Self::Sealed(buffer) => buffer.metadata_size(),
             Self::Writable(buffer) => buffer.metadata_size().unwrap_or(0),
             Self::Part(part) => part.whole.metadata_size(),
+            // Fails only if the mapping is too short, which `Place` rules out.
+            Self::Shared(shared) => shared.memory.user_metadata_size().unwrap_or(0),
+            Self::Slot(_) => 0,
         }
     }
 
@@ -130,6 +149,7 @@ impl TensorMemory {
         match self {
             Self::Sealed(buffer) => buffer.is_immutable(),
             Self::Writable(_) => false,
+            Self::Shared(_) | Self::Slot(_) => false,
             Self::Part(part) => part.whole.is_immutable(),
         }
     }
@@ -146,6 +166,8 @@ impl TensorMemory {
                 check_range(offset, bytes.len() as u64, self.size())?;
                 part.whole.read(part.offset + offset, bytes)
             }
+            Self::Shared(shared) => shared.memory.read(offset, bytes),
+            Self::Slot(view) => view.refuse(),
         }
     }
 
@@ -154,6 +176,8 @@ impl TensorMemory {
             Self::Sealed(buffer) => buffer.trailer(),
             Self::Writable(buffer) => buffer.trailer(),
             Self::Part(_) => Ok(None),
+            Self::Shared(shared) => Ok(shared.memory.split_metadata()?.1),
+            Self::Slot(_) => Ok(None),
         }
     }
 
@@ -169,6 +193,8 @@ impl TensorMemory {
                 check_range(offset, bytes.len() as u64, self.size())?;
                 part.whole.write(part.offset + offset, bytes)
             }
+            Self::Shared(shared) => shared.memory.write(shared.member.connection(), offset, bytes),
+            Self::Slot(view) => view.refuse(),
         }
     }
 
@@ -320,18 +346,18 @@ impl Client {
 }
 
 /// A tensor that is to be stored.
-struct NewTensor {
-    layout: Layout,
-    names: Vec<String>,
-    header: Vec<u8>,
+pub(super) struct NewTensor {
+    pub layout: Layout,
+    pub names: Vec<String>,
+    pub header: Vec<u8>,
     /// Bytes of data in the object.
-    size: u64,
+    pub size: u64,
     /// As they are stored.
-    metadata: Vec<u8>,
+    pub metadata: Vec<u8>,
 }
 
 impl NewTensor {
-    fn of(id: ObjectId, layout: &Layout, options: &TensorOptions<'_>) -> Result<Self> {
+    pub fn of(id: ObjectId, layout: &Layout, options: &TensorOptions<'_>) -> Result<Self> {
         let layout = layout.packed();
         let header = arrow_ipc::encode_header(&layout, options.names)?;
         let names = options.names.iter().map(|&name| name.to_owned()).collect();

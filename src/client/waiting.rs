@@ -9,10 +9,9 @@ use crate::client::reading::Read;
 use crate::client::submit::{Ring, SLICE, Whose};
 use crate::client::{Client, GetOptions, NO_BYTES};
 use crate::crash::{self, Point};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::object::ObjectId;
 use crate::shm::ring::record::Record;
-use crate::transport::wait::{Interruption, is_woken};
 
 /// How a wait by a bell ended.
 pub(super) enum Waited<'a> {
@@ -48,14 +47,14 @@ impl Client {
         let is_rung = || (doze.now() != old).then_some(());
         if bell.ring.spin_until(is_rung).is_none() {
             while doze.now() == old {
-                self.check_interrupted(interrupts, false)?;
+                self.connection.check_interrupted(interrupts, false)?;
                 let left = end.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()));
                 if left.is_zero() {
                     return self.read(id, options.private).map(|read| Waited::Ended(read.into_buffer()));
                 }
                 let was_signalled = doze.begin(old) && doze.sleep(old, left.min(SLICE));
                 if doze.now() == old {
-                    self.check_interrupted(interrupts, was_signalled)?;
+                    self.connection.check_interrupted(interrupts, was_signalled)?;
                     self.connection.check_alive()?;
                 }
             }
@@ -69,14 +68,6 @@ impl Client {
             }
             // Somewhere else than in the index.
             _ => Ok(Waited::Ask(remaining(timeout_ms, end), Some(bell))),
-        }
-    }
-
-    fn check_interrupted(&self, interrupts: u64, was_signalled: bool) -> Result<()> {
-        let ends = was_signalled && Interruption::Signal.ends(self.connection.returns_on_signal());
-        match ends || self.connection.interrupts() != interrupts || is_woken() {
-            true => Err(Error::Interrupted),
-            false => Ok(()),
         }
     }
 }

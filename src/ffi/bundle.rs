@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
 use std::sync::Arc;
 
+use crate::client::CreateOptions;
 use crate::client::bundle::StoredBundle;
 use crate::client::tensor::TensorMemory;
 use crate::error::{Error, Result};
-use crate::ffi::buffer::{give, plasma_buffer, shared_memory};
+use crate::ffi::buffer::{give, give_writable, plasma_buffer, shared_memory};
 use crate::ffi::client::{client_of, create_options, get_options, plasma_client};
 use crate::ffi::guard::{self, Options, Out};
 use crate::ffi::object_id::{self, plasma_object_id};
 use crate::ffi::status::plasma_status;
-use crate::ffi::tensor::{managed, managed_versioned};
+use crate::ffi::tensor::{layout_of, managed, managed_versioned};
 use crate::tensor::bundle::Plan;
 use crate::tensor::dlpack::{
     self, DLManagedTensor, DLManagedTensorVersioned, DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED, DLTensor, TensorView,
 };
+use crate::tensor::layout::Layout;
 
 /// A bundle that was got: named tensors in one object, which is byte for byte a safetensors file. It keeps the object's
 /// memory, and so does each tensor of it. It does not change, and may be read in several threads at once.
@@ -104,12 +106,43 @@ unsafe fn named_view(index: usize, item: &tensor_bundle_item) -> Result<(&str, T
     let name = unsafe { needed(item.name, &format!("items[{index}].name")) }?;
     let padded = item.flags & u64::from(DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) != 0;
     // SAFETY: as the caller promised.
-    match unsafe { dlpack::view_of(item.tensor, padded) } {
-        Ok(view) => Ok((name, view)),
+    named(name, unsafe { dlpack::view_of(item.tensor, padded) })
+}
+
+/// How an item is to lie; of its tensor only type and shape are looked at.
+///
+/// # Safety
+/// As for [`named_view`].
+unsafe fn named_layout(index: usize, item: &tensor_bundle_item) -> Result<(&str, Layout)> {
+    // SAFETY: as the caller promised.
+    let name = unsafe { needed(item.name, &format!("items[{index}].name")) }?;
+    // SAFETY: as the caller promised.
+    let tensor = unsafe { item.tensor.as_ref() }.ok_or_else(|| Error::InvalidArgument("tensor is NULL".to_owned()));
+    // SAFETY: as the caller promised.
+    named(name, tensor.and_then(|tensor| unsafe { layout_of(tensor.dtype, tensor.ndim, tensor.shape) }))
+}
+
+/// What came of a tensor, with its name in the error.
+fn named<T>(name: &str, found: Result<T>) -> Result<(&str, T)> {
+    match found {
+        Ok(found) => Ok((name, found)),
         Err(Error::Unsupported(text)) => Err(Error::Unsupported(format!("tensor {name:?}: {text}"))),
         Err(Error::InvalidArgument(text)) => Err(Error::InvalidArgument(format!("tensor {name:?}: {text}"))),
         Err(error) => Err(error),
     }
+}
+
+/// # Safety
+/// `options` is NULL or as long as it says, with as many keys and values as it says.
+unsafe fn options_of<'a>(
+    options: *const tensor_bundle_options,
+) -> Result<(CreateOptions<'a>, BTreeMap<String, String>)> {
+    // SAFETY: as the caller promised.
+    let Some(given) = unsafe { guard::options(options, "options") }? else { return Ok(Default::default()) };
+    // SAFETY: as the caller promised.
+    let create = unsafe { create_options(given.flags, given.ttl_ms, given.wait_ms, given.name) }?;
+    // SAFETY: as the caller promised.
+    Ok((create, unsafe { metadata_of(&given) }?))
 }
 
 /// Stores copies of `count` named CPU tensors as one sealed object, which is byte for byte a safetensors file.
@@ -133,16 +166,9 @@ pub unsafe extern "C" fn tensor_bundle_write(
 ) -> plasma_status {
     guard::status(|| {
         // SAFETY: as the caller promised.
-        let (client, id, items, options) = unsafe {
+        let (client, id, items, (create, metadata)) = unsafe {
             let items = guard::array(items, count, "items")?;
-            (client_of(client)?, object_id::read(object_id)?, items, guard::options(options, "options")?)
-        };
-        let (create, metadata) = match options {
-            // SAFETY: as the caller promised.
-            Some(given) => unsafe {
-                (create_options(given.flags, given.ttl_ms, given.wait_ms, given.name)?, metadata_of(&given)?)
-            },
-            None => Default::default(),
+            (client_of(client)?, object_id::read(object_id)?, items, options_of(options)?)
         };
         // SAFETY: as the caller promised.
         let views = items.iter().enumerate().map(|(index, item)| unsafe { named_view(index, item) });
@@ -159,6 +185,40 @@ pub unsafe extern "C" fn tensor_bundle_write(
         });
         drop(buffer);
         copied.and_then(|()| draft.seal())
+    })
+}
+
+/// Creates an object for a bundle, to be filled in place and then sealed with `plasma_seal`, and writes all but the tensors.
+///
+/// Of each item's tensor only `dtype`, `ndim` and `shape` are looked at: it will lie row-major, and elements of less than a byte
+/// together. `*out` is to be released with `plasma_buffer_release`. `tensor_bundle_from_buffer` tells where each tensor lies, and
+/// gives buffers that can be written.
+///
+/// Errors: as for `tensor_bundle_write`.
+///
+/// # Safety
+/// As for `tensor_bundle_write`; `out` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tensor_bundle_create(
+    client: *mut plasma_client,
+    object_id: *const plasma_object_id,
+    items: *const tensor_bundle_item,
+    count: usize,
+    options: *const tensor_bundle_options,
+    out: *mut *mut plasma_buffer,
+) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (client, id, items, (create, metadata), out) = unsafe {
+            let items = guard::array(items, count, "items")?;
+            (client_of(client)?, object_id::read(object_id)?, items, options_of(options)?, Out::new(out, "out")?)
+        };
+        // SAFETY: as the caller promised.
+        let layouts = items.iter().enumerate().map(|(index, item)| unsafe { named_layout(index, item) });
+        let plan = Plan::new(&layouts.collect::<Result<Vec<_>>>()?, &metadata)?;
+        let buffer = client.bundle_create(id, &plan, create)?;
+        out.set(give_writable(Arc::new(TensorMemory::Writable(buffer)))?);
+        Ok(())
     })
 }
 

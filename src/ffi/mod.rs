@@ -3,7 +3,7 @@
 //! Rules of this room:
 //! - Every function that can fail returns a [`status::plasma_status`] and leaves its out-parameters alone when it fails.
 //! - All pointers go through [`guard`]: NULL is a status that names the argument, a panic is `PLASMA_PANIC`.
-//! - A handle is a `Box` of the Rust type beside it; only `*_free`, `*_release` and `*_stop` take it back.
+//! - A handle is a `Box` of the Rust type beside it; only `*_free`, `*_release`, `*_close` and `*_stop` take it back.
 //! - C passes integers, never Rust enums, so a stray value is an error and not undefined behaviour.
 //! - Names here are the C names, so that what is read here is what a C user reads.
 #![allow(non_camel_case_types)]
@@ -34,6 +34,10 @@ pub mod subscription;
 pub mod watching;
 
 pub mod tensor;
+
+pub mod tensor_shared;
+
+pub mod tensor_ring;
 
 pub mod bundle;
 

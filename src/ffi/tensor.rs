@@ -128,7 +128,7 @@ unsafe fn dimension_names<'a>(names: Names, ndim: usize) -> Result<Vec<&'a str>>
 
 /// # Safety
 /// `shape` is NULL or has `ndim` entries.
-unsafe fn layout_of(dtype: DLDataType, ndim: i32, shape: *const i64) -> Result<Layout> {
+pub(super) unsafe fn layout_of(dtype: DLDataType, ndim: i32, shape: *const i64) -> Result<Layout> {
     let ndim = dimensions(ndim)?;
     // SAFETY: as the caller promised.
     let shape = unsafe { guard::array(shape, ndim, "shape") }?;
@@ -245,8 +245,13 @@ fn flags_of(tensor: &Tensor) -> u64 {
     if tensor.is_read_only() { DLPACK_FLAG_BITMASK_READ_ONLY } else { 0 }
 }
 
-fn description_of(tensor: &Tensor) -> tensor_description {
-    let (layout, is_packed) = (&tensor.layout, tensor.layout.dtype().is_packed());
+pub(super) fn description_of(tensor: &Tensor) -> tensor_description {
+    described(&tensor.layout, tensor.data(), flags_of(tensor))
+}
+
+/// Elements that lie like this, from there on.
+pub(super) fn described(layout: &Layout, data: *mut u8, flags: u64) -> tensor_description {
+    let is_packed = layout.dtype().is_packed();
     let filled_up = |entries: &[i64], factor: i64| {
         let mut all = [0; MAX_DIMENSIONS];
         // All of them span less than 2^63 bytes.
@@ -255,8 +260,8 @@ fn description_of(tensor: &Tensor) -> tensor_description {
     };
     tensor_description {
         struct_size: size_of::<tensor_description>(),
-        data: tensor.data(),
-        flags: flags_of(tensor) as u32,
+        data,
+        flags: flags as u32,
         dtype: dlpack::element_type(layout.dtype()),
         ndim: layout.shape().len() as i32,
         shape: filled_up(layout.shape(), 1),

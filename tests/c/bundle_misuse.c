@@ -41,6 +41,11 @@ static void null_arguments(plasma_client *client) {
   item.name = "x";
   item.tensor = NULL;
   EXPECT(PLASMA_INVALID_ARGUMENT, tensor_bundle_write(client, &id, &item, 1, NULL), "tensor \"x\": tensor is NULL");
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_bundle_create(client, &id, &item, 1, NULL, &buffer), "tensor \"x\": tensor is NULL");
+  NULL_REFUSED(tensor_bundle_create(NULL, &id, &item, 1, NULL, &buffer), "client");
+  NULL_REFUSED(tensor_bundle_create(client, NULL, &item, 1, NULL, &buffer), "object_id");
+  NULL_REFUSED(tensor_bundle_create(client, &id, NULL, 1, NULL, &buffer), "items");
+  NULL_REFUSED(tensor_bundle_create(client, &id, &item, 1, NULL, NULL), "out");
   tensor_bundle_options options = {.struct_size = sizeof options, .metadata_count = 1};
   NULL_REFUSED(tensor_bundle_write(client, &id, NULL, 0, &options), "metadata_keys");
   options.metadata_keys = &text;
@@ -147,6 +152,46 @@ static void a_file_with_an_alignment_of_its_own(plasma_client *client) {
   plasma_buffer_release(buffer);
 }
 
+/* A bundle that is filled in place: nobody sees it before it is sealed, and what is no tensor is written already. */
+static void created(plasma_client *client) {
+  plasma_object_id id = id_of(7);
+  DLTensor first = good(), second = good();
+  first.data = second.data = NULL;
+  int64_t wrong[2] = {2, -3};
+  tensor_bundle_item items[2] = {{"first", &first, 0}, {"second", &second, 0}};
+  tensor_bundle *bundle = NULL;
+  plasma_buffer *whole = NULL, *part = NULL;
+  second.shape = wrong;
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_bundle_create(client, &id, items, 2, NULL, &whole), "tensor \"second\"");
+  second.shape = NULL;
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_bundle_create(client, &id, items, 2, NULL, &whole), "tensor \"second\": shape is NULL");
+  second.shape = shape;
+  second.dtype.bits = 7;
+  EXPECT(PLASMA_UNSUPPORTED, tensor_bundle_create(client, &id, items, 2, NULL, &whole), "tensor \"second\"");
+  second.dtype.bits = 32;
+  OK(tensor_bundle_create(client, &id, items, 2, NULL, &whole));
+  EXPECT(PLASMA_OBJECT_EXISTS, tensor_bundle_create(client, &id, items, 2, NULL, &part), "exists");
+  EXPECT(PLASMA_TIMEOUT, tensor_bundle_read(client, &id, 0, 0, &bundle), "0");
+  OK(tensor_bundle_from_buffer(whole, &bundle));
+  for (size_t i = 0; i < 2; i++) {
+    OK(tensor_bundle_buffer(bundle, i, &part));
+    CHECK(plasma_buffer_mutable_data(part) != NULL);
+    OK(plasma_buffer_write(part, 0, (const uint8_t *)numbers, sizeof numbers));
+    EXPECT(PLASMA_INVALID_ARGUMENT, plasma_buffer_write(part, 1, (const uint8_t *)numbers, sizeof numbers), "24");
+    plasma_buffer_release(part);
+  }
+  tensor_bundle_free(bundle);
+  plasma_buffer_release(whole);
+  OK(plasma_seal(client, &id));
+  OK(tensor_bundle_read(client, &id, 0, 0, &bundle));
+  DLManagedTensor *tensor = NULL;
+  OK(tensor_bundle_get(bundle, "second", &tensor));
+  CHECK(memcmp(tensor->dl_tensor.data, numbers, sizeof numbers) == 0 && (uintptr_t)tensor->dl_tensor.data % 64 == 0);
+  tensor->deleter(tensor);
+  tensor_bundle_free(bundle);
+  OK(plasma_delete(client, &id, 1, NULL));
+}
+
 static void right(plasma_client *client) {
   plasma_object_id id, got;
   size_t length = 0;
@@ -225,6 +270,7 @@ int main(int argc, char **argv) {
   what_cannot_be_stored(client);
   what_is_no_bundle(client);
   a_file_with_an_alignment_of_its_own(client);
+  created(client);
   right(client);
   OK(plasma_list(client, &list));
   CHECK(plasma_object_list_size(list) == 0);

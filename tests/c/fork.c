@@ -136,7 +136,7 @@ static void calls_are_refused(const Held *held) {
   EXPECT(PLASMA_FORKED, plasma_set_options(client, "child", 1), "fork");
   EXPECT(PLASMA_FORKED, plasma_debug_string(client, NULL, 0, &length), "fork");
   plasma_store_stats stats = {.struct_size = sizeof stats};
-  plasma_put_item item = {id, digest, 8, NULL, 0};
+  plasma_put_item item = {id, digest, 8, NULL, 0, NULL};
   plasma_event event = {.struct_size = sizeof event};
   size_t watched = 0;
   plasma_subscription *subscription = NULL;

@@ -293,7 +293,7 @@ static void immutable(plasma_client *client) {
   plasma_object_id id = id_of(40), other = id_of(41);
   plasma_create_options options = {sizeof options, PLASMA_CREATE_IMMUTABLE, 0, 0, NULL};
   tensor_write_options written = {sizeof written, PLASMA_CREATE_IMMUTABLE, NULL, 0, 0, 0, NULL, NULL};
-  plasma_put_item item = {id, (const uint8_t *)"x", 1, NULL, 0};
+  plasma_put_item item = {id, (const uint8_t *)"x", 1, NULL, 0, NULL};
   plasma_buffer *buffer = NULL;
   DLManagedTensor *tensor = NULL;
   const int64_t shape[1] = {1000};
@@ -526,10 +526,13 @@ static void streams(plasma_client *client) {
 
 static void batches(plasma_client *client) {
   const uint8_t data[] = "data";
-  plasma_put_item items[3] = {{id_of(20), data, 4, data, 2}, {id_of(21), NULL, 0, NULL, 0}, {id_of(20), NULL, 0, NULL, 0}};
+  plasma_put_item items[3] = {
+      {id_of(20), data, 4, data, 2, NULL}, {id_of(21), NULL, 0, NULL, 0, NULL}, {id_of(20), NULL, 0, NULL, 0, NULL}};
   plasma_create_options options = {.struct_size = sizeof options, .flags = 0x10};
   plasma_object_id ids[2] = {id_of(20), id_of(21)};
   plasma_buffer *buffers[2];
+  char name[10];
+  size_t length = 0;
 
   NULL_REFUSED(plasma_put_batch(NULL, items, 2, NULL), "client");
   NULL_REFUSED(plasma_put_batch(client, NULL, 2, NULL), "items");
@@ -537,6 +540,15 @@ static void batches(plasma_client *client) {
   EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put_batch(client, items, 2, &options), "0x10");
   options.flags = 0, options.ttl_ms = 9;
   EXPECT(PLASMA_UNSUPPORTED, plasma_put_batch(client, items, 2, &options), "9");
+  options.ttl_ms = 0, options.name = "all";
+  EXPECT(PLASMA_UNSUPPORTED, plasma_put_batch(client, items, 2, &options), "all");
+  items[1].name = "another";
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put_batch(client, items, 2, NULL), "another");
+  items[1].name = "\xff";
+  EXPECT(PLASMA_INVALID_ARGUMENT, plasma_put_batch(client, items, 2, NULL), "items[1].name");
+  items[1].name = "second";
+  OK(plasma_object_id_from_name(NULL, "second", &items[1].id));
+  ids[1] = items[1].id;
   EXPECT(PLASMA_OBJECT_EXISTS, plasma_put_batch(client, items, 3, NULL), "1414");
   items[1].data_size = 5;
   NULL_REFUSED(plasma_put_batch(client, items, 2, NULL), "items[1].data");
@@ -551,7 +563,11 @@ static void batches(plasma_client *client) {
   OK(plasma_put_batch(client, items, 2, NULL));
   OK(plasma_get(client, ids, 2, 0, NULL, buffers));
   CHECK(memcmp(plasma_buffer_data(buffers[0]), data, 4) == 0 && plasma_buffer_metadata_size(buffers[0]) == 2);
-  CHECK(plasma_buffer_size(buffers[1]) == 0);
+  CHECK(plasma_buffer_size(buffers[1]) == 0 && plasma_buffer_metadata_size(buffers[1]) == 0);
+  OK(plasma_object_name(client, &ids[1], name, sizeof name, &length));
+  CHECK(length == 6 && strcmp(name, "second") == 0);
+  OK(plasma_object_name(client, &ids[0], name, sizeof name, &length));
+  CHECK(length == 0 && *name == 0);
   plasma_buffer_release(buffers[0]);
   plasma_buffer_release(buffers[1]);
   OK(plasma_delete(client, ids, 2, NULL));

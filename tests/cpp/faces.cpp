@@ -174,8 +174,12 @@ void immutable(const Client& client) {
 
 void several(const Client& client) {
   const ObjectId first = ObjectId::random(), second = ObjectId::random(), missing = ObjectId::random();
-  const std::vector<plasma::PutItem> items{{first, "1", {}}, {second, "22", "m"}};
+  const ObjectId named = ObjectId::from_name("of a batch");
+  std::vector<plasma::PutItem> items{{first, "1", {}}, {second, "22", "m"}, {named, "3", {}, "of another"}};
+  CHECK(client.try_put_batch(items).status() == Status::invalid_argument);
+  items[2].name = "of a batch";
   client.put_batch(items);
+  CHECK(client.name_of(named) == "of a batch" && client.name_of(first).empty());
   CHECK(client.try_put_batch(items).status() == Status::object_exists);
   const std::vector<ObjectId> both{second, first};
   const auto buffers = client.get_all(both, 0ms);

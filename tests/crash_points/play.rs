@@ -5,12 +5,15 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use plasma_store::client::tensor::TensorOptions;
 use plasma_store::client::{Buffer, Client, ConnectOptions, CreateOptions, GetOptions};
 use plasma_store::crash::Side;
 use plasma_store::error::Error;
 use plasma_store::object::ObjectId;
 use plasma_store::protocol::{Refusal, Reply, Request};
 use plasma_store::shm::mapping::Mapping;
+use plasma_store::tensor::dtype::DType;
+use plasma_store::tensor::layout::Layout;
 
 use crate::support::{Random, RawPeer, create_of};
 use crate::{MEBIBYTE, id, pattern};
@@ -29,6 +32,8 @@ pub const ROUNDS: u64 = 16;
 const NEARLY_A_SEGMENT: u64 = 1_850_000;
 const THE_REST: u64 = 150_000;
 const SEGMENTS: u64 = 7;
+/// A tensor that both clients write.
+const SHARED: u64 = 600;
 
 /// Two clients of one process.
 pub struct Player<'a> {
@@ -62,6 +67,9 @@ fn size_of(name: u64) -> u64 {
 
 /// An object must be the one of its name: all bytes, and the metadata.
 pub fn check(name: u64, buffer: &Buffer) {
+    if name % NAMES == SHARED {
+        return buffer.is_immutable().then_some(()).expect("it was shared, and is sealed for the kernel");
+    }
     let mut bytes = vec![0; buffer.size() as usize];
     buffer.read(0, &mut bytes).unwrap();
     assert!(bytes == pattern(name, size_of(name)), "object {name} has other bytes");
@@ -119,6 +127,7 @@ impl<'a> Player<'a> {
         self.wait(base)?;
         self.watch(base)?;
         self.retire(base)?;
+        self.share(base)?;
         if self.side == Side::Store {
             self.refused(base)?;
             self.churn(base)?;
@@ -295,6 +304,20 @@ impl<'a> Player<'a> {
         (0..SEGMENTS).try_for_each(|n| self.get(&self.b, base + 400 + n).map(drop))
     }
 
+    /// Both write one tensor in turns. Then it is frozen.
+    fn share(&self, base: u64) -> Step {
+        let name = id(base + SHARED);
+        let layout = Layout::row_major(DType::from_dlpack(1, 64, 1).unwrap(), vec![20_000]).unwrap();
+        let one = self.a.tensor_share(name, &layout, TensorOptions::default(), false, |_| Ok(()))?;
+        let other = self.b.tensor_open_shared(name, 0)?;
+        for shared in [&one, &other].repeat(3) {
+            shared.lock(-1)?;
+            shared.unlock()?;
+        }
+        drop(other);
+        one.freeze(-1)
+    }
+
     fn delete(&self, names: &[u64]) -> Step {
         let ids: Vec<_> = names.iter().copied().map(id).collect();
         self.a.delete(&ids)?.into_iter().try_for_each(fails_when_held)
@@ -302,7 +325,8 @@ impl<'a> Player<'a> {
 
     /// Deletes everything of a round.
     fn clear(&self, base: u64) -> Step {
-        let names = [0..5, 10..13, 20..22, 30..31, 40..45, 50..53, 100..140, 300..307, 400..407, 500..501];
+        let names =
+            [0..5, 10..13, 20..22, 30..31, 40..45, 50..53, 100..140, 300..307, 400..407, 500..501, SHARED..SHARED + 1];
         names.into_iter().flatten().try_for_each(|name| self.delete(&[base + name]))
     }
 }

@@ -3,6 +3,7 @@
  * usage: exchange SOCKET
  *   W ID CODE BITS LANES PADDED NDIM SHAPE... STRIDES... BYTES    stores a tensor; strides in elements, bytes in hex
  *   R ID                                                          CODE BITS LANES SAME NDIM SHAPE... STRIDES... BYTES
+ *   B and G                                                       the same as W and R, for a bundle whose tensor is "x"
  *   P ID ROW COLUMN ROW COLUMN ...                                the values there, of a uint8 tensor of two dimensions
  * or the last error, after a "!". SAME says whether the tensor lies in the object that plasma_get gives. */
 #include <plasma_store.h>
@@ -44,7 +45,7 @@ static uint8_t *bytes_of(const char *hex) {
   return bytes;
 }
 
-static void write_tensor(void) {
+static void write_tensor(bool bundled) {
   plasma_object_id object = id();
   DLManagedTensorVersioned tensor;
   int64_t shape[32], strides[32];
@@ -62,7 +63,9 @@ static void write_tensor(void) {
   }
   uint8_t *bytes = bytes_of(strtok(NULL, " \n"));
   dl->data = bytes;
-  if (tensor_write_versioned(client, &object, &tensor, NULL) == PLASMA_OK) {
+  tensor_bundle_item item = {"x", dl, tensor.flags};
+  if ((bundled ? tensor_bundle_write(client, &object, &item, 1, NULL)
+               : tensor_write_versioned(client, &object, &tensor, NULL)) == PLASMA_OK) {
     puts("ok");
   } else {
     printf("!%s\n", plasma_last_error_message());
@@ -87,11 +90,21 @@ static void print_tensor(const DLTensor *tensor, bool same) {
   putchar('\n');
 }
 
-static void read_tensor(void) {
+static plasma_status read_bundled(const plasma_object_id *object, DLManagedTensorVersioned **out) {
+  tensor_bundle *bundle = NULL;
+  plasma_status status = tensor_bundle_read(client, object, 0, 0, &bundle);
+  if (status == PLASMA_OK) {
+    status = tensor_bundle_get_versioned(bundle, "x", out);
+    tensor_bundle_free(bundle);
+  }
+  return status;
+}
+
+static void read_tensor(bool bundled) {
   plasma_object_id object = id();
   DLManagedTensorVersioned *tensor = NULL;
   plasma_buffer *buffer = NULL;
-  if (tensor_read_versioned(client, &object, 0, 0, &tensor) != PLASMA_OK) {
+  if ((bundled ? read_bundled(&object, &tensor) : tensor_read_versioned(client, &object, 0, 0, &tensor)) != PLASMA_OK) {
     printf("!%s\n", plasma_last_error_message());
     return;
   }
@@ -128,10 +141,10 @@ int main(int argc, char **argv) {
   }
   while (fgets(line, sizeof line, stdin)) {
     char *command = strtok(line, " \n");
-    if (command && *command == 'W') {
-      write_tensor();
-    } else if (command && *command == 'R') {
-      read_tensor();
+    if (command && (*command == 'W' || *command == 'B')) {
+      write_tensor(*command == 'B');
+    } else if (command && (*command == 'R' || *command == 'G')) {
+      read_tensor(*command == 'G');
     } else if (command && *command == 'P') {
       look();
     }

@@ -48,7 +48,16 @@ plasma::DType dtype_of(std::istream& words) {
   return {code, bits, static_cast<std::uint16_t>(number(words))};
 }
 
-std::string write_tensor(const Client& client, std::istream& words) {
+void write_bundle(const Client& client, const ObjectId& id, plasma::TensorView& view, bool padded) {
+  if (!padded) return client.put_tensors(id, {{"x", view}});
+  // Elements of less than a byte that have a byte each: for C only.
+  const DLTensor tensor = view.dlpack();
+  const tensor_bundle_item item{"x", &tensor, DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED};
+  const plasma_status status = tensor_bundle_write(client.handle(), id.raw(), &item, 1, nullptr);
+  if (status != PLASMA_OK) throw plasma::Error::last(status, "tensor_bundle_write");
+}
+
+std::string write_tensor(const Client& client, std::istream& words, bool bundled) {
   const ObjectId id = id_of(words);
   const plasma::DType dtype = dtype_of(words);
   const bool padded = number(words) != 0;
@@ -58,7 +67,9 @@ std::string write_tensor(const Client& client, std::istream& words) {
   words >> hex;
   const auto bytes = bytes_of(hex);
   plasma::TensorView view(bytes.data(), dtype, shape, strides);
-  if (padded) {
+  if (bundled) {
+    write_bundle(client, id, view, padded);
+  } else if (padded) {
     DLManagedTensorVersioned tensor{};
     tensor.version.major = DLPACK_MAJOR_VERSION;
     tensor.flags = DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
@@ -84,8 +95,10 @@ plasma::Shape strides_of(const plasma::Tensor& tensor) {
   return strides;
 }
 
-std::string read_tensor(const Client& client, std::istream& words) {
-  const plasma::Tensor tensor = client.get_tensor(id_of(words), std::chrono::milliseconds(0));
+std::string read_tensor(const Client& client, std::istream& words, bool bundled) {
+  const ObjectId id = id_of(words);
+  const plasma::Tensor tensor =
+      bundled ? client.get_tensors(id, std::chrono::milliseconds(0)).at("x") : client.get_tensor(id, std::chrono::milliseconds(0));
   const plasma::Buffer object = client.get(tensor.id());
   const auto bytes = tensor.bytes();
   const bool same = object.data().begin() <= bytes.begin() && bytes.end() <= object.data().end();
@@ -111,8 +124,9 @@ std::string answer(const Client& client, const std::string& line) {
   std::string command;
   words >> command;
   try {
-    if (command == "W") return write_tensor(client, words);
-    return command == "R" ? read_tensor(client, words) : look(client, words);
+    if (command == "W" || command == "B") return write_tensor(client, words, command == "B");
+    if (command == "R" || command == "G") return read_tensor(client, words, command == "G");
+    return look(client, words);
   } catch (const plasma::Error& error) {
     return std::string("!") + error.what();
   }

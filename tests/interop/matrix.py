@@ -1,5 +1,7 @@
 """The interop matrix: every framework writes every element type in every layout, every framework reads all of it.
 
+Each tensor is an object of its own, and once more the only one of a bundle.
+
 Each framework runs in a process of its own (peer.py), all at one store. What comes of it is a page of tables, docs/interop.md, which
 is made here and never by hand: `python tests/interop/matrix.py docs/interop.md` with all frameworks, as `make test-frameworks` does.
 `cells` of a page is what a test compares.
@@ -38,6 +40,8 @@ LAYOUTS = {
     "strided": (3, 4),
     "8 dimensions": (2, 1, 2, 1, 2, 1, 2, 2),
 }
+# Where data of a safetensors file may begin.
+ALIGNMENTS = (64, 8, 4, 1)
 VERSIONS = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -53,6 +57,8 @@ class Framework:
     name: str
     python: Path
     package: str
+    forms: tuple[str, ...] = ("tensor", "bundle")
+    """What it can be asked for: tensors by themselves, tensors of bundles."""
 
     def version(self) -> str:
         """What is installed, or "" where it is not."""
@@ -86,12 +92,13 @@ def frameworks() -> list[Framework]:
         Framework("numpy", here, "numpy"),
         Framework("torch", torch, "torch"),
         Framework("JAX", here, "jax"),
-        Framework("pyarrow 11", old, "pyarrow"),
+        Framework("pyarrow 11", old, "pyarrow", ("tensor",)),
         Framework("pyarrow", here, "pyarrow"),
         Framework("C", here, ""),
         Framework("C++", here, ""),
         Framework("Go", here, ""),
         Framework("Python", here, ""),
+        Framework("safetensors", here, "safetensors", ("bundle",)),
     ]
 
 
@@ -125,26 +132,36 @@ def packed(dtype: DType, values: Any) -> bytes:
     return whole.to_bytes(dtype.nbytes(values.size), "little")
 
 
-def cases(writer: str) -> Iterator[dict[str, Any]]:
+def cases(framework: Framework) -> Iterator[dict[str, Any]]:
     """All that a writer is asked for."""
-    for dtype, (layout, shape) in itertools.product(DTYPES.values(), LAYOUTS.items()):
-        values = values_of(dtype, shape)
-        memory, strides = laid_out(values, layout)
-        name = f"{writer}/{dtype.name}/{layout}"
-        yield {
-            "id": hashlib.sha256(b"interop\0" + name.encode()).hexdigest()[:40],
-            "writer": writer,
-            "dtype": dtype.name,
-            "element": [dtype.code, dtype.bits, dtype.lanes],
-            "numpy": dtype.typestr,
-            "padded": dtype.packed,
-            "layout": layout,
-            "shape": list(shape),
-            "strides": strides,
-            "memory": memory.hex(),
-            "packed": packed(dtype, values).hex(),
-            "elements": values.tobytes().hex(),
-        }
+    for form, dtype, layout in itertools.product(framework.forms, DTYPES.values(), LAYOUTS):
+        yield case_of(framework.name, form, dtype, layout)
+    if framework.name == "safetensors":
+        for alignment in ALIGNMENTS:
+            yield case_of(framework.name, "bundle", DTYPES["float64"], "row-major", alignment)
+
+
+def case_of(writer: str, form: str, dtype: DType, layout: str, alignment: int = 0) -> dict[str, Any]:
+    """One tensor. In a bundle its data begin at a multiple of the alignment, and of nothing larger; 0 leaves that to the writer."""
+    values = values_of(dtype, LAYOUTS[layout])
+    memory, strides = laid_out(values, layout)
+    name = f"{form}/{writer}/{dtype.name}/{layout}/{alignment}"
+    return {
+        "id": hashlib.sha256(b"interop\0" + name.encode()).hexdigest()[:40],
+        "writer": writer,
+        "form": form,
+        "alignment": alignment,
+        "dtype": dtype.name,
+        "element": [dtype.code, dtype.bits, dtype.lanes],
+        "numpy": dtype.typestr,
+        "padded": dtype.packed,
+        "layout": layout,
+        "shape": list(LAYOUTS[layout]),
+        "strides": strides,
+        "memory": memory.hex(),
+        "packed": packed(dtype, values).hex(),
+        "elements": values.tobytes().hex(),
+    }
 
 
 class Programs:
@@ -189,12 +206,21 @@ class Exchange:
     """What came of it: for each case that was written, how each framework read it."""
 
     versions: dict[str, str]
+    forms: dict[str, tuple[str, ...]]
     written: list[dict[str, Any]]
-    refused: dict[str, str]
+    refused: list[tuple[dict[str, Any], str]]
     read: dict[tuple[str, str], str]
     """(reader, case's id) -> "=" read where it lies, "copy", "bits" as numbers of another type, or "!" and the reason."""
     large: list[str]
     """Who read right what is larger than 2 GiB; nobody where there is no memory for it."""
+
+    def names(self, form: str) -> list[str]:
+        """Those who know tensors, or bundles."""
+        return [name for name in self.versions if form in self.forms[name]]
+
+    def cases(self, form: str, alignment: int = 0) -> list[dict[str, Any]]:
+        """What was written so."""
+        return [case for case in self.written if (case["form"], case["alignment"]) == (form, alignment)]
 
 
 def run_peer(framework: Framework, step: str, socket: str, program: Path, given: list[dict[str, Any]]) -> list[Any]:
@@ -216,25 +242,28 @@ def judged(reader: str, case: dict[str, Any], result: Any) -> str:
     if result["dtype"] == case["dtype"]:
         assert (list(result["shape"]), result["elements"]) == (case["shape"], case["elements"]), where
         return "=" if result["same"] else "copy"
-    # A carrier: it has the bytes, under another name. Only who reads the message alone may see one.
-    assert reader.startswith("pyarrow") and (not dtype.typestr or dtype.name[:4] in ("bool", "comp")), where
+    # A carrier: it has the bytes, under another name. Only who reads the message alone may see one, and Arrow has no bools.
+    assert reader.startswith("pyarrow") and (case["form"] == "tensor" or dtype.name == "bool"), where
+    assert (not dtype.typestr or dtype.name[:4] in ("bool", "comp")), where
     assert result["elements"] == (case["packed"] if dtype.packed else case["elements"]), where
     return "bits"
 
 
 def exchanged(chosen: list[Framework]) -> Exchange:
     """Has all of them write and read."""
-    result = Exchange({framework.name: framework.version() for framework in chosen}, [], {}, {}, [])
+    versions = {framework.name: framework.version() for framework in chosen}
+    result = Exchange(versions, {framework.name: framework.forms for framework in chosen}, [], [], {}, [])
     with tempfile.TemporaryDirectory() as directory, plasma_store.start_store(64 << 20) as store:
         programs = Programs(directory)
         for framework in chosen:
-            given = list(cases(framework.name))
+            given = list(cases(framework))
             answers = run_peer(framework, "write", store.socket_path, programs.of(framework.name), given)
             result.written += [case for case, answer in zip(given, answers) if not answer]
-            result.refused.update({case["id"]: answer for case, answer in zip(given, answers) if answer})
+            result.refused += [(case, answer) for case, answer in zip(given, answers) if answer]
         for framework in chosen:
-            answers = run_peer(framework, "read", store.socket_path, programs.of(framework.name), result.written)
-            for case, answer in zip(result.written, answers):
+            given = [case for case in result.written if case["form"] in framework.forms]
+            answers = run_peer(framework, "read", store.socket_path, programs.of(framework.name), given)
+            for case, answer in zip(given, answers):
                 result.read[framework.name, case["id"]] = judged(framework.name, case, answer)
         if free_memory() >= LARGE_FREE:
             result.large = large_readers([name for name in result.versions if name in LARGE_READERS], programs)
@@ -285,13 +314,14 @@ def summed_up(words: list[str]) -> str:
     return " ".join(kind for kind in order if kind in kinds) or "–"
 
 
-def column(result: Exchange, framework: str, key: str, value: str) -> tuple[str, str]:
+def column(result: Exchange, framework: str, form: str, key: str, value: str) -> tuple[str, str]:
     """Whether a framework writes what has this dtype or layout, and how it reads it."""
-    writes = any(case["writer"] == framework and case[key] == value for case in result.written)
-    chosen = [case for case in result.written if case[key] == value]
+    written = result.cases(form)
+    writes = any(case["writer"] == framework and case[key] == value for case in written)
+    chosen = [case for case in written if case[key] == value]
     if key == "layout":
         # A framework is asked for its layouts in types that it has.
-        has = {case["dtype"] for case in result.written if result.read[framework, case["id"]] in ("=", "copy")}
+        has = {case["dtype"] for case in written if result.read[framework, case["id"]] in ("=", "copy")}
         chosen = [case for case in chosen if case["dtype"] in has]
     return "yes" if writes else "–", summed_up([result.read[framework, case["id"]] for case in chosen])
 
@@ -301,20 +331,44 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def by(result: Exchange, key: str, values: list[str]) -> str:
-    names = list(result.versions)
-    rows = [[value, *(" / ".join(column(result, name, key, value)) for name in names)] for value in values]
-    return table([key, *names], rows)
+def by(result: Exchange, form: str, key: str, values: list[str]) -> str:
+    names = result.names(form)
+    rows = [[value, *(" / ".join(column(result, name, form, key, value)) for name in names)] for value in values]
+    return table([key if form == "tensor" else f"{key} in a bundle", *names], rows)
 
 
-def pairs(result: Exchange) -> str:
-    names = list(result.versions)
+def pairs(result: Exchange, form: str) -> str:
+    names = result.names(form)
 
     def cell(writer: str, reader: str) -> str:
-        words = [result.read[reader, case["id"]] for case in result.written if case["writer"] == writer]
+        words = [result.read[reader, case["id"]] for case in result.cases(form) if case["writer"] == writer]
         return f"{sum(word in ('=', 'copy') for word in words)} of {len(words)}"
 
-    return table(["written by, read by", *names], [[writer, *(cell(writer, reader) for reader in names)] for writer in names])
+    return table([f"{'' if form == 'tensor' else 'a bundle '}written by, read by", *names], [[writer, *(cell(writer, reader) for reader in names)] for writer in names])
+
+
+def aligned(result: Exchange) -> str:
+    """Who reads a file of safetensors where it lies, by where its data begin."""
+    names = result.names("bundle")
+
+    def cell(reader: str, alignment: int) -> str:
+        return summed_up([result.read[reader, case["id"]] for case in result.cases("bundle", alignment)])
+
+    rows = [[str(alignment), *(cell(name, alignment) for name in names)] for alignment in ALIGNMENTS]
+    return table(["data begin at a multiple of", *names], rows)
+
+
+def refusals(result: Exchange) -> str:
+    """What C, which has all types, and safetensors say of what cannot be in a bundle."""
+    names = ["C", "safetensors"]
+    said: dict[str, dict[str, str]] = {}
+    for case, answer in result.refused:
+        if case["form"] == "bundle" and case["writer"] in names and case["layout"] == "row-major":
+            text = re.sub(r"^!\w+: |\. Supported.*", "", answer).replace("|", "\\|")
+            said.setdefault(case["dtype"], {}).setdefault(case["writer"], text)
+    for dtype, answers in said.items():
+        assert '"x"' in answers.get("C", '"x"') and dtype in answers.get("C", dtype), answers
+    return table(["not in a bundle", *names], [[dtype, *(texts.get(name, "–") for name in names)] for dtype, texts in said.items()])
 
 
 def of_large(result: Exchange) -> str:
@@ -341,19 +395,46 @@ layout or on the writer.
 
 ## Element types
 
-{by(result, "dtype", list(DTYPES))}
+{by(result, "tensor", "dtype", list(DTYPES))}
 
 ## Layouts
 
 In the element types that the framework has.
 
-{by(result, "layout", list(LAYOUTS))}
+{by(result, "tensor", "layout", list(LAYOUTS))}
 
 ## Each with each
 
 How many tensors of those that one wrote the other read as what they were.
 
-{pairs(result)}
+{pairs(result, "tensor")}
+
+## Bundles
+
+The same once more, each tensor as the only one of a bundle ([formats.md](formats.md#bundles)). "safetensors" is that package: the bytes that it writes
+are put as they are, and it is given the bytes of an object, which it copies. "C" is `tensor_bundle_write` and
+`tensor_bundle_get_versioned`, "pyarrow" `tensor.arrow()`; the others are `put_tensors` and `get_tensors` of their faces. Whatever the layout was, the tensor lies
+row-major. pyarrow 11's Plasma client has no calls for bundles.
+
+{by(result, "bundle", "dtype", list(DTYPES))}
+
+In the element types that the framework has:
+
+{by(result, "bundle", "layout", list(LAYOUTS))}
+
+How many tensors of those that one wrote the other read as what they were:
+
+{pairs(result, "bundle")}
+
+Our writer has data begin at a multiple of 64, the package safetensors at a multiple of 8. How a file with a tensor of `float64` is read whose data begin
+at a multiple of so much, and of nothing larger. Where DLPack gives a copy, `tensor.numpy()` has the elements where they lie. What
+C++ and Go have there at 4 and 1 is bytes; their elements by type are refused.
+
+{aligned(result)}
+
+What is refused, and by which words (`–`: it is written). One element of less than a byte is refused too, as the format has whole bytes only:
+
+{refusals(result)}
 
 ## More than 2 GiB
 
@@ -365,6 +446,7 @@ A `uint8` tensor of {LARGE[0]} x {LARGE[1]}, of which elements at the ends and i
 
 - Elements of less than a byte: numpy (ml_dtypes) and JAX keep each in a byte of its own, so they are put together when they are written, and
   reading takes a copy. JAX reads none of them by DLPack; `jax.numpy.asarray(tensor.numpy())` does.
+- Bundles larger than 2 GiB; the package safetensors takes contiguous arrays, and has `float6` in files, but takes none.
 - Rows that do not begin on a multiple of 64 bytes: JAX copies them.
 - Read-only memory: "Who may write a tensor" in the README.
 """

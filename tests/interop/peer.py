@@ -1,5 +1,7 @@
 """One framework of the interop matrix, in a process of its own: writes all cases it can, or reads what others wrote.
 
+A case is a tensor in an object of its own, or one that a bundle has by the name "x".
+
 Usage: peer.py FRAMEWORK write|read SOCKET [EXCHANGE]     cases come as JSON on stdin, results go as JSON to stdout
 
 A result is "" for a case that was written, or `{"dtype", "shape", "elements", "same"}` of one that was read; where that cannot be,
@@ -12,9 +14,10 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import math
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Absent(Exception):
@@ -43,6 +46,12 @@ def elements(array: Any) -> str:
     return str(array.tobytes().hex())
 
 
+def apart(data: bytes, bits: int, count: int) -> bytes:
+    """Elements of less than a byte, in a byte each."""
+    whole = int.from_bytes(data, "little")
+    return bytes(whole >> bits * place & ((1 << bits) - 1) for place in range(count))
+
+
 class Ours:
     """A framework that reads and writes through the Python package."""
 
@@ -68,6 +77,16 @@ class Ours:
     def read(self, case: dict[str, Any]) -> dict[str, Any]:
         return self.taken(self.client.get_tensor(self.id_of(case), 0))
 
+    def write_bundle(self, case: dict[str, Any]) -> None:
+        self.client.put_tensors({"x": self.made(case)}, self.id_of(case))
+        lent = self.client.get_tensors(self.id_of(case), 0)["x"].dtype
+        if lent != case["dtype"]:
+            self.client.delete([self.id_of(case)])
+            raise Absent(f"it lends elements of {case['dtype']} as {lent}")
+
+    def read_bundle(self, case: dict[str, Any]) -> dict[str, Any]:
+        return self.taken(self.client.get_tensors(self.id_of(case), 0)["x"])
+
     def taken(self, tensor: Any) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -76,19 +95,26 @@ class Python(Ours):
     """The package alone, without any framework."""
 
     def write(self, case: dict[str, Any]) -> None:
+        self.create(self.id_of(case), case)
+
+    def made(self, case: dict[str, Any]) -> Any:
+        """Another tensor of the store's."""
+        object_id = self.package.ObjectID.from_random()
+        self.create(object_id, case)
+        return self.client.get_tensor(object_id, 0)
+
+    def create(self, object_id: Any, case: dict[str, Any]) -> None:
         if case["layout"] in ("column-major", "strided"):
             raise Absent("what is created is row-major")
-        tensor = self.client.create_tensor(self.id_of(case), case["shape"], case["dtype"])
+        tensor = self.client.create_tensor(object_id, case["shape"], case["dtype"])
         tensor.data[:] = bytes.fromhex(case["packed"])
-        self.client.seal(self.id_of(case))
+        self.client.seal(object_id)
 
     def taken(self, tensor: Any) -> dict[str, Any]:
         data, size = bytes(tensor.data), tensor.itemsize
         if not size:
-            bits = len(data) and self.package.dtypes.DTYPES[tensor.dtype].bits
-            count = self.package.tensor.math.prod(tensor.shape)
-            whole = int.from_bytes(data, "little")
-            found = bytes(whole >> bits * place & ((1 << bits) - 1) for place in range(count))
+            bits = self.package.dtypes.DTYPES[tensor.dtype].bits
+            found = apart(data, bits, math.prod(tensor.shape))
         else:
             places = itertools.product(*(range(length) for length in tensor.shape))
             offsets = (sum(index * stride for index, stride in zip(place, tensor.strides)) for place in places)
@@ -174,6 +200,82 @@ class Pyarrow(Ours):
         [buffer] = self.client.get_buffers([self.id_of(case)], 0)
         return of_message(buffer)
 
+    def made(self, case: dict[str, Any]) -> Any:
+        import pyarrow
+
+        return pyarrow.Tensor.from_numpy(array_of(case, arrows(case)))
+
+    def taken(self, tensor: Any) -> dict[str, Any]:
+        array = tensor.arrow().to_numpy()
+        same = array.ctypes.data == tensor._address or not array.size
+        return {"dtype": array.dtype.name, "shape": array.shape, "elements": elements(array), "same": same}
+
+
+class Safetensors(Ours):
+    """The package safetensors: its bytes are put as they are, and it is given the bytes of objects."""
+
+    # As it takes them, where that is not what we call them.
+    NAMES: ClassVar[dict[str, str]] = {"float4_e2m1fn": "float4_e2m1fn_x2"}
+    # As its files have them.
+    KINDS: ClassVar[dict[str, str]] = {
+        "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
+        "U64": "uint64", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "C64": "complex64",
+        "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz",
+        "F8_E5M2FNUZ": "float8_e5m2fnuz", "F4": "float4_e2m1fn", "F6_E2M3": "float6_e2m3fn", "F6_E3M2": "float6_e3m2fn",
+    }
+
+    def write_bundle(self, case: dict[str, Any]) -> None:
+        """`safetensors.numpy.save`, or what that calls, where numpy has no such elements."""
+        import safetensors.numpy
+
+        if case["layout"] in ("column-major", "strided"):
+            raise Absent("it takes contiguous arrays")
+        if case["numpy"]:
+            file = safetensors.numpy.save({"x": array_of(case, native(case))})
+        else:
+            data = bytearray.fromhex(case["packed"]) or bytearray(1)
+            place = ctypes.addressof((ctypes.c_ubyte * len(data)).from_buffer(data))
+            spec = safetensors.TensorSpec(data_ptr=place, data_len=len(case["packed"]) // 2, **self.spec(case))
+            file = safetensors.serialize({"x": spec})
+        self.client.put_raw_buffer(moved(file, case["alignment"]), self.id_of(case))
+
+    def spec(self, case: dict[str, Any]) -> dict[str, Any]:
+        dtype, shape = case["dtype"], case["shape"]
+        if dtype == "float4_e2m1fn_x2":
+            raise Absent("its files have float4_e2m1fn, twice as many")
+        if dtype in self.NAMES:
+            if not shape or shape[-1] % 2:
+                raise Absent("it takes two in a byte")
+            return {"dtype": self.NAMES[dtype], "shape": [*shape[:-1], shape[-1] // 2]}
+        return {"dtype": dtype, "shape": shape}
+
+    def read_bundle(self, case: dict[str, Any]) -> dict[str, Any]:
+        import safetensors.numpy
+
+        [buffer] = self.client.get_buffers([self.id_of(case)], 0)
+        file = bytes(memoryview(buffer))
+        [(name, said)] = safetensors.deserialize(file)
+        assert name == "x", name
+        if case["numpy"]:
+            array = safetensors.numpy.load(file)["x"]
+            return {"dtype": array.dtype.name, "shape": array.shape, "elements": elements(array), "same": False}
+        found = bytes(said["data"])
+        if case["padded"]:
+            found = apart(found, case["element"][1], math.prod(said["shape"]))
+        kind = self.KINDS.get(said["dtype"], said["dtype"])
+        return {"dtype": kind, "shape": said["shape"], "elements": found.hex(), "same": False}
+
+
+def moved(file: bytes, alignment: int) -> bytes:
+    """A file whose header has more spaces, so that data begin at a multiple of this and of nothing larger; 0 leaves it as it is."""
+    if not alignment:
+        return file
+    length = int.from_bytes(file[:8], "little")
+    header = file[8 : 8 + length].rstrip()
+    while (8 + len(header)) % (2 * alignment) != alignment:
+        header += b" "
+    return len(header).to_bytes(8, "little") + header + file[8 + length :]
+
 
 class Pyarrow11:
     """pyarrow 11 with its own Plasma client."""
@@ -228,12 +330,18 @@ class Program:
             raise RuntimeError(answer[1:] or "exchange ended")
         return answer
 
-    def write(self, case: dict[str, Any]) -> None:
+    def write(self, case: dict[str, Any], command: str = "W") -> None:
         shape, strides = case["shape"], case["strides"]
-        self.ask("W", case["id"], *case["element"], int(case["padded"]), len(shape), *shape, *strides, case["memory"])
+        self.ask(command, case["id"], *case["element"], int(case["padded"]), len(shape), *shape, *strides, case["memory"])
 
-    def read(self, case: dict[str, Any]) -> dict[str, Any]:
-        code, bits, lanes, same, ndim, *rest = self.ask("R", case["id"]).split(" ")
+    def write_bundle(self, case: dict[str, Any]) -> None:
+        self.write(case, "B")
+
+    def read_bundle(self, case: dict[str, Any]) -> dict[str, Any]:
+        return self.read(case, "G")
+
+    def read(self, case: dict[str, Any], command: str = "R") -> dict[str, Any]:
+        code, bits, lanes, same, ndim, *rest = self.ask(command, case["id"]).split(" ")
         shape = [int(word) for word in rest[: int(ndim)]]
         strides = [int(word) for word in rest[int(ndim) : 2 * int(ndim)]]
         data, size = bytes.fromhex(rest[-1]), int(bits) * int(lanes) // 8
@@ -250,14 +358,14 @@ class Program:
 
 
 FRAMEWORKS = {"numpy": Numpy, "numpy 1": Numpy, "torch": Torch, "JAX": Jax, "pyarrow": Pyarrow, "pyarrow 11": Pyarrow11,
-              "C": Program, "C++": Program, "Go": Program, "Python": Python}
+              "C": Program, "C++": Program, "Go": Program, "Python": Python, "safetensors": Safetensors}
 
 
 def main() -> None:
     framework = FRAMEWORKS[sys.argv[1]](sys.argv[3])
-    step = framework.write if sys.argv[2] == "write" else framework.read
     results = []
     for case in json.load(sys.stdin):
+        step = getattr(framework, f"{sys.argv[2]}_bundle" if case["form"] == "bundle" else sys.argv[2])
         try:
             results.append(step(case) or "")
         except Exception as error:

@@ -222,7 +222,7 @@ fn intrude(who: &str, daemon_user: Option<u32>, user: Option<u32>) {
 /// Leaves the daemon without objects, and with the segment that it writes itself, which stays once it is there.
 fn evict_everything(daemon: &Daemon) {
     let client = connect(&daemon.socket());
-    client.put_batch(&[PutItem { id: id(1), data: b"inline", metadata: b"" }], Default::default()).unwrap();
+    client.put_batch(&[PutItem { id: id(1), data: b"inline", metadata: b"", name: None }], Default::default()).unwrap();
     // Who held something may have left just now.
     eventually(|| {
         client.evict(u64::MAX).unwrap();

@@ -34,6 +34,7 @@ def test_the_tables_are_true(result: matrix.Exchange) -> None:
     found = compared(matrix.cells(matrix.page(result)))
     assert found == compared(said)
     assert len(found) >= 2 * (len(matrix.DTYPES) + len(matrix.LAYOUTS))
+    assert {"bundle", "tensor"} == {case["form"] for case in result.written}
 
 
 def test_more_than_two_gib(result: matrix.Exchange) -> None:
@@ -43,10 +44,16 @@ def test_more_than_two_gib(result: matrix.Exchange) -> None:
 
 
 def test_a_wrong_reading_is_noticed() -> None:
-    case = next(case for case in matrix.cases("C") if case["layout"] == "row-major")
+    case = matrix.case_of("C", "tensor", matrix.DTYPES["int8"], "row-major")
     right = {"dtype": case["dtype"], "shape": case["shape"], "elements": case["elements"], "same": True}
     assert matrix.judged("Python", case, right) == "="
     assert matrix.judged("Python", case, {**right, "same": False}) == "copy"
     for wrong in ({"elements": "00"}, {"shape": [4, 3]}, {"dtype": "uint8"}):
         with pytest.raises(AssertionError):
             matrix.judged("pyarrow", case, {**right, **wrong})
+    # Of a bundle nobody sees a carrier.
+    other = matrix.case_of("C", "bundle", matrix.DTYPES["bfloat16"], "row-major")
+    carrier = {"dtype": "uint16", "shape": other["shape"], "elements": other["elements"], "same": True}
+    assert matrix.judged("pyarrow", {**other, "form": "tensor"}, carrier) == "bits"
+    with pytest.raises(AssertionError):
+        matrix.judged("pyarrow", other, carrier)

@@ -194,7 +194,7 @@ fn what_comes_after_a_put_without_waiting_sees_it() {
         let got = client.get(&[name(8), name(7)], -1, GET).unwrap();
         let got: Vec<_> = got.iter().map(|buffer| bytes_of(buffer.as_ref().unwrap())).collect();
         assert!(got == [pattern(8, 100), pattern(7, 100)]);
-        let batch = [plasma_store::client::PutItem { id: name(9), data: b"", metadata: b"" }];
+        let batch = [plasma_store::client::PutItem { id: name(9), data: b"", metadata: b"", name: None }];
         put_async(9);
         assert!(matches!(client.put_batch(&batch, PUT), Err(Error::ObjectExists(_))));
     }

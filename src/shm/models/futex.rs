@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom::sync::{Condvar, Mutex};
+use nix::errno::Errno;
 
 use super::{AtomicU64, Ordering};
 
@@ -54,6 +55,13 @@ pub fn wait(word: &AtomicU64, since: u32, _: Duration) -> bool {
         sleepers = futex.woken.wait(sleepers).unwrap();
     }
     false
+}
+
+/// Adds to the word and wakes all who sleep on it.
+pub fn add_and_wake_all(word: &AtomicU64, number: u32) -> Result<(), Errno> {
+    word.fetch_add(u64::from(number), Ordering::SeqCst);
+    wake(word, i32::MAX);
+    Ok(())
 }
 
 /// Wakes those who have slept longest. Returns how many.

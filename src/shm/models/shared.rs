@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::shared::control::{Control, Tag};
 use super::super::shared::lock::{Copied, Lock, Owner, Taken as Took};
-use super::super::shared::{ALARMS, CONTROL_WORDS, FIRST_LIFE};
+use super::super::shared::{ALARM_STEP, ALARMS, CONTROL_WORDS, FIRST_LIFE};
 use super::*;
 
 pub(super) const ALARM_STEPS: &[Step] =
@@ -47,8 +47,7 @@ impl File {
     fn bury(&self, participant: u32) {
         self.turn_life(participant);
         for word in ALARMS.map(|at| &self.words.all()[at]) {
-            word.fetch_add(2, Ordering::SeqCst);
-            futex::wake(word, i32::MAX);
+            futex::add_and_wake_all(word, ALARM_STEP).unwrap();
         }
     }
 

@@ -8,7 +8,11 @@ use std::sync::Arc;
 
 use super::{ALARM_STEP, ALARMS, CONTROL_WORDS, FIRST_LIFE};
 use crate::error::Result;
+#[cfg(not(loom))]
+use crate::shm::futex;
 use crate::shm::mapping::Mapping;
+#[cfg(loom)]
+use crate::shm::models::futex;
 use crate::shm::segment::Segment;
 use crate::shm::sync::AtomicU64;
 use crate::shm::words::Words;
@@ -46,20 +50,10 @@ impl ControlFile {
 
     fn add(&self, at: usize, number: u32) {
         let Some(word) = self.words.all().get(at) else { return };
-        if let Err(errno) = add_and_wake_all(word, number) {
+        if let Err(errno) = futex::add_and_wake_all(word, number) {
             log::warn!("the kernel cannot change word {at} of a shared object's control file: {errno}");
         }
     }
-}
-
-#[cfg(not(loom))]
-use crate::shm::futex::add_and_wake_all;
-
-/// A model has no kernel that does it.
-#[cfg(loom)]
-fn add_and_wake_all(word: &AtomicU64, number: u32) -> std::result::Result<(), nix::errno::Errno> {
-    word.fetch_add(u64::from(number), crate::shm::sync::Ordering::SeqCst);
-    Ok(())
 }
 
 impl AsFd for ControlFile {
@@ -76,7 +70,8 @@ pub fn map_control(file: &OwnedFd) -> Result<Words<AtomicU64>> {
     Words::of_mapping(&Arc::new(Mapping::read_write(file, BYTES)?), 0, CONTROL_WORDS)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests {
     use nix::fcntl::{FallocateFlags, fallocate};
 

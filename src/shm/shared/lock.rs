@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
 
 use super::control::{Alarm, Control, Tag};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::sync::{AtomicU64, Ordering, Step, fence, order_of, taken};
 
@@ -108,9 +109,22 @@ impl<'a> Lock<'a> {
         }
     }
 
-    fn has_owner(self) -> bool {
+    /// Whether the last writer died, and nobody has taken the lock since.
+    pub fn is_left_behind(self) -> bool {
+        let version = self.version();
+        version % 2 == 1 && self.is_left_at(version)
+    }
+
+    /// The same where the version was odd.
+    fn is_left_at(self, version: u64) -> bool {
         let held = self.word().load(Ordering::SeqCst);
-        held != FREE && self.is_alive(held)
+        (held == FREE || !self.is_alive(held)) && self.version() == version
+    }
+
+    /// Whether another thread of the same participant has the lock.
+    pub fn is_held_beside(self, me: Owner) -> bool {
+        let held = self.word().load(Ordering::SeqCst);
+        held != FREE && held != me.0 && Tag::from_word(held) == Tag::from_word(me.0)
     }
 
     fn is_alive(self, held: u64) -> bool {
@@ -128,11 +142,13 @@ impl<'a> Lock<'a> {
     fn begin_writing(self) -> Taken {
         let version = self.version_word().load(Ordering::Relaxed);
         let is_left = version % 2 == 1;
+        crash::at(Point::LockTaken);
         if !is_left && taken(Step::VersionFirst) {
             self.version_word().store(version + 1, order_of(Step::OwnerOrder, Ordering::Release));
         }
         // Who sees something of what is written from here on sees the odd version.
         barrier(Step::VersionBarrier, Ordering::Release);
+        crash::at(Point::LockWriting);
         if is_left { Taken::OwnerDied } else { Taken::InOrder }
     }
 
@@ -146,13 +162,23 @@ impl<'a> Lock<'a> {
         }
         let version = self.version_word().load(Ordering::Relaxed);
         self.version_word().store((version | 1).wrapping_add(1), order_of(Step::VersionOrder, Ordering::Release));
+        crash::at(Point::LockWritten);
         self.free();
         self.written().notify_all();
         Ok(())
     }
 
+    /// Leaves the lock, if this thread has it, to the next one, who is told that its owner died.
+    pub fn abandon(self, me: Owner) {
+        if self.is_mine(me) {
+            self.free();
+            self.written().notify_all();
+        }
+    }
+
     fn free(self) {
         self.word().swap(FREE, order_of(Step::UnlockOrder, Ordering::SeqCst));
+        crash::at(Point::LockFreed);
         self.freed().notify_one();
     }
 
@@ -176,8 +202,7 @@ impl<'a> Lock<'a> {
         }
         let before = self.version_word().load(order_of(Step::CopyOrder, Ordering::Acquire));
         if before % 2 == 1 {
-            let is_left = !self.has_owner() && self.version() == before;
-            return Ok(if is_left { Copied::OwnerDied } else { Copied::Torn });
+            return Ok(if self.is_left_at(before) { Copied::OwnerDied } else { Copied::Torn });
         }
         if torn >= MOST_TORN {
             return self.copy_alone(me, copy);
@@ -288,6 +313,19 @@ mod tests {
         assert!(lock.try_copy(reader, 0, || Err(Error::Interrupted)).is_err());
         assert!(lock.try_copy(reader, MOST_TORN, || Err(Error::Interrupted)).is_err());
         assert_eq!(lock.try_take(writer).unwrap(), Some(Taken::InOrder));
+    }
+
+    #[test]
+    fn what_a_thread_leaves_at_its_end_is_the_next_ones_who_is_told() {
+        let (_file, control, [one, two]) = two();
+        let lock = Lock::of(&control);
+        lock.try_take(Owner::of(one, 1)).unwrap();
+        lock.abandon(Owner::of(one, 2));
+        assert_eq!(lock.try_take(Owner::of(two, 1)).unwrap(), None);
+        lock.abandon(Owner::of(one, 1));
+        assert!(lock.is_left_behind());
+        assert_eq!(lock.try_copy(Owner::of(two, 1), 0, || Ok(())).unwrap(), Copied::OwnerDied);
+        assert_eq!(lock.try_take(Owner::of(two, 1)).unwrap(), Some(Taken::OwnerDied));
     }
 
     #[test]

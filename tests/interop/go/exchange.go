@@ -52,7 +52,17 @@ func (w *words) id() plasmastore.ObjectID {
 }
 
 func write(client *plasmastore.Client, given *words) (string, error) {
-	id := given.id()
+	id, view := given.id(), given.view()
+	return "ok", client.PutView(id, view, plasmastore.CreateOptions{})
+}
+
+func writeBundle(client *plasmastore.Client, given *words) (string, error) {
+	id, view := given.id(), given.view()
+	named := []plasmastore.NamedView{{Name: "x", View: view}}
+	return "ok", client.PutTensors(id, named, nil, plasmastore.CreateOptions{})
+}
+
+func (given *words) view() plasmastore.TensorView {
 	element := given.numbers(3)
 	view := plasmastore.TensorView{Padded: given.number() != 0}
 	code, bits, lanes := plasmastore.TypeCode(element[0]), uint8(element[1]), uint16(element[2])
@@ -64,7 +74,7 @@ func write(client *plasmastore.Client, given *words) (string, error) {
 		log.Fatal(err)
 	}
 	view.Data = data
-	return "ok", client.PutView(id, view, plasmastore.CreateOptions{})
+	return view
 }
 
 // strides is in elements, of which several may share a byte.
@@ -118,13 +128,36 @@ func read(client *plasmastore.Client, given *words) (string, error) {
 		return "", err
 	}
 	defer tensor.Close()
+	return told(tensor, tensor.Buffer().Data())
+}
+
+func readBundle(client *plasmastore.Client, given *words) (string, error) {
+	object, err := client.Get(context.Background(), given.id())
+	if err != nil {
+		return "", err
+	}
+	defer object.Close()
+	bundle, err := object.Bundle()
+	if err != nil {
+		return "", err
+	}
+	defer bundle.Close()
+	tensor, err := bundle.Tensor("x")
+	if err != nil {
+		return "", err
+	}
+	return told(tensor, object.Data())
+}
+
+// told is a tensor as an answer has it, and whether it lies in its object.
+func told(tensor *plasmastore.Tensor, object []byte) (string, error) {
 	bytes, err := inOrder(tensor)
 	if err != nil {
 		return "", err
 	}
 	same := 1
 	if len(bytes) > 0 {
-		same = within(bytes, tensor.Buffer().Data())
+		same = within(bytes, object)
 	}
 	dtype, shape := tensor.DType(), tensor.Shape()
 	answer := fmt.Sprint(uint8(dtype.Code), " ", dtype.Bits, " ", dtype.Lanes, " ", same, " ", len(shape))
@@ -160,7 +193,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	commands := map[string]func(*plasmastore.Client, *words) (string, error){"W": write, "R": read, "P": look}
+	commands := map[string]func(*plasmastore.Client, *words) (string, error){
+		"W": write, "R": read, "B": writeBundle, "G": readBundle, "P": look,
+	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {

@@ -3,7 +3,7 @@
 use super::geometry::{AT_HEAD, Delivery};
 use super::line::Tries;
 use super::packed::{Cell, Generation, SlotWord, State};
-use super::{ABORTED, AT_FLAGS, CLOSED, FREED, Handle, ORPHANED, Ring, Take};
+use super::{ABORTED, AT_FLAGS, CLOSED, FREED, Handle, ORPHANED, Reader, Ring, Take};
 use crate::error::{Error, Result};
 use crate::shm::sync::{Ordering, Step, taken};
 
@@ -52,6 +52,18 @@ impl Ring {
             Oldest::None if !is_closed => Ok(Take::Nothing),
             Oldest::None | Oldest::End => Ok(self.take_orphan()?.map_or(Take::End, Take::Message)),
         }
+    }
+
+    /// Whether a take would find anything but nothing; one of others may be faster.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the ring's words are.
+    pub fn is_worth_a_take(&self, reader: Option<&Reader>) -> Result<bool> {
+        if self.is_closed() || self.flags() & ORPHANED != 0 {
+            return Ok(true);
+        }
+        let next = reader.map_or_else(|| self.word(AT_HEAD).load(Ordering::Acquire), |reader| reader.next);
+        Ok(!matches!(self.cell_at(next).1, Cell::Before))
     }
 
     /// Takes so many messages at most, as many as there are. Returns what the take behind the last one found.

@@ -13,8 +13,8 @@ const MOST_TRIES: u32 = 1 << 12;
 
 /// What became of a message that was to get a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LinedUp {
-    Done,
+pub(super) enum Placed {
+    InLine,
     Ended,
     Crowded,
 }
@@ -62,23 +62,23 @@ impl Ring {
     }
 
     /// Gives a slot that is shown the next position. This is the moment of its publication.
-    pub(super) fn line_up(&self, slot: u32, generation: Generation) -> Result<LinedUp> {
+    pub(super) fn line_up(&self, slot: u32, generation: Generation) -> Result<Placed> {
         let cells = self.geometry.cells();
         let mut tries = Tries::default();
         loop {
             let tail = self.word(AT_TAIL).load(Ordering::Acquire);
             if !self.has_room(tail)? {
-                return Ok(LinedUp::Crowded);
+                return Ok(Placed::Crowded);
             }
             self.slot_word(slot, AT_POSITION).store(tail, Ordering::Relaxed);
             match self.cell_at(tail) {
-                (_, Cell::End) => return Ok(LinedUp::Ended),
+                (_, Cell::End) => return Ok(Placed::Ended),
                 (_, Cell::Message(..)) => self.pass(AT_TAIL, tail),
                 (_, Cell::Other) => tries.again("tail", tail)?,
                 (old, Cell::Before) => {
                     if self.change_cell(tail, old, Cell::message(slot, generation, tail, cells)) {
                         self.pass(AT_TAIL, tail);
-                        return Ok(LinedUp::Done);
+                        return Ok(Placed::InLine);
                     }
                 }
             }

@@ -77,9 +77,22 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Bits of a token.
+    pub const TOKEN_BITS: u32 = 36;
+
     /// The slot's number.
     pub fn slot(&self) -> u32 {
         self.slot
+    }
+
+    /// It as a number, by which callers name it.
+    pub fn token(self) -> u64 {
+        u64::from(self.slot) | self.generation.bits() << 16
+    }
+
+    /// What a number names, of which the lower bits count.
+    pub fn of_token(token: u64) -> Self {
+        Self { slot: (token & 0xFFFF) as u32, generation: Generation::of_low_bits(token >> 16) }
     }
 }
 
@@ -131,14 +144,21 @@ impl Ring {
     /// # Errors
     /// As for [`Geometry::new`]; [`Error::Protocol`] when there are too few words; [`Error::InvalidArgument`] when they are read-only.
     pub fn create(words: &Words<AtomicU64>, settings: Settings, control: Control, tag: Tag) -> Result<Self> {
+        Self::prepare(words, settings)?;
+        Self::new(words, Geometry::new(settings)?, control, tag)
+    }
+
+    /// The same for others to attach to. The control file's words are as they were made.
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
+    pub fn prepare(words: &Words<AtomicU64>, settings: Settings) -> Result<()> {
         let geometry = Geometry::new(settings)?;
-        let ring = Self::new(words, geometry, control, tag)?;
-        let clear = |word: &AtomicU64| word.store(0, Ordering::Relaxed);
-        ring.words.all().iter().for_each(clear);
-        ring.control.word(AT_FLAGS).store(0, Ordering::Relaxed);
-        [AT_HEAD, AT_TAIL].into_iter().for_each(|at| ring.word(at).store(geometry.cells(), Ordering::Relaxed));
-        geometry.write(words);
-        Ok(ring)
+        let words = words.part(0..geometry.words())?.for_writing()?;
+        words.all().iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        [AT_HEAD, AT_TAIL].into_iter().for_each(|at| words.all()[at].store(geometry.cells(), Ordering::Relaxed));
+        geometry.write(&words);
+        Ok(())
     }
 
     /// The ring that somebody made in these words, in an object of so many bytes. There may be more words than are the ring's.

@@ -27,7 +27,7 @@ impl Generation {
         Self::of_low_bits(u64::from(self.0) + 1)
     }
 
-    fn bits(self) -> u64 {
+    pub(super) fn bits(self) -> u64 {
         u64::from(self.0)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering as LocalOrdering;
 
 use super::geometry::AT_SLOT_READERS;
-use super::line::LinedUp;
+use super::line::Placed;
 use super::packed::{Readers, SlotWord, State};
 use super::{ABORTED, Acquire, CLOSED, FREED, Handle, Header, PUBLISHED, Publish, Ring};
 use crate::error::Result;
@@ -131,9 +131,9 @@ impl Ring {
             return Err(self.stale(handle));
         }
         match self.line_up(slot, handle.generation)? {
-            LinedUp::Done => self.look_after(slot, shown, changes),
-            LinedUp::Ended => self.withdraw(handle, SlotWord::free(handle.generation), Publish::Closed),
-            LinedUp::Crowded => self.withdraw(handle, writing, Publish::Crowded),
+            Placed::InLine => self.look_after(slot, shown, changes),
+            Placed::Ended => self.withdraw(handle, SlotWord::free(handle.generation), Publish::Closed),
+            Placed::Crowded => self.withdraw(handle, writing, Publish::Crowded),
         }
     }
 
@@ -171,6 +171,21 @@ impl Ring {
             self.control.alarm(FREED).notify_one();
         }
         Ok(outcome)
+    }
+
+    /// How many slots are free, and how many have messages that nobody has taken.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Corrupt`] when the ring's words are.
+    pub fn counts(&self) -> Result<(u64, u64)> {
+        let (mut free, mut shown) = (0, 0);
+        for slot in 0..self.geometry.slots() as u32 {
+            let now = self.state(slot)?;
+            free += u64::from(now.state == State::Free);
+            let is_untaken = !self.is_broadcast() || self.readers(slot).pending != 0;
+            shown += u64::from(now.state == State::Shown && is_untaken);
+        }
+        Ok((free, shown))
     }
 
     /// How many slots this participant has itself: while that is all of them, nobody can ever free one for it.
