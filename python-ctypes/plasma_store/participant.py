@@ -20,13 +20,24 @@ State = Literal["open", "closed", "frozen", "lost"]
 Self = TypeVar("Self", bound="SharedObject")
 
 
+class _This:
+    """This process, which to ask the kernel for takes as long as a call of the library."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+
+
+this = _This()
+os.register_at_fork(after_in_child=this.__init__)  # type: ignore[misc]
+
+
 class Participant:
     """A `tensor_shared` or a `tensor_ring` of one process. Every call and every view keeps it, and with it goes the participant."""
 
     __slots__ = ("_close", "client", "pointer", "process")
 
     def __init__(self, client: PlasmaClient, kind: Any, close: Any) -> None:
-        self.client, self.process, self._close = client, os.getpid(), close
+        self.client, self.process, self._close = client, this.process, close
         self.pointer: Any = ctypes.POINTER(kind)()
 
     # In a forked child the library tells nobody.
@@ -104,7 +115,7 @@ class SharedObject:
         if joined is None:
             self._not_lost()
             raise PlasmaInvalidArgument(f"{self._called()} was {self.state}")
-        if joined.process != os.getpid():
+        if joined.process != this.process:
             self._forgettable, self._joined = True, reached(self._place, lambda client: self._join(client, self._id, 0))
             joined = self._joined
             self._begin_again()
