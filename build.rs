@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files of the C ABI, in the order in which a C reader should see them.
-const HEADER_SOURCES: [&str; 16] = [
+const HEADER_SOURCES: [&str; 17] = [
     "status",
     "version",
     "object_id",
@@ -23,6 +23,7 @@ const HEADER_SOURCES: [&str; 16] = [
     "watching",
     "tensor",
     "tensor_shared",
+    "tensor_ring",
     "bundle",
     "store",
 ];

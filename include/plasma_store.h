@@ -135,6 +135,37 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 #define TENSOR_SHARED_KEEP 1
 
 /**
+ * Every reader sees every message. A process begins to read with its first take, and sees what is published from then on.
+ */
+#define TENSOR_RING_BROADCAST 1
+
+/**
+ * Who finds no free slot takes the oldest message away that nobody reads.
+ */
+#define TENSOR_RING_DROP_OLDEST 2
+
+/**
+ * What a process had taken when it ended is taken by another. Without this it is dropped.
+ */
+#define TENSOR_RING_HAND_OUT_AGAIN 4
+
+/**
+ * The ring lives until it is deleted (`plasma_delete`), also when nobody takes part. Without this it ends with the last.
+ */
+#define TENSOR_RING_KEEP 8
+
+/**
+ * For debugging: slots that this process does not have cannot be touched; who does is killed (SIGSEGV). Not with
+ * `TENSOR_RING_BROADCAST`.
+ */
+#define TENSOR_RING_GUARD 16
+
+/**
+ * As a timeout of an acquire: what `acquire_ms` of the ring says.
+ */
+#define TENSOR_RING_AS_CREATED AS_CREATED
+
+/**
  * An object's memory in this process. It keeps what it needs alive: it stays readable after the client was freed, the
  * object deleted, the store ended, until it is released. May be used and released in any thread, but not released while
  * another thread uses it.
@@ -179,6 +210,13 @@ typedef struct plasma_subscription plasma_subscription;
  * memory, and so does each tensor of it. It does not change, and may be read in several threads at once.
  */
 typedef struct tensor_bundle tensor_bundle;
+
+/**
+ * A ring that this process takes part in: slots of memory in which messages go from those who fill them to those who read
+ * them, first in, first out. Many may do either. It may be used in several threads at once. When a process ends, however it
+ * does, the slots that it had come back.
+ */
+typedef struct tensor_ring tensor_ring;
 
 /**
  * A tensor that all processes which have it open write and read in the same memory, until one of them freezes it. May be used from any
@@ -608,6 +646,58 @@ typedef struct tensor_shared_options {
      */
     const char *name;
 } tensor_shared_options;
+
+/**
+ * How a ring is to be. Set `struct_size` to the size of the struct; zero is the default of everything else.
+ */
+typedef struct tensor_ring_options {
+    /**
+     * `sizeof(tensor_ring_options)`.
+     */
+    size_t struct_size;
+    /**
+     * How many slots there are, 1 to 65535.
+     */
+    uint32_t slots;
+    /**
+     * `TENSOR_RING_*`, or-ed.
+     */
+    uint32_t flags;
+    /**
+     * The most bytes of a message. 0: as many as `like` has.
+     */
+    uint64_t slot_bytes;
+    /**
+     * Element type and shape of all messages; its data are not looked at. NULL: each message has its own.
+     */
+    const DLTensor *like;
+    /**
+     * How long an acquire waits with `TENSOR_RING_AS_CREATED`, in milliseconds: -1 without limit, 0 not at all.
+     */
+    int64_t acquire_ms;
+    /**
+     * As in `plasma_create_options`.
+     */
+    const char *name;
+} tensor_ring_options;
+
+/**
+ * A slot that the caller has, to fill or to read.
+ */
+typedef struct tensor_ring_slot {
+    /**
+     * By which the calls know it. When the slot was given back it names nothing any more.
+     */
+    uint64_t token;
+    /**
+     * Its memory, 64-byte aligned. Undefined once the slot was given back.
+     */
+    void *data;
+    /**
+     * Bytes there, or of the message.
+     */
+    uint64_t size;
+} tensor_ring_slot;
 
 /**
  * A tensor that is to be stored in a bundle.
@@ -1609,9 +1699,181 @@ plasma_status tensor_shared_id(const struct tensor_shared *shared, struct plasma
 
 /**
  * Closes the handle. The tensor stays open for as long as there is another handle of this client, or something exported. NULL is fine.
- * A lock that one of its threads still has when all are closed is the next one's, who is told as if this process had died.
+ * A lock that a thread still has when all are closed, or when the thread ends, is the next one's, who is told as if this process had died.
  */
 void tensor_shared_close(struct tensor_shared *shared);
+
+/**
+ * Makes a ring and takes part in it. Its memory counts for the store's limit, and is never evicted.
+ *
+ * `*out` is to be given back with `tensor_ring_leave`.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` naming the number that cannot be; `PLASMA_UNSUPPORTED`; as for `plasma_create`.
+ */
+plasma_status tensor_ring_create(struct plasma_client *client,
+                                 const struct plasma_object_id *object_id,
+                                 const struct tensor_ring_options *options,
+                                 struct tensor_ring **out);
+
+/**
+ * Takes part in a ring that is there, or will be within `timeout_ms`: -1 waits without limit, 0 does not wait.
+ *
+ * `*out` is to be given back with `tensor_ring_leave`.
+ *
+ * Errors: `PLASMA_OBJECT_NOT_FOUND`, `PLASMA_TIMEOUT`, `PLASMA_INTERRUPTED`; `PLASMA_CORRUPT` when the object is no ring.
+ */
+plasma_status tensor_ring_open(struct plasma_client *client,
+                               const struct plasma_object_id *object_id,
+                               int64_t timeout_ms,
+                               struct tensor_ring **out);
+
+/**
+ * Tells element type and shape of all messages; `data` is NULL.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` where each message has its own.
+ */
+plasma_status tensor_ring_describe(const struct tensor_ring *ring, struct tensor_description *out);
+
+/**
+ * Finds a free slot to fill, waiting at most `timeout_ms` for one: -1 without limit, 0 not at all,
+ * `TENSOR_RING_AS_CREATED`. Then `tensor_ring_publish` or `tensor_ring_abandon`.
+ *
+ * Errors: `PLASMA_TIMEOUT`; `PLASMA_CLOSED`, `PLASMA_ABORTED`; `PLASMA_BUSY` when this process has all slots itself, and would
+ * wait for ever; `PLASMA_INTERRUPTED`, `PLASMA_DISCONNECTED`.
+ */
+plasma_status tensor_ring_acquire(struct tensor_ring *ring,
+                                  int64_t timeout_ms,
+                                  struct tensor_ring_slot *out);
+
+/**
+ * Publishes what was written in a slot. `message` says of which element type and shape it is, row-major; its data are not
+ * looked at, and NULL stands for those of the ring.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` when that does not fit, or the caller does not have the slot; `PLASMA_BUSY` while there are
+ * DLPack tensors of it. Then the caller still has it. `PLASMA_CLOSED`, `PLASMA_ABORTED`: the slot is free, and not published.
+ */
+plasma_status tensor_ring_publish(struct tensor_ring *ring,
+                                  const struct tensor_ring_slot *slot,
+                                  const DLTensor *message);
+
+/**
+ * Gives up a slot that was acquired.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` when the caller does not have it; `PLASMA_BUSY` while there are DLPack tensors of it.
+ */
+plasma_status tensor_ring_abandon(struct tensor_ring *ring,
+                                  const struct tensor_ring_slot *slot);
+
+/**
+ * Takes the next message, waiting at most `timeout_ms` for it: -1 without limit, 0 not at all. It is read where it lies, and
+ * then given back with `tensor_ring_release`.
+ *
+ * Errors: as for `tensor_ring_acquire`; `PLASMA_CLOSED` when the ring is closed and all was taken.
+ */
+plasma_status tensor_ring_take(struct tensor_ring *ring,
+                               int64_t timeout_ms,
+                               struct tensor_ring_slot *out);
+
+/**
+ * Tells element type, shape and place of the message in a slot, or of what is to be written there.
+ *
+ * Errors: `PLASMA_INVALID_ARGUMENT` when the caller does not have the slot; `PLASMA_CORRUPT` when what the message says of itself
+ * cannot be.
+ */
+plasma_status tensor_ring_message(const struct tensor_ring *ring,
+                                  const struct tensor_ring_slot *slot,
+                                  struct tensor_description *out);
+
+/**
+ * Gives a DLPack tensor of a slot: the message to read, or what is to be filled. Until its deleter is called the slot can
+ * neither be published nor given back.
+ *
+ * Errors: as for `tensor_ring_message`.
+ */
+plasma_status tensor_ring_export(struct tensor_ring *ring,
+                                 const struct tensor_ring_slot *slot,
+                                 DLManagedTensor **out);
+
+/**
+ * The same with the struct of DLPack 1.x, whose flags say that a message is read-only.
+ */
+plasma_status tensor_ring_export_versioned(struct tensor_ring *ring,
+                                           const struct tensor_ring_slot *slot,
+                                           DLManagedTensorVersioned **out);
+
+/**
+ * Gives back a slot that was taken.
+ *
+ * Errors: as for `tensor_ring_abandon`.
+ */
+plasma_status tensor_ring_release(struct tensor_ring *ring, const struct tensor_ring_slot *slot);
+
+/**
+ * Publishes a copy of a tensor: finds a slot as `tensor_ring_acquire` does, and copies, row-major.
+ *
+ * Errors: as for `tensor_ring_acquire` and `tensor_ring_publish`; `PLASMA_UNSUPPORTED` for a device or dtype.
+ */
+plasma_status tensor_ring_put(struct tensor_ring *ring, const DLTensor *tensor, int64_t timeout_ms);
+
+/**
+ * Publishes copies of `count` messages of the ring's element type and shape, which lie one behind the other at `data`.
+ * `timeout_ms` is for each wait. `*done` is how many were published, also on failure.
+ *
+ * Errors: as for `tensor_ring_acquire`; `PLASMA_INVALID_ARGUMENT` where each message has its own type and shape.
+ */
+plasma_status tensor_ring_put_many(struct tensor_ring *ring,
+                                   const void *data,
+                                   size_t count,
+                                   int64_t timeout_ms,
+                                   size_t *done);
+
+/**
+ * Takes copies of at most `count` messages of the ring's element type and shape, one behind the other: waits for the first
+ * as `tensor_ring_take` does, and takes with it what is there. `*done` is how many.
+ *
+ * Errors: as for `tensor_ring_take`; `PLASMA_INVALID_ARGUMENT` where each message has its own type and shape.
+ */
+plasma_status tensor_ring_take_many(struct tensor_ring *ring,
+                                    void *out,
+                                    size_t count,
+                                    int64_t timeout_ms,
+                                    size_t *done);
+
+/**
+ * Closes the ring: nothing is published from now on. Who takes gets what was published before, and then `PLASMA_CLOSED`; who
+ * waits for a slot gets that at once.
+ */
+plasma_status tensor_ring_close(struct tensor_ring *ring);
+
+/**
+ * Ends the ring for everybody: all calls that wait, and all that come, get `PLASMA_ABORTED`. What was not taken is lost.
+ */
+plasma_status tensor_ring_abort(struct tensor_ring *ring);
+
+/**
+ * Counts the slots that are free, and the messages that nobody has taken. Others may change both at any time.
+ */
+plasma_status tensor_ring_counts(const struct tensor_ring *ring, size_t *free, size_t *published);
+
+/**
+ * Gives a descriptor that can be read when a take is worth a try, for `poll` and event loops. A take that finds nothing makes it
+ * quiet again, so take with a timeout of 0 until that says `PLASMA_TIMEOUT`. It is the ring's, and not to be read or closed.
+ *
+ * Errors: `PLASMA_IO_ERROR` when there is no descriptor or no thread.
+ */
+plasma_status tensor_ring_fd(struct tensor_ring *ring,
+                             int32_t *out);
+
+/**
+ * Gives the ring's name.
+ */
+plasma_status tensor_ring_id(const struct tensor_ring *ring, struct plasma_object_id *out);
+
+/**
+ * Leaves a ring, which goes on for the others. Slots that this handle had are free; those with DLPack tensors are when these are
+ * deleted. NULL is fine.
+ */
+void tensor_ring_leave(struct tensor_ring *ring);
 
 /**
  * Stores copies of `count` named CPU tensors as one sealed object, which is byte for byte a safetensors file.

@@ -20,6 +20,8 @@ pub const KEY_DTYPE: u16 = 1;
 pub const KEY_SHAPE: u16 = 2;
 /// Key of the name: UTF-8, without a NUL.
 pub const KEY_NAME: u16 = 3;
+/// Key of how long acquires wait in a ring: milliseconds (i64).
+pub const KEY_ACQUIRE_MS: u16 = 4;
 
 const MAGIC: &[u8; 8] = b"PLSMETA1";
 const ENTRY_HEAD_SIZE: usize = 6;

@@ -4,7 +4,7 @@
 //! deleted, the store ended. In a forked child it stays readable too; dropping it there says nothing to the store.
 #![forbid(unsafe_code)]
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,8 @@ use crate::object::{Location, ObjectId};
 use crate::protocol::{Request, digest_of};
 use crate::shm::mapping::Mapping;
 use crate::shm::pins::peer::Held;
+use crate::shm::sync::AtomicU64 as Word;
+use crate::shm::words::Words;
 
 /// A hold on a sealed object that the store has counted. It is told when this is dropped.
 #[derive(Debug)]
@@ -109,6 +111,20 @@ impl Memory {
     /// Bytes of data.
     pub(super) fn data_size(&self) -> u64 {
         self.data_size
+    }
+
+    /// The data as words.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the mapping is read-only.
+    pub(super) fn words(&self) -> Result<Words<Word>> {
+        Words::of_mapping(&self.mapping, self.offset, self.data_size as usize / size_of::<u64>())
+    }
+
+    /// Lets some of the data be touched, to write or only to read, or not at all. The range begins and ends at pages, where the
+    /// data do.
+    pub(super) fn guard(&self, range: Range<u64>, writable: Option<bool>) -> Result<()> {
+        self.mapping.guard(self.offset + range.start..self.offset + range.end, writable)
     }
 
     /// Copies data in.
@@ -455,6 +471,14 @@ impl WritableBuffer {
     /// [`crate::error::Error::InvalidArgument`] if the mapping is too short, which [`WritableBuffer::new`] rules out.
     pub fn metadata_size(&self) -> Result<u64> {
         if self.is_here() { self.memory.user_metadata_size() } else { Err(Error::Forked) }
+    }
+
+    /// The data as words.
+    ///
+    /// # Errors
+    /// As for [`Memory::words`].
+    pub(super) fn words(&self) -> Result<Words<Word>> {
+        self.memory.words()
     }
 
     /// Copies data in, at the speed of the memory ([`crate::shm::copy`]).

@@ -8,6 +8,7 @@
 //! - [`tensor`]: objects that are tensors; [`bundle`]: those that are many.
 //! - [`mod@subscription`]: streams of events, and what ends a wait for one.
 //! - `sharing`: objects that several processes write; [`shared`]: tensors among them.
+//! - [`ring`]: rings of recycled buffers.
 //! - `control`: what steers the store rather than moves objects.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod granted;
 mod mappings;
 mod putting;
 mod reading;
+pub mod ring;
 mod segments;
 pub mod shared;
 mod sharing;

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::client::ring::SlotView;
 use crate::client::sharing::SharedMemory;
 use crate::client::{Buffer, Client, CreateOptions, GetOptions, WritableBuffer, check_range};
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub enum TensorMemory {
     Part(Part),
     /// An object that several processes write.
     Shared(SharedMemory),
+    /// A slot of a ring.
+    Slot(SlotView),
 }
 
 /// A tensor in an object. Clones share the memory.
@@ -81,6 +84,7 @@ impl TensorMemory {
             Self::Writable(buffer) => buffer.data().cast_mut(),
             Self::Part(part) => part.shifted(part.whole.data()),
             Self::Shared(shared) => shared.memory.data_mut(),
+            Self::Slot(view) => view.data(),
         }
     }
 
@@ -91,6 +95,7 @@ impl TensorMemory {
             Self::Writable(buffer) => buffer.mutable_data(),
             Self::Part(part) => part.whole.mutable_data().map(|data| part.shifted(data)),
             Self::Shared(shared) => Some(shared.memory.data_mut()),
+            Self::Slot(view) => view.mutable_data(),
         }
     }
 
@@ -101,6 +106,7 @@ impl TensorMemory {
             Self::Writable(buffer) => buffer.size(),
             Self::Part(part) => part.layout.nbytes(),
             Self::Shared(shared) => shared.memory.data_size(),
+            Self::Slot(view) => view.size(),
         }
     }
 
@@ -111,6 +117,7 @@ impl TensorMemory {
             Self::Writable(buffer) => buffer.id(),
             Self::Part(part) => part.whole.id(),
             Self::Shared(shared) => shared.member.id(),
+            Self::Slot(view) => view.id(),
         }
     }
 
@@ -121,6 +128,7 @@ impl TensorMemory {
             Self::Writable(buffer) => buffer.metadata(),
             Self::Part(part) => part.whole.metadata(),
             Self::Shared(shared) => shared.memory.metadata(),
+            Self::Slot(_) => std::ptr::null(),
         }
     }
 
@@ -132,6 +140,7 @@ impl TensorMemory {
             Self::Part(part) => part.whole.metadata_size(),
             // Fails only if the mapping is too short, which `Place` rules out.
             Self::Shared(shared) => shared.memory.user_metadata_size().unwrap_or(0),
+            Self::Slot(_) => 0,
         }
     }
 
@@ -140,7 +149,7 @@ impl TensorMemory {
         match self {
             Self::Sealed(buffer) => buffer.is_immutable(),
             Self::Writable(_) => false,
-            Self::Shared(_) => false,
+            Self::Shared(_) | Self::Slot(_) => false,
             Self::Part(part) => part.whole.is_immutable(),
         }
     }
@@ -158,6 +167,7 @@ impl TensorMemory {
                 part.whole.read(part.offset + offset, bytes)
             }
             Self::Shared(shared) => shared.memory.read(offset, bytes),
+            Self::Slot(view) => view.refuse(),
         }
     }
 
@@ -167,6 +177,7 @@ impl TensorMemory {
             Self::Writable(buffer) => buffer.trailer(),
             Self::Part(_) => Ok(None),
             Self::Shared(shared) => Ok(shared.memory.split_metadata()?.1),
+            Self::Slot(_) => Ok(None),
         }
     }
 
@@ -183,6 +194,7 @@ impl TensorMemory {
                 part.whole.write(part.offset + offset, bytes)
             }
             Self::Shared(shared) => shared.memory.write(shared.member.connection(), offset, bytes),
+            Self::Slot(view) => view.refuse(),
         }
     }
 

@@ -37,6 +37,8 @@ pub mod tensor;
 
 pub mod tensor_shared;
 
+pub mod tensor_ring;
+
 pub mod bundle;
 
 pub mod store;

@@ -246,7 +246,12 @@ fn flags_of(tensor: &Tensor) -> u64 {
 }
 
 pub(super) fn description_of(tensor: &Tensor) -> tensor_description {
-    let (layout, is_packed) = (&tensor.layout, tensor.layout.dtype().is_packed());
+    described(&tensor.layout, tensor.data(), flags_of(tensor))
+}
+
+/// Elements that lie like this, from there on.
+pub(super) fn described(layout: &Layout, data: *mut u8, flags: u64) -> tensor_description {
+    let is_packed = layout.dtype().is_packed();
     let filled_up = |entries: &[i64], factor: i64| {
         let mut all = [0; MAX_DIMENSIONS];
         // All of them span less than 2^63 bytes.
@@ -255,8 +260,8 @@ pub(super) fn description_of(tensor: &Tensor) -> tensor_description {
     };
     tensor_description {
         struct_size: size_of::<tensor_description>(),
-        data: tensor.data(),
-        flags: flags_of(tensor) as u32,
+        data,
+        flags: flags as u32,
         dtype: dlpack::element_type(layout.dtype()),
         ndim: layout.shape().len() as i32,
         shape: filled_up(layout.shape(), 1),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::slice;
@@ -113,6 +114,20 @@ impl Mapping {
         {
             log::debug!("madvise(MADV_POPULATE_READ) of {clear} bytes: {errno}");
         }
+    }
+
+    /// Lets part of it be touched, to write or only to read, or not at all: who does then is killed. The range begins and ends at pages.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] when it is not inside, [`Error::Io`] when the kernel refuses.
+    pub fn guard(&self, range: Range<u64>, writable: Option<bool>) -> Result<()> {
+        self.address(range.start, range.end.saturating_sub(range.start))?;
+        let prot = match writable {
+            None => ProtFlags::PROT_NONE,
+            Some(false) => ProtFlags::PROT_READ,
+            Some(true) => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        };
+        self.memory.protect(range.start as usize..range.end as usize, prot).map_err(Error::from_errno("mprotect"))
     }
 
     /// Bytes mapped.

@@ -4,12 +4,13 @@
 //! size of such a page, and by itself it takes no care of that.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_void};
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap};
 
 use super::huge::is_huge;
 use super::segment::page_size;
@@ -99,6 +100,19 @@ impl Memory {
         };
         // SAFETY: the range is this value's own, and neither advice changes what this process sees there.
         unsafe { madvise(self.base, self.mapped.get(), advice) }
+    }
+
+    /// What may be done with some of its bytes, whole pages.
+    ///
+    /// # Errors
+    /// [`Errno`]; `EINVAL` for a range that is not inside.
+    pub fn protect(&self, range: Range<usize>, prot: ProtFlags) -> Result<(), Errno> {
+        if self.skip > 0 || range.start > range.end || range.end > self.mapped.get() {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: the range is this value's own, as was checked. Whoever has an address in it was told that it may be touched only when
+        // it is theirs.
+        unsafe { mprotect(self.base.byte_add(range.start), range.end - range.start, prot) }
     }
 
     /// Enters the first `len` bytes into the page table. Holes there get memory, as by a read.

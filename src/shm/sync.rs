@@ -96,6 +96,26 @@ pub enum Step {
     CopyBarrier,
     /// It does look at it again.
     CopyCheck,
+    /// What somebody read in a slot it has read before the slot is free.
+    SlotOrder,
+    /// Who sees that a message is in line sees what it is.
+    CellOrder,
+    /// A message in line is the one that its slot has now.
+    CompareGeneration,
+    /// Who finds that the oldest message was taken moves the head on.
+    HelpHead,
+    /// A closed ring ends where its line does.
+    EndInLine,
+    /// What the dead had taken is taken anew, so that it is nobody else's.
+    TakeAnew,
+    /// What the dead had shown stays if it is in line.
+    LookInLine,
+    /// Nobody who lives loses anything.
+    AskLife,
+    /// Who reads one message with others has read before the slot is free.
+    ReadersOrder,
+    /// A reader leaves, or a message is published, before either looks for what the other did.
+    LeaveBarrier,
 }
 
 /// Whether `step` is taken.

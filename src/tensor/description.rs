@@ -30,16 +30,29 @@ pub fn describe(layout: &Layout) -> Result<Trailer> {
 /// together, both with the numbers.
 pub fn described(found: Layout, trailer: &Trailer) -> Result<Layout> {
     let Some(dtype) = trailer.get(KEY_DTYPE) else { return Ok(found) };
-    let [code, bits, low, high] = *dtype else {
-        return Err(Error::Corrupt(format!("element type of {} bytes in the metadata, 4 are needed", dtype.len())));
-    };
-    let dtype = DType::from_dlpack(code, bits, u16::from_le_bytes([low, high]))?;
+    let dtype = element_type(dtype)?;
     if dtype.form() == Form::Native {
         return Ok(found);
     }
     let shape = trailer.get(KEY_SHAPE);
     let shape = shape.ok_or_else(|| Error::Corrupt(format!("{dtype} tensor without a shape in the metadata")))?;
     found.carried(dtype, sizes(shape)?)
+}
+
+/// The row-major tensor that a trailer describes by itself, where it describes one.
+///
+/// # Errors
+/// As for [`described`].
+pub fn stated(trailer: &Trailer) -> Result<Option<Layout>> {
+    let (Some(dtype), Some(shape)) = (trailer.get(KEY_DTYPE), trailer.get(KEY_SHAPE)) else { return Ok(None) };
+    Layout::row_major(element_type(dtype)?, sizes(shape)?).map(Some)
+}
+
+fn element_type(dtype: &[u8]) -> Result<DType> {
+    let [code, bits, low, high] = *dtype else {
+        return Err(Error::Corrupt(format!("element type of {} bytes in the metadata, 4 are needed", dtype.len())));
+    };
+    DType::from_dlpack(code, bits, u16::from_le_bytes([low, high]))
 }
 
 fn sizes(shape: &[u8]) -> Result<Vec<i64>> {

@@ -1,7 +1,8 @@
 //! Memory that several peers write: an object that was not sealed yet and is shared by those who joined it.
 //!
 //! Beside the object's own segment each has a *control file*: words by which its participants agree, and from which they learn which of
-//! them are gone. [`files`] makes and maps it, [`control`] is what all participants have in it, and [`lock`] is for those of a tensor.
+//! them are gone. [`files`] makes and maps it, [`control`] is what all participants have in it,
+//! [`lock`] is for those of a tensor, and [`ring`] is slots of memory that go round.
 //!
 //! The participants trust each other with these words and with nothing else. The store never reads or writes one itself: it has the
 //! kernel add to it, which is an error return where the memory is gone, and no signal. So nothing that anybody writes there can harm it.
@@ -9,6 +10,7 @@
 pub mod control;
 pub mod files;
 pub mod lock;
+pub mod ring;
 
 /// Words of a control file, 8 bytes each.
 pub const CONTROL_WORDS: usize = FIRST_LIFE + MOST_PARTICIPANTS as usize;

@@ -1,0 +1,116 @@
+//! Acquiring and taking with patience: a look, some looks without sleep, and then sleep until an alarm rings.
+#![forbid(unsafe_code)]
+
+use crate::client::lock;
+use crate::client::ring::{AS_CREATED, Inner};
+use crate::error::{Error, Result};
+use crate::shm::shared::ring::{Acquire, FREED, Handle, PUBLISHED, Take};
+
+impl Inner {
+    pub(super) fn acquire(&self, timeout_ms: i64) -> Result<Handle> {
+        self.check_usable()?;
+        let timeout_ms = if timeout_ms == AS_CREATED { self.acquire_ms } else { timeout_ms };
+        if let Some(handle) = self.acquired(self.ring.try_acquire()?)? {
+            return Ok(handle);
+        }
+        let look = || self.acquired(self.ring.acquire_or_repair()?);
+        self.wait(FREED, timeout_ms, look)
+    }
+
+    /// A message, and where everybody reads all, the next one of this process.
+    pub(super) fn take(&self, timeout_ms: i64) -> Result<Handle> {
+        self.check_usable()?;
+        self.join_readers()?;
+        if let Some(handle) = self.taken(self.try_take()?)? {
+            return Ok(handle);
+        }
+        self.wait(PUBLISHED, timeout_ms, || self.taken(self.take_or_repair()?))
+    }
+
+    /// Where everybody reads all, this process does from now on.
+    pub(super) fn join_readers(&self) -> Result<()> {
+        let mut reader = lock(&self.reader);
+        if self.is_broadcast() && reader.is_none() {
+            *reader = Some(self.ring.join()?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn try_take(&self) -> Result<Take> {
+        match lock(&self.reader).as_mut() {
+            Some(reader) => self.ring.try_read(reader),
+            None => self.ring.try_take(),
+        }
+    }
+
+    fn take_or_repair(&self) -> Result<Take> {
+        match self.try_take()? {
+            Take::Nothing if self.ring.repair()? => self.try_take(),
+            found => Ok(found),
+        }
+    }
+
+    /// Whether a take would find anything, or tell that something is wrong.
+    pub(super) fn is_worth_a_take(&self) -> bool {
+        let _ = self.ring.repair();
+        self.ring.is_worth_a_take(lock(&self.reader).as_ref()).unwrap_or(true)
+    }
+
+    /// A slot, if one is free now.
+    pub(super) fn acquired_at_once(&self) -> Result<Option<Handle>> {
+        self.acquired(self.ring.try_acquire()?)
+    }
+
+    fn acquired(&self, found: Acquire) -> Result<Option<Handle>> {
+        match found {
+            Acquire::Slot(handle) | Acquire::Dropped(handle) => Ok(Some(handle)),
+            Acquire::Nothing => Ok(None),
+            Acquire::Closed => Err(Error::Closed(self.id())),
+            Acquire::Aborted => Err(Error::Aborted(self.id())),
+        }
+    }
+
+    pub(super) fn taken(&self, found: Take) -> Result<Option<Handle>> {
+        match found {
+            Take::Message(handle) => Ok(Some(handle)),
+            Take::Nothing => Ok(None),
+            Take::End => Err(Error::Closed(self.id())),
+            Take::Aborted => Err(Error::Aborted(self.id())),
+        }
+    }
+
+    fn wait(&self, alarm: usize, timeout_ms: i64, look: impl Fn() -> Result<Option<Handle>>) -> Result<Handle> {
+        let member = &self.shared.member;
+        let (alarm, limit) = (member.control().alarm(alarm), member.limit(timeout_ms)?);
+        let spun = || look().transpose();
+        if let Some(found) = member.connection().present_ring().and_then(|ring| ring.spin_until(spun)) {
+            return found;
+        }
+        let found = alarm.wait(look, |was_signalled| {
+            self.check_that_somebody_can()?;
+            limit.allow(was_signalled)
+        });
+        if found.is_err() {
+            // It may have been woken for what it does not take.
+            alarm.notify_one();
+        }
+        found
+    }
+
+    /// While this process has all slots itself, it would wait for ever.
+    fn check_that_somebody_can(&self) -> Result<()> {
+        let (held, slots) = (self.ring.held_by_me()?, self.ring.geometry().settings().slots);
+        if held < slots {
+            return Ok(());
+        }
+        let text = format!("this process has all {slots} slots of ring {} itself, and waits for one", self.id());
+        Err(Error::Busy(text))
+    }
+
+    /// Some milliseconds, or until a slot is free.
+    pub(super) fn let_others_finish(&self) {
+        let alarm = self.shared.member.control().alarm(FREED);
+        let since = alarm.begin();
+        alarm.sleep(since, std::time::Duration::from_millis(1));
+    }
+}
