@@ -39,7 +39,7 @@ class Memory:
         # Of these two everything else is a view, and nobody is given them themselves.
         self._raw: Any = array_type(ctypes.c_ubyte, size).from_address(self._address)
         self._raw.kept = kept
-        self._elements: Any = object()
+        self._elements: Any = self._bytes() if "numpy" in sys.modules else object()
         # And of the second the last array that was made, for its like.
         self._typed: Any = None
         self._layout: Optional[Layout] = None

@@ -16,7 +16,7 @@ from .object_id import ObjectID, c_id
 from .reference import Place, reached
 from .waiting import until_done
 
-State = Literal["open", "closed", "frozen", "lost"]
+State = Literal["open", "closed", "left", "frozen", "lost"]
 Self = TypeVar("Self", bound="SharedObject")
 
 
@@ -24,11 +24,14 @@ class _This:
     """This process, which to ask the kernel for takes as long as a call of the library."""
 
     def __init__(self) -> None:
+        self.look()
+
+    def look(self) -> None:
         self.process = os.getpid()
 
 
 this = _This()
-os.register_at_fork(after_in_child=this.__init__)  # type: ignore[misc]
+os.register_at_fork(after_in_child=this.look)
 
 
 class Participant:
@@ -92,7 +95,7 @@ class SharedObject:
 
     @property
     def state(self) -> State:
-        """One of "open", "closed", "frozen"; "lost" of one that was unpickled and is not there any more."""
+        """One of "open", "closed" or "left", "frozen"; "lost" of one that was unpickled and is not there any more."""
         return self._gone[0]
 
     def unlink(self) -> None:

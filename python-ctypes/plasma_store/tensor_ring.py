@@ -192,9 +192,10 @@ class TensorRing(SharedObject):
         try:
             return joined.wait(lambda left_ms: call(joined.pointer, left_ms, given), patience)
         except BaseException:
-            # Ctrl-C may have come when there was a slot already. Of what is none the library says so, and nothing else.
-            lib.tensor_ring_abandon(joined.pointer, given)
-            lib.tensor_ring_release(joined.pointer, given)
+            # Ctrl-C may have come when there was a slot already. It is one for either purpose; the other call does nothing.
+            if given.data:
+                lib.tensor_ring_abandon(joined.pointer, given)
+                lib.tensor_ring_release(joined.pointer, given)
             raise
 
     def __iter__(self) -> Iterator[Any]:
@@ -341,7 +342,7 @@ class TensorRing(SharedObject):
     def leave(self) -> None:
         """Takes part no more; the ring goes on for the others. What is still read or filled here keeps it so long. May be repeated."""
         if self.state == "open":
-            self._end("closed")
+            self._end("left")
 
     def __enter__(self) -> TensorRing:
         return self
@@ -366,6 +367,8 @@ class TensorRing(SharedObject):
         self._live()
         if self._layout is None:
             raise PlasmaInvalidArgument("each message of this ring has a shape of its own, so they are not handed over together")
+        if not self._layout[0].itemsize:
+            raise PlasmaUnsupported(f"elements of {self._layout[0].name} share bytes, so numpy has no rows of them; put and get one by one")
         return self._layout
 
     def _is_like(self, array: Any) -> bool:
