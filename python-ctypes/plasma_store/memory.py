@@ -69,6 +69,9 @@ class Memory:
     def _bytes(self) -> Any:
         import numpy
 
+        if not self.size:
+            # Its address may be none, which older ones do not take.
+            return numpy.empty(0, "u1")
         data = (self._address, self._readonly)
         interface = {"version": 3, "shape": (self.size,), "strides": (1,), "typestr": "|u1", "data": data}
         return numpy.asarray(Exporter(self.kept, interface))
