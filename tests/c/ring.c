@@ -1,5 +1,5 @@
-/* Producers and consumers in processes of their own, by a ring: all that was put is taken once, also what one had taken that was killed
- * with it, and with the close everybody comes to an end.
+/* Producers and consumers in processes of their own, by a ring: all that was put is taken once, also what one had taken
+ * that was killed with it, and with the close everybody comes to an end.
  *
  * usage: ring SOCKET     a store without objects */
 #define _GNU_SOURCE

@@ -1,5 +1,5 @@
-/* Everything that can be got wrong in a call about rings: each is a status and a message that names what was wrong, and nothing is
- * left behind. The right uses at the end show that it was not the store that refused.
+/* Everything that can be got wrong in a call about rings: each is a status and a message that names what was wrong, and
+ * nothing is left behind. The right uses at the end show that it was not the store that refused.
  *
  * usage: ring_misuse SOCKET     a store without objects and with less than 16 MiB */
 #include "check.h"
