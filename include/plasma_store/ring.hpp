@@ -14,7 +14,7 @@
 namespace plasma {
 inline namespace store_v1 {
 
-/// How a ring is to be. Its messages are of one element type and shape, `RingOptions::of<float>(8, {480, 640})`, or each
+/// How a ring is to be. Its messages have one element type and shape, `RingOptions::of<float>(8, {480, 640})`, or each
 /// has its own: `RingOptions::of_bytes(8, 1 << 20)`.
 struct RingOptions {
   /// How many slots there are, 1 to 65535.
