@@ -179,6 +179,17 @@ fn a_camera_films_on_while_who_watches_lags() {
     assert_eq!(finish(again(&camera).arg("nonsense")).status.code(), Some(2));
 }
 
+#[test]
+fn a_camera_in_cpp_films_on_while_a_watcher_in_python_lags() {
+    let Some(python) = python() else { return };
+    let workshop = Workshop::new();
+    let (camera, watcher) = (camera(&workshop), python_example(&python, "camera.py"));
+    let daemon = workshop.daemon(1 << 20);
+    sees_the_last_frames(&camera, &watcher, &daemon.socket);
+    lags(&camera, &watcher);
+    assert_eq!(finish(again(&watcher).arg("nonsense")).status.code(), Some(2));
+}
+
 /// A host serves other processes until its input ends, and then ends well.
 fn serves(host: &Command, readers: &[&Command]) {
     let example = &EXAMPLES[2];
