@@ -7,25 +7,31 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write, pipe};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, ftruncate};
 use plasma_store::client::shared::SharedTensor;
 use plasma_store::client::tensor::{Tensor, TensorOptions};
 use plasma_store::client::{Client, GetOptions};
 use plasma_store::error::{Error, Result};
+use plasma_store::protocol::{Reply, Request, ShareAction};
+use plasma_store::shm::mapping::Mapping;
 use plasma_store::tensor::dtype::DType;
 use plasma_store::tensor::layout::Layout;
-use support::{Daemon, Watchdog, connect, eventually, id, put};
+use support::{Daemon, Random, RawPeer, Watchdog, connect, eventually, id, put};
 
 const MEBIBYTE: u64 = 1 << 20;
 const ELEMENTS: usize = 5000;
 const ROUNDS: u64 = 200;
+const CONTROL_BYTES: u64 = 8192;
 
 fn layout(elements: usize) -> Layout {
     Layout::row_major(DType::from_dlpack(1, 64, 1).unwrap(), vec![elements as i64]).unwrap()
@@ -430,6 +436,58 @@ fn a_forked_child_has_the_same_memory_and_keeps_it_from_being_frozen() {
     shared.freeze(-1).unwrap();
     told.write_all(&[0]).unwrap();
     assert!(matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0))));
+}
+
+/// All that can be written into a control file, until it is over.
+fn make_noise(control: &OwnedFd, is_over: &AtomicBool) {
+    let mut random = Random(1);
+    let mapping = Mapping::read_write(control, CONTROL_BYTES).unwrap();
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    while !is_over.load(Ordering::Relaxed) {
+        let (at, bytes) = (8 * random.below(CONTROL_BYTES / 8), random.bytes(8));
+        mapping.write(at, &bytes).unwrap();
+        match random.below(50) {
+            0 => fallocate(control, hole, 0, CONTROL_BYTES as i64).unwrap(),
+            // The words that locks are made of, most of all.
+            1..40 => mapping.write(8 * (24 + random.below(2)), &random.bytes(8)).unwrap(),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_participant_that_writes_noise_harms_nobody_but_those_who_share_with_it() {
+    let _watchdog = Watchdog::new("a_participant_that_writes_noise_harms_nobody_but_those_who_share_with_it");
+    let mut daemon = Daemon::start(16 * MEBIBYTE);
+    let client = connect(&daemon.socket());
+    let (shared, quiet) = (share(&client, 1, false), share(&client, 2, false));
+    let mut hostile = RawPeer::pulling(&daemon.socket());
+    let reply = hostile.ask(&Request::Share { id: id(1), action: ShareAction::Join });
+    assert!(matches!(reply, Reply::Share { outcome: Ok(_) }), "{reply:?}");
+    let control = hostile.control_file();
+    for length in [0, 2 * CONTROL_BYTES as i64] {
+        assert_eq!(ftruncate(&control, length), Err(Errno::EPERM));
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| make_noise(&control, &is_over));
+        for round in 0..ROUNDS {
+            // Whatever they say, they end.
+            let _ = (shared.lock(1), shared.version(), shared.unlock(), snapshot(&shared, 1), shared.freeze(0));
+            let another = connect(&daemon.socket()).tensor_open_shared(id(1), 0).map(|other| other.lock(1));
+            assert!(matches!(another, Ok(_) | Err(Error::Protocol(_))), "{another:?}");
+            put(&client, id(100 + round), b"others");
+            quiet.lock(0).unwrap();
+            quiet.unlock().unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(snapshot(&quiet, 0).unwrap(), (2 * ROUNDS, vec![0; ELEMENTS]));
+    drop(hostile);
+    eventually(|| client.holders(id(1)).unwrap().len() == 1);
+    drop((shared, quiet));
+    assert_eq!(client.list().unwrap().len() as u64, ROUNDS);
+    daemon.check_healthy();
 }
 
 #[test]

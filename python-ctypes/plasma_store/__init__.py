@@ -25,6 +25,7 @@ from .errors import (
     PlasmaCorrupt,
     PlasmaDisconnected,
     PlasmaError,
+    PlasmaExported,
     PlasmaForked,
     PlasmaInterrupted,
     PlasmaInvalidArgument,
@@ -46,8 +47,12 @@ from .errors import (
 )
 from .keeping import ObjectInfo
 from .object_id import ObjectID
+from .ring_slot import RingMessage, RingSlot
+from .shared_lock import SharedLock
+from .shared_tensor import SharedTensor
 from .store import Store, start_store
 from .tensor import Tensor
+from .tensor_ring import TensorRing
 from .tensorflow_op import TF_PLASMA_OP_PATH, build_plasma_tensorflow_op, load_plasma_tensorflow_op, tf_plasma_op
 from .values import ObjectNotAvailable
 
@@ -68,6 +73,7 @@ __all__ = [
     "PlasmaCorrupt",
     "PlasmaDisconnected",
     "PlasmaError",
+    "PlasmaExported",
     "PlasmaForked",
     "PlasmaIOError",
     "PlasmaInterrupted",
@@ -86,8 +92,13 @@ __all__ = [
     "PlasmaTimeout",
     "PlasmaUnsupported",
     "PlasmaUnsupportedPeer",
+    "RingMessage",
+    "RingSlot",
+    "SharedLock",
+    "SharedTensor",
     "Store",
     "Tensor",
+    "TensorRing",
     "__version__",
     "build_plasma_tensorflow_op",
     "connect",

@@ -60,6 +60,12 @@ PLASMA_GET_PRIVATE = 1
 PLASMA_GET_NO_ASK = 2
 PLASMA_VIEW_COPY = 1
 TENSOR_SHARED_KEEP = 1
+TENSOR_RING_BROADCAST = 1
+TENSOR_RING_DROP_OLDEST = 2
+TENSOR_RING_HAND_OUT_AGAIN = 4
+TENSOR_RING_KEEP = 8
+TENSOR_RING_GUARD = 16
+TENSOR_RING_AS_CREATED = -2
 PLASMA_STATE_CREATED = 1
 PLASMA_STATE_SEALED = 2
 PLASMA_SUBSCRIBE_SKIP_EXISTING = 1
@@ -85,6 +91,10 @@ class plasma_buffer(Structure):
 
 class plasma_object_list(Structure):
     """Opaque: what `plasma_list` found."""
+
+
+class tensor_ring(Structure):
+    """Opaque: slots of memory that go round between processes."""
 
 
 class tensor_shared(Structure):
@@ -348,6 +358,26 @@ class tensor_description(Structure):
     ]
 
 
+class tensor_ring_options(Structure):
+    """How a ring is to be."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("slots", c_uint32),
+        ("flags", c_uint32),
+        ("slot_bytes", c_uint64),
+        ("like", POINTER(DLTensor)),
+        ("acquire_ms", c_int64),
+        ("name", c_char_p),
+    ]
+
+
+class tensor_ring_slot(Structure):
+    """A slot that the caller has."""
+
+    _fields_ = [("token", c_uint64), ("data", c_void_p), ("size", c_uint64)]
+
+
 class tensor_bundle_item(Structure):
     """A tensor that is to be stored in a bundle."""
 
@@ -373,6 +403,8 @@ _list = POINTER(plasma_object_list)
 _subscription = POINTER(plasma_subscription)
 _bundle = POINTER(tensor_bundle)
 _shared = POINTER(tensor_shared)
+_ring = POINTER(tensor_ring)
+_slot = POINTER(tensor_ring_slot)
 _store = POINTER(plasma_store)
 _id = POINTER(plasma_object_id)
 _write_options = POINTER(tensor_write_options)
@@ -515,6 +547,26 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_bundle_get_versioned": (plasma_status, [_bundle, c_char_p, _managed_versioned]),
     "tensor_bundle_buffer": (plasma_status, [_bundle, c_size_t, POINTER(_buffer)]),
     "tensor_bundle_free": (None, [_bundle]),
+    "tensor_ring_create": (plasma_status, [_client, _id, POINTER(tensor_ring_options), POINTER(_ring)]),
+    "tensor_ring_open": (plasma_status, [_client, _id, c_int64, POINTER(_ring)]),
+    "tensor_ring_describe": (plasma_status, [_ring, POINTER(tensor_description)]),
+    "tensor_ring_acquire": (plasma_status, [_ring, c_int64, _slot]),
+    "tensor_ring_publish": (plasma_status, [_ring, _slot, POINTER(DLTensor)]),
+    "tensor_ring_abandon": (plasma_status, [_ring, _slot]),
+    "tensor_ring_take": (plasma_status, [_ring, c_int64, _slot]),
+    "tensor_ring_message": (plasma_status, [_ring, _slot, POINTER(tensor_description)]),
+    "tensor_ring_export": (plasma_status, [_ring, _slot, _managed]),
+    "tensor_ring_export_versioned": (plasma_status, [_ring, _slot, _managed_versioned]),
+    "tensor_ring_release": (plasma_status, [_ring, _slot]),
+    "tensor_ring_put": (plasma_status, [_ring, POINTER(DLTensor), c_int64]),
+    "tensor_ring_put_many": (plasma_status, [_ring, c_void_p, c_size_t, c_int64, POINTER(c_size_t)]),
+    "tensor_ring_take_many": (plasma_status, [_ring, c_void_p, c_size_t, c_int64, POINTER(c_size_t)]),
+    "tensor_ring_close": (plasma_status, [_ring]),
+    "tensor_ring_abort": (plasma_status, [_ring]),
+    "tensor_ring_counts": (plasma_status, [_ring, POINTER(c_size_t), POINTER(c_size_t)]),
+    "tensor_ring_fd": (plasma_status, [_ring, POINTER(c_int)]),
+    "tensor_ring_id": (plasma_status, [_ring, _id]),
+    "tensor_ring_leave": (None, [_ring]),
     "plasma_store_start": (plasma_status, [POINTER(plasma_store_options), POINTER(_store)]),
     "plasma_store_socket": (c_char_p, [_store]),
     "plasma_store_stop": (plasma_status, [_store]),

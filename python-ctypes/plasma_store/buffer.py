@@ -79,7 +79,7 @@ class Hold(_Pointer):
 
     def view(self, address: Optional[int], size: int, readonly: bool) -> memoryview:
         """A view of memory that this hold keeps. A zero-sized object may have no address."""
-        array: Any = _array_of(ctypes.c_ubyte, size).from_address(address or 0)
+        array: Any = array_type(ctypes.c_ubyte, size).from_address(address or 0)
         array.hold = self
         view = memoryview(array).cast("B")
         return view.toreadonly() if readonly else view
@@ -119,14 +119,14 @@ class Source:
 
 
 @functools.lru_cache(maxsize=256)
-def _array_of(kind: Any, count: int) -> Any:
+def array_type(kind: Any, count: int) -> Any:
     """The type of an array. ctypes forgets it with the last such array, and to make it again takes longer than a get."""
     return kind * count
 
 
 def new_holds(count: int) -> Tuple[Any, List[Hold]]:
     """Holds on nothing yet, and the array that they lie in."""
-    array = _array_of(Hold, count)()
+    array = array_type(Hold, count)()
     # Each is taken out once: every object for a place releases what is there.
     return array, [*array]
 

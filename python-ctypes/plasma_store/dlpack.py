@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import operator
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import _abi
 from ._lib import capsule_is_valid, capsule_new, capsule_pointer, lib
 from .buffer import Hold
-from .dtypes import dtype_of_interface
+from .dtypes import DType, dtype_of_interface
 from .errors import PlasmaInvalidArgument, PlasmaUnsupported, check
 
 if TYPE_CHECKING:
@@ -169,6 +170,17 @@ def row_major(shape: Tuple[int, ...], itemsize: int) -> Tuple[int, ...]:
     for axis in range(len(shape) - 1, 0, -1):
         strides[axis - 1] = strides[axis] * shape[axis]
     return tuple(strides)
+
+
+def described(shape: Sequence[int], element: DType) -> _abi.DLTensor:
+    """A shape and an element type as C takes them, without data."""
+    sizes = [operator.index(size) for size in shape]
+    if any(size < 0 or size >= 1 << 63 for size in sizes):
+        raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
+    kind = _abi.DLDataType(element.code, element.bits, element.lanes)
+    tensor = _abi.DLTensor(ndim=len(sizes), dtype=kind, shape=(ctypes.c_int64 * len(sizes))(*sizes))
+    tensor.device.device_type = _abi.kDLCPU
+    return tensor
 
 
 _VERSION = (_abi.DLPACK_MAJOR_VERSION, _abi.DLPACK_MINOR_VERSION)

@@ -126,3 +126,12 @@ def dtype_of_interface(typestr: str, name: Any) -> DType:
         names = ", ".join(DTYPES)
         raise PlasmaUnsupported(f"dtype {typestr!r} cannot be stored; these can, little-endian: {names}")
     return found
+
+
+def element_of(dtype: _abi.DLDataType) -> DType:
+    """The element type that DLPack calls so."""
+    element = dtype.code | dtype.bits << 8 | dtype.lanes << 16
+    if element not in BY_ELEMENT:
+        what = f"DLPack type {dtype.code} with {dtype.bits} bits in {dtype.lanes} lanes"
+        raise PlasmaUnsupported(f"elements of {what} have no name here")
+    return BY_ELEMENT[element]

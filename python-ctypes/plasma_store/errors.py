@@ -67,6 +67,10 @@ class PlasmaBusy(PlasmaError):
     """Something of the caller's own is in the way, such as a live buffer of an object to be aborted."""
 
 
+class PlasmaExported(PlasmaBusy, BufferError):
+    """Arrays or other views of this process still lie in memory that is to be given up."""
+
+
 class PlasmaInvalidArgument(PlasmaError, ValueError):
     """An argument that no call could be made with."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Tuple, TypeVar
 
 from .errors import PlasmaConnectError, PlasmaDisconnected, PlasmaError, PlasmaObjectNotFound
 from .object_id import ObjectID
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SOCKET_VARIABLE, DIRECTORY_VARIABLE = "PLASMA_STORE_SOCKET", "XDG_RUNTIME_DIR"
 # Stores that a process keeps connections to, and how often it tries where nobody answers, 100 ms apart.
 MOST_KEPT, RETRIES = 8, 10
+Got = TypeVar("Got")
 
 
 class Place(NamedTuple):
@@ -79,12 +80,7 @@ def tensor_again(place: Place, name: bytes, member: Optional[str], whole: Whole,
 
 
 def _get(place: Place, object_id: ObjectID, member: Optional[str]) -> Tensor:
-    _verify(place)
-    try:
-        hold = _kept(place)._get_one(object_id, 0)
-    except PlasmaDisconnected:
-        _forget(place)
-        hold = _kept(place)._get_one(object_id, 0)
+    hold = reached(place, lambda client: client._get_one(object_id, 0))
     if not hold:
         raise PlasmaObjectNotFound(
             f"{_pickled(place, object_id)} is not there any more: it was deleted or evicted on the way, as nothing held it; "
@@ -131,6 +127,16 @@ def _verify(place: Place) -> None:
         raise PlasmaConnectError(f"the store at {place.socket} is gone, with all its objects, or cannot be seen from here")
     if place.made is not None and found != place.made:
         raise PlasmaConnectError(f"the store at {place.socket} is another one than that of the pickled object, which is gone")
+
+
+def reached(place: Place, use: Callable[[PlasmaClient], Got]) -> Got:
+    """What a connection to the store gives: the one that this process keeps, or a new one where that has ended."""
+    _verify(place)
+    try:
+        return use(_kept(place))
+    except PlasmaDisconnected:
+        _forget(place)
+        return use(_kept(place))
 
 
 class _Connections:

@@ -107,3 +107,12 @@ def milliseconds(time_ms: int, name: str = "timeout_ms") -> int:
     if not -1 <= checked < 1 << 63:
         raise PlasmaInvalidArgument(f"{name} is -1, 0 or positive and below 2^63, not {checked}")
     return checked
+
+
+def from_seconds(seconds: Optional[float], name: str = "timeout") -> int:
+    """A time to wait as C takes it: milliseconds, or -1 for None, which stands for as long as it takes."""
+    if seconds is None:
+        return -1
+    if not seconds >= 0:
+        raise PlasmaInvalidArgument(f"{name} is None, 0 or so many seconds, not {seconds!r}")
+    return milliseconds(math.ceil(seconds * 1000), name) if seconds < 1e15 else -1

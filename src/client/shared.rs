@@ -160,12 +160,12 @@ impl SharedTensor {
         let limit = self.member.limit(timeout_ms)?;
         let tensor = self.tensor()?;
         let (lock, me) = self.words();
-        let mut torn = 0;
+        let mut torn = 0_u32;
         let look = || match lock.try_copy(me, torn, || copy(tensor.data().cast_const()))? {
             Copied::Whole(version) => Ok(Some(version)),
             Copied::OwnerDied => Err(self.left_behind()),
             Copied::Torn => {
-                torn += 1;
+                torn = torn.saturating_add(1);
                 Ok(None)
             }
         };

@@ -7,6 +7,7 @@
 #![cfg_attr(not(crash_points), allow(dead_code, reason = "no process dies in this build"))]
 
 mod list;
+mod locks;
 mod peers;
 mod play;
 mod stores;

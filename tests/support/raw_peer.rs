@@ -120,6 +120,12 @@ impl RawPeer {
         (0..due).all(|_| self.take_descriptor()).then_some(reply)
     }
 
+    /// The descriptor of a control file, which follows the answer to whoever takes part in a shared object.
+    pub fn control_file(&mut self) -> OwnedFd {
+        assert!(self.take_descriptor(), "the store closed the connection");
+        self.descriptors.pop_back().unwrap()
+    }
+
     /// False when the store has closed the connection before.
     fn take_descriptor(&mut self) -> bool {
         while !self.inbox.take_descriptor_byte() {

@@ -160,9 +160,8 @@ impl Ring {
             if now.state != State::Reading || !self.is_dead(now.owner) {
                 continue;
             }
-            let next = if taken(Step::TakeAnew) { now.generation.next() } else { now.generation };
-            let handle = Handle { slot, generation: next };
-            if self.turn(slot, now, self.mine(State::Reading, handle)) {
+            let handle = Handle { slot, generation: now.generation.next() };
+            if !taken(Step::TakeAnew) || self.turn(slot, now, self.mine(State::Reading, handle)) {
                 // There may be more.
                 self.control.word(AT_FLAGS).fetch_or(ORPHANED, Ordering::SeqCst);
                 return Ok(Some(handle));

@@ -38,11 +38,13 @@ impl Ring {
     /// What the cell for a position says.
     #[inline]
     pub(super) fn cell_at(&self, position: u64) -> (u64, Cell) {
+        self.step();
         let word = self.word(self.geometry.cell(position)).load(Ordering::Acquire);
         (word, Cell::decode(word, position, self.geometry.cells()))
     }
 
     fn change_cell(&self, position: u64, from: u64, to: u64) -> bool {
+        self.step();
         let order = order_of(Step::CellOrder, Ordering::SeqCst);
         let cell = self.word(self.geometry.cell(position));
         let done = cell.compare_exchange(from, to, order, Ordering::Relaxed).is_ok();
@@ -53,6 +55,7 @@ impl Ring {
     /// Moves the head or the tail on from a position, if nobody has.
     #[inline]
     pub(super) fn pass(&self, at: usize, position: u64) {
+        self.step();
         let next = position.wrapping_add(1);
         let _ = self.word(at).compare_exchange(position, next, Ordering::SeqCst, Ordering::Relaxed);
         deaths::may_die();

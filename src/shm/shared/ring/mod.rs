@@ -221,6 +221,7 @@ impl Ring {
     }
 
     fn flags(&self) -> u64 {
+        self.step();
         self.control.word(AT_FLAGS).load(Ordering::SeqCst)
     }
 
@@ -230,6 +231,14 @@ impl Ring {
 
     fn is_broadcast(&self) -> bool {
         self.geometry.settings().delivery == Delivery::Broadcast
+    }
+
+    /// loom looks only for the last one who used a word, and misses the one before where somebody loads a word and then changes it. So in
+    /// a model all steps are steps on one word as well, which orders nothing.
+    #[inline(always)]
+    fn step(&self) {
+        #[cfg(loom)]
+        self.control.word(AT_FLAGS + 1).fetch_add(1, Ordering::Relaxed);
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
@@ -242,16 +251,19 @@ impl Ring {
     }
 
     fn state(&self, slot: u32) -> Result<SlotWord> {
+        self.step();
         SlotWord::decode(slot as usize, self.slot_word(slot, AT_STATE).load(Ordering::Acquire))
     }
 
     fn readers(&self, slot: u32) -> Readers {
+        self.step();
         Readers::decode(self.slot_word(slot, AT_SLOT_READERS).load(Ordering::Acquire))
     }
 
     /// One step of a slot's life. Whether it was as expected, and no other has made one.
     #[inline]
     fn turn(&self, slot: u32, from: SlotWord, to: SlotWord) -> bool {
+        self.step();
         let word = self.slot_word(slot, AT_STATE);
         let order =
             if to.state == State::Free { order_of(Step::SlotOrder, Ordering::SeqCst) } else { Ordering::SeqCst };
@@ -261,6 +273,7 @@ impl Ring {
     }
 
     fn turn_readers(&self, slot: u32, from: Readers, to: Readers) -> bool {
+        self.step();
         let word = self.slot_word(slot, AT_SLOT_READERS);
         let order = order_of(Step::ReadersOrder, Ordering::SeqCst);
         let done = word.compare_exchange(from.encode(), to.encode(), order, Ordering::Relaxed).is_ok();

@@ -87,10 +87,12 @@ impl Ring {
     }
 
     fn place(&self, place: usize) -> Place {
+        self.step();
         Place::decode(self.word(AT_READERS + place).load(Ordering::SeqCst))
     }
 
     fn set_place(&self, place: usize, new: Place) {
+        self.step();
         self.word(AT_READERS + place).store(new.encode(), Ordering::SeqCst);
         self.count_change();
     }

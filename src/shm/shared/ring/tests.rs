@@ -120,7 +120,9 @@ fn a_geometry_has_room_for_all_and_names_what_cannot_be() {
         let mut end = geometry.words() as u64 * 8;
         for slot in 0..slots as u32 {
             let memory = geometry.memory(slot);
-            assert!(memory.start >= end && memory.start % align == 0 && memory.end - memory.start == slot_bytes);
+            assert!(
+                memory.start >= end && memory.start.is_multiple_of(align) && memory.end - memory.start == slot_bytes
+            );
             end = memory.end;
         }
         assert!(end <= geometry.bytes());
@@ -471,18 +473,20 @@ fn play(ring: &Ring, random: &mut Seeded, reader: &mut Option<Reader>) {
             Acquire::Slot(handle) | Acquire::Dropped(handle) => drop(ring.publish(handle, &Header::default())),
             _ => {}
         }),
-        1 => ring.try_take().map(|found| match found {
-            Take::Message(handle) => drop((ring.header(&handle), ring.release(handle))),
-            _ => {}
+        1 => ring.try_take().map(|found| {
+            if let Take::Message(handle) = found {
+                drop((ring.header(&handle), ring.release(handle)));
+            }
         }),
         2 => ring.repair_now().map(drop),
         3 => ring.held_by_me().map(drop),
         4 if reader.is_none() => ring.join().map(|joined| *reader = Some(joined)),
         5 => ring.make_room(),
         _ => reader.as_mut().map_or(Ok(()), |reader| {
-            ring.try_read(reader).map(|found| match found {
-                Take::Message(handle) => drop((ring.header(&handle), ring.release_read(reader, handle))),
-                _ => {}
+            ring.try_read(reader).map(|found| {
+                if let Take::Message(handle) = found {
+                    drop((ring.header(&handle), ring.release_read(reader, handle)));
+                }
             })
         }),
     };
