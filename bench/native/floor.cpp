@@ -2,6 +2,8 @@
 #include "floor.hpp"
 #include "floor_ring.hpp"
 
+#include <pthread.h>
+
 #include "measure.h"
 
 namespace {
@@ -42,6 +44,8 @@ void peer_delete(peer* store, const object_id* id) { store->remove(id->bytes); }
 
 // Rings; `ring_throughput` is the floor of those that synchronise nothing.
 #define PEER_HAS_RINGS
+#define PEER_HAS_SHARED_ARRAYS
+#define PEER_SHARES_WITH_A_THREAD
 using peer_ring = floor_store::Ring;
 
 bool peer_ring_is_synchronised(const peer_ring*) { return std::strcmp(told->work, "ring_throughput") != 0; }
@@ -51,7 +55,12 @@ peer_ring* peer_ring_open(peer*, std::uint64_t number) {
   return new peer_ring(path, told->slots, told->size, peer_ring_is_synchronised(nullptr));
 }
 
-peer_ring* peer_ring_make(peer* store, std::uint64_t number) { return peer_ring_open(store, number); }
+// Who synchronises nothing is to fill one slot while another is read.
+peer_ring* peer_ring_make(peer* store, std::uint64_t number) {
+  peer_ring* ring = peer_ring_open(store, number);
+  if (!peer_ring_is_synchronised(ring)) ring->skip(told->slots / 2);
+  return ring;
+}
 
 std::uint8_t* peer_ring_acquire(peer_ring* ring) { return ring->acquire(); }
 
@@ -75,6 +84,11 @@ std::uint64_t peer_ring_take_many(peer_ring* ring, std::uint8_t* out, std::uint6
   std::memcpy(out, ring->take(), told->size);
   ring->release();
   return 1;
+}
+
+std::uint64_t* peer_elements_make(peer*) {
+  alignas(64) static std::uint64_t elements[8];
+  return elements;
 }
 
 }  // namespace

@@ -36,6 +36,9 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
+  // Begins with another slot than the first.
+  void skip(std::uint64_t slots) { mine_ += slots; }
+
   std::uint8_t* acquire() {
     for (int looks = 1; waits_ && mine_ - seen_ == slots_; looks++) {
       seen_ = counters_->released.load(std::memory_order_acquire);

@@ -1,8 +1,9 @@
-/* Rings by the C face, for ring.h. */
+/* Rings and shared arrays by the C face, for ring.h and shared.h. */
 #ifndef BENCH_OURS_RING_H_
 #define BENCH_OURS_RING_H_
 
 #define PEER_HAS_RINGS
+#define PEER_HAS_SHARED_ARRAYS
 
 typedef struct {
   tensor_ring *ring;
@@ -80,6 +81,28 @@ static uint64_t peer_ring_take_many(peer_ring *ring, uint8_t *out, uint64_t coun
   size_t done;
   check(tensor_ring_take_many(ring->ring, out, count, -1, &done), "tensor_ring_take_many");
   return done;
+}
+
+static uint64_t *elements_of(tensor_shared *shared) {
+  tensor_description description = {.struct_size = sizeof description};
+  check(tensor_shared_describe(shared, &description), "tensor_shared_describe");
+  return (uint64_t *)description.data;
+}
+
+static uint64_t *peer_elements_make(peer *client) {
+  int64_t shape[1] = {8};
+  const DLTensor like = {.ndim = 1, .device = {kDLCPU, 0}, .dtype = {kDLUInt, 64, 1}, .shape = shape};
+  const plasma_object_id id = ring_id(2);
+  tensor_shared *shared = NULL;
+  check(tensor_shared_create(client, &id, &like, NULL, &shared), "tensor_shared_create");
+  return elements_of(shared);
+}
+
+static uint64_t *peer_elements_open(peer *client) {
+  const plasma_object_id id = ring_id(2);
+  tensor_shared *shared = NULL;
+  check(tensor_shared_open(client, &id, -1, &shared), "tensor_shared_open");
+  return elements_of(shared);
 }
 
 #endif

@@ -22,6 +22,7 @@
 #include "first_read.h"
 #include "evict.h"
 #include "ring.h"
+#include "shared.h"
 
 int main(int count, char **words) {
   const options o = read_options(count, words);
@@ -41,6 +42,9 @@ int main(int count, char **words) {
 #endif
 #ifdef PEER_CAN_EVICT
   else if (strcmp(o.work, "evict") == 0) work_evict(&o);
+#endif
+#ifdef PEER_HAS_SHARED_ARRAYS
+  else if (strcmp(o.work, "shared_element") == 0) work_shared_element(&o);
 #endif
 #ifdef PEER_HAS_RINGS
   else if (work_of_rings(&o)) return 0;
