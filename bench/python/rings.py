@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import signal
@@ -44,7 +45,10 @@ class Page:
             time.sleep(pause)
 
 
-ASKING, DONE, STAMP, THERE, GO = range(MOST, MOST + 5)
+ASKING, DONE, STAMP, THERE, GO, READY = range(MOST, MOST + 6)
+# READY is the first of as many words as there are other processes.
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 
 class Others:
@@ -57,13 +61,19 @@ class Others:
 
     def add(self, role: Callable[..., None], *arguments: Any) -> None:
         sys.stdout.flush()
+        number, parent = len(self._pids), os.getpid()
         pid = os.fork()
         if pid:
             self._pids.append(pid)
             return
         try:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
             self.page.wait(THERE, 1, lambda: None, 0.001)
-            role(self.open(), self.page, self._options, *arguments)
+            ring = self.open()
+            self.page[READY + number] = 1
+            role(ring, self.page, self._options, *arguments)
             sys.stdout.flush()
             os._exit(0)
         except BaseException as error:
@@ -72,6 +82,14 @@ class Others:
 
     def open(self, is_first: bool = False) -> Any:
         return self._peer.open_ring(self._made, self._options, is_first)
+
+    def begin(self) -> Any:
+        """The ring of the process that measures, which makes it; all have it when this returns."""
+        ring = self.open(is_first=True)
+        self.page[THERE] = 1
+        for number in range(len(self._pids)):
+            self.page.wait(READY + number, 1, self.check, 0.001)
+        return ring
 
     def check(self) -> None:
         for pid in self._pids:
@@ -88,17 +106,10 @@ class Others:
         os._exit(0)
 
 
-def begin(others: Others) -> Any:
-    """The ring of the process that measures, which makes it; from now on the others have it, too."""
-    ring = others.open(is_first=True)
-    others.page[THERE] = 1
-    return ring
-
-
 def work_ring_handoff(peer: Any, options: Options) -> None:
     others = Others(peer, options)
     others.add(_await_first_bytes)
-    ring, page, source = begin(others), others.page, np.full(options.size, 7, dtype=np.uint8)
+    ring, page, source = others.begin(), others.page, np.full(options.size, 7, dtype=np.uint8)
 
     def fill(array: Any) -> None:
         array[:] = source
@@ -113,7 +124,6 @@ def work_ring_handoff(peer: Any, options: Options) -> None:
         if number > options.count // 10:
             samples.add(page[0] - page[STAMP])
     samples.report("handoff")
-    page[GO] = 1
     others.end()
 
 
@@ -137,7 +147,7 @@ def work_ring_throughput(peer: Any, options: Options) -> None:
     others = Others(peer, options)
     others.add(_sum_up, cores[1])
     os.sched_setaffinity(0, {cores[0]})
-    ring, page = begin(others), others.page
+    ring, page = others.begin(), others.page
 
     def timed(_: int) -> int:
         started, turn = now(), page[GO] + 1
@@ -168,7 +178,7 @@ def work_ring_messages(peer: Any, options: Options) -> None:
     for index in range(options.clients):
         others.add(_consume, index)
         others.add(_produce)
-    begin(others)
+    others.begin()
     time.sleep(options.budget_ms / 5000)
     page, started = others.page, now()
     before = sum(page[index] for index in range(MOST))
