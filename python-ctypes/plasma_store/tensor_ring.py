@@ -136,7 +136,7 @@ class TensorRing(SharedObject):
         """A free slot, to be filled in place, for a `with` block at whose end it is published.
 
         Waits as the ring was made to, or at most so many seconds. Raises PlasmaTimeout; PlasmaClosed, PlasmaAborted; PlasmaBusy when
-        this process has all slots itself.
+        this thread got all slots itself and would wait for ever.
         """
         joined, given = self._live(), _abi.tensor_ring_slot()
         if self._left:
@@ -153,7 +153,7 @@ class TensorRing(SharedObject):
         """The oldest message, to be read in place, for a `with` block at whose end its slot is released.
 
         Waits for as long as it takes, or so many seconds. Raises PlasmaTimeout; PlasmaClosed when the ring is closed and everything
-        was read; PlasmaAborted; PlasmaBusy when this process has all slots itself.
+        was read; PlasmaAborted; PlasmaBusy when this thread got all slots and would wait for ever.
         """
         joined, given = self._live(), _abi.tensor_ring_slot()
         if self._left:

@@ -251,7 +251,7 @@ def test_a_loop_keeps_what_somebody_still_looks_at(ring: TensorRing) -> None:
     del array
     assert [array.tolist() for array in kept] == np.arange(12).reshape(4, 3).tolist()
     with pytest.raises(plasma_store.PlasmaBusy):
-        ring.take(0)
+        ring.take()
     kept.clear()
     with pytest.raises(plasma_store.PlasmaTimeout):
         ring.take(0)

@@ -208,8 +208,8 @@ pub unsafe extern "C" fn tensor_ring_describe(ring: *const tensor_ring, out: *mu
 /// Finds a free slot to fill, waiting at most `timeout_ms` for one: -1 without limit, 0 not at all,
 /// `TENSOR_RING_AS_CREATED`. Then `tensor_ring_publish` or `tensor_ring_abandon`.
 ///
-/// Errors: `PLASMA_TIMEOUT`; `PLASMA_CLOSED`, `PLASMA_ABORTED`; `PLASMA_BUSY` when this process has all slots itself, and would
-/// wait for ever; `PLASMA_INTERRUPTED`, `PLASMA_DISCONNECTED`.
+/// Errors: `PLASMA_TIMEOUT`; `PLASMA_CLOSED`, `PLASMA_ABORTED`; `PLASMA_BUSY` when this thread got all slots itself, which
+/// nobody gave back, and would wait for ever; `PLASMA_INTERRUPTED`, `PLASMA_DISCONNECTED`.
 ///
 /// # Safety
 /// `ring` is NULL or a live handle; `out` may be written.

@@ -4,9 +4,10 @@
 //! nothing any more.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
+use crate::shm::shared::lock::this_thread;
 use crate::shm::shared::ring::Handle;
 
 /// What a caller has a slot for.
@@ -23,22 +24,40 @@ const READ: u64 = 1 << Handle::TOKEN_BITS;
 const HELD: u64 = READ << 1;
 const VIEW: u64 = HELD << 1;
 
-/// A word for each slot: who has it by which token and for what, and the number of views.
+/// All slots of a ring.
 #[derive(Debug)]
-pub struct Held(Box<[AtomicU64]>);
+pub struct Held(Box<[Entry]>);
+
+/// One of them.
+#[derive(Debug, Default)]
+struct Entry {
+    /// By which token callers have it and for what, and the number of views; 0 when they do not have it.
+    word: AtomicU64,
+    /// The thread that got it.
+    thread: AtomicU32,
+}
 
 impl Held {
     /// Nobody has any of so many slots.
     pub fn new(slots: u64) -> Self {
-        Self((0..slots).map(|_| AtomicU64::new(0)).collect())
+        Self((0..slots).map(|_| Entry::default()).collect())
     }
 
     /// A caller has a slot from now on. Returns its token.
     pub fn add(&self, handle: Handle, purpose: Purpose) -> u64 {
-        if let Some(word) = self.0.get(handle.slot() as usize) {
-            word.store(held(handle.token(), purpose), Ordering::Release);
+        if let Some(entry) = self.0.get(handle.slot() as usize) {
+            entry.thread.store(this_thread(), Ordering::Relaxed);
+            entry.word.store(held(handle.token(), purpose), Ordering::Release);
         }
         handle.token()
+    }
+
+    /// Whether the calling thread got all slots, and nobody has given one back.
+    pub fn all_are_of_this_thread(&self) -> bool {
+        let here = this_thread();
+        self.0
+            .iter()
+            .all(|entry| entry.word.load(Ordering::Acquire) != 0 && entry.thread.load(Ordering::Relaxed) == here)
     }
 
     /// What a token names.
@@ -86,12 +105,12 @@ impl Held {
 
     /// A view of a slot is gone. Nobody gave the slot back meanwhile.
     pub fn remove_view(&self, slot: u32) {
-        self.0.get(slot as usize).into_iter().for_each(|word| _ = word.fetch_sub(VIEW, Ordering::AcqRel));
+        self.0.get(slot as usize).into_iter().for_each(|entry| _ = entry.word.fetch_sub(VIEW, Ordering::AcqRel));
     }
 
     /// All slots without views that callers have; they have them no more.
     pub fn take_all(&self) -> Vec<(Handle, Purpose)> {
-        self.0.iter().filter_map(Self::take_one).collect()
+        self.0.iter().map(|entry| &entry.word).filter_map(Self::take_one).collect()
     }
 
     fn take_one(word: &AtomicU64) -> Option<(Handle, Purpose)> {
@@ -103,8 +122,10 @@ impl Held {
     }
 
     fn word(&self, token: u64, purpose: Purpose) -> Result<&AtomicU64> {
-        let word = self.0.get(Handle::of_token(token & TOKEN_MASK).slot() as usize).filter(|_| token <= TOKEN_MASK);
-        word.filter(|word| word.load(Ordering::Acquire) & (VIEW - 1) == held(token, purpose))
+        let entry = self.0.get(Handle::of_token(token & TOKEN_MASK).slot() as usize).filter(|_| token <= TOKEN_MASK);
+        entry
+            .map(|entry| &entry.word)
+            .filter(|word| word.load(Ordering::Acquire) & (VIEW - 1) == held(token, purpose))
             .ok_or_else(|| stale(token))
     }
 }

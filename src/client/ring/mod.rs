@@ -178,8 +178,8 @@ impl TensorRing {
     /// `timeout_ms` is how long to wait for one: -1 without limit, 0 not at all, [`AS_CREATED`].
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Closed`], [`Error::Aborted`]; [`Error::Busy`] when this process has all slots itself, and waits for
-    /// none that could ever come; [`Error::Interrupted`], [`Error::Disconnected`], [`Error::Forked`].
+    /// [`Error::Timeout`]; [`Error::Closed`], [`Error::Aborted`]; [`Error::Busy`] when this thread got all slots itself, which nobody
+    /// gave back, and waits for one without limit; [`Error::Interrupted`], [`Error::Disconnected`], [`Error::Forked`].
     pub fn acquire(&self, timeout_ms: i64) -> Result<Slot> {
         let inner = &self.inner;
         let handle = inner.acquire(timeout_ms)?;

@@ -87,7 +87,9 @@ impl Inner {
             return found;
         }
         let found = alarm.wait(look, |was_signalled| {
-            self.check_that_somebody_can()?;
+            if timeout_ms == -1 && self.held.all_are_of_this_thread() {
+                return Err(self.waits_for_itself());
+            }
             limit.allow(was_signalled)
         });
         if found.is_err() {
@@ -97,14 +99,9 @@ impl Inner {
         found
     }
 
-    /// While this process has all slots itself, it would wait for ever.
-    fn check_that_somebody_can(&self) -> Result<()> {
-        let (held, slots) = (self.ring.held_by_me()?, self.ring.geometry().settings().slots);
-        if held < slots {
-            return Ok(());
-        }
-        let text = format!("this process has all {slots} slots of ring {} itself, and waits for one", self.id());
-        Err(Error::Busy(text))
+    fn waits_for_itself(&self) -> Error {
+        let slots = self.ring.geometry().settings().slots;
+        Error::Busy(format!("this thread has all {slots} slots of ring {}, and waits for one without limit", self.id()))
     }
 
     /// Some milliseconds, or until a slot is free.

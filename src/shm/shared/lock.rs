@@ -28,6 +28,16 @@ thread_local! {
 }
 static LAST_THREAD: AtomicU32 = AtomicU32::new(0);
 
+/// The number of the calling thread among those of its process; not 0.
+pub fn this_thread() -> u32 {
+    let mut number = THREAD.get();
+    if number == 0 {
+        number = LAST_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed).wrapping_add(1);
+        THREAD.set(number);
+    }
+    number
+}
+
 /// A thread of a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner(u64);
@@ -35,12 +45,7 @@ pub struct Owner(u64);
 impl Owner {
     /// The calling thread.
     pub fn here(participant: Tag) -> Self {
-        let mut number = THREAD.get();
-        if number == 0 {
-            number = LAST_THREAD.fetch_add(1, std::sync::atomic::Ordering::Relaxed).wrapping_add(1);
-            THREAD.set(number);
-        }
-        Self::of(participant, number)
+        Self::of(participant, this_thread())
     }
 
     /// A thread by the number that it has among those of its process.

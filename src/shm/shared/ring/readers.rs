@@ -73,6 +73,7 @@ impl Ring {
     }
 
     /// The places of one participant.
+    #[cfg(test)]
     pub(super) fn places_of(&self, tag: Tag) -> u64 {
         self.places(|place| place == Place::Taken(tag))
     }
