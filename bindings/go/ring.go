@@ -111,8 +111,8 @@ func (c *Client) newRing(handle *C.tensor_ring, err error) (*Ring, error) {
 	return ring, nil
 }
 
-// Close leaves the ring, which goes on for others. Slots and messages that it gave must not be used any more. Cancel the
-// contexts of calls that wait before.
+// Close leaves the ring, which goes on for others. Slots and messages that it gave must not be used any more. Cancel
+// the contexts of calls that wait before.
 func (r *Ring) Close() error {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
