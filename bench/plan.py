@@ -35,8 +35,10 @@ PEERS: Dict[str, Peer] = {
     "ours-c-awake": Peer("ours, C, awake", "ours-c", "ours-awake", options={"spin_us": AWAKE_US}),
     "ours-c-put-awake": Peer("ours, C, `plasma_put`, awake", "ours-c", "ours-awake", instead=("put", "put_in_one_call"),
                              options={"spin_us": AWAKE_US}),
+    "ours-c-many": Peer("ours, C, many in a call", "ours-c", "ours", options={"many": 1}),
     "ours-cpp": Peer("ours, C++", "ours-cpp", "ours"),
     "ours-python": Peer("ours, Python", "ours-python", "ours", python=True),
+    "ours-python-many": Peer("ours, Python, many in a call", "ours-python", "ours", python=True, options={"many": 1}),
     "plasma11-cpp": Peer("Plasma 11, C++", "plasma11-cpp", "plasma11"),
     "plasma11-python": Peer("Plasma 11, Python", "plasma11-python", "plasma11", python=True),
     "plasma11-cpp-on-ours": Peer("Plasma 11's C++ client, our daemon", "plasma11-cpp", "ours"),
@@ -85,6 +87,7 @@ PYTHON = ("ours-python", "plasma11-python", "shared-memory", "np-load", "floor-p
 ALL = ("ours-c", "ours-cpp", "ours-python", "plasma11-cpp", "plasma11-python", "shared-memory", "np-load", "floor",
        "floor-python")
 OURS = ("ours-c", "ours-cpp", "ours-python")
+RINGS = ("ours-c", "ours-c-many", "ours-python", "ours-python-many", "raw-array")
 RANDOM = ("ours-c", "plasma11-cpp", "floor")
 
 WORKS: List[Work] = [
@@ -138,6 +141,20 @@ WORKS: List[Work] = [
         "plasma11-cpp", "plasma11-cpp-on-ours", "plasma11-python", "plasma11-python-on-ours"), (
         Case("64 B", "get", {"size": 64}, quick=True),
         Case("64 MiB", "get", {"size": 64 * MIB}))),
+    Work("RING", "handoff through a ring: publish to first byte in a consumer", (
+        "ours-c", "ours-c-awake", "ours-python", "raw-array", "iceoryx2", "floor"), (
+        Case("64 B, asleep", "ring_handoff", {"size": 64}, quick=True),
+        Case("64 B, both spinning", "ring_spin", {"size": 64}, quick=True, only=("ours-c", "ours-c-awake", "iceoryx2", "floor")))),
+    Work("RINGS", "messages of 64 B through a ring a second, producers and consumers", RINGS, (
+        Case("1 and 1, 16 slots", "ring_messages", {"size": 64, "clients": 1, "slots": 16}, quick=True),
+        Case("1 and 1, 256 slots", "ring_messages", {"size": 64, "clients": 1, "slots": 256}, quick=True),
+        Case("2 and 2, 16 slots", "ring_messages", {"size": 64, "clients": 2, "slots": 16}, quick=True),
+        Case("2 and 2, 256 slots", "ring_messages", {"size": 64, "clients": 2, "slots": 256}, quick=True))),
+    Work("FLOW", "1 MiB through a ring of 8, filled by one core while another sums it up", (
+        "ours-c", "ours-python", "raw-array", "floor"), (
+        Case("1 MiB", "ring_throughput", {"size": MIB, "slots": 8}, quick=True),)),
+    Work("SHARED", "an element of a shared array: write to read in another process, both spinning", ("ours-c", "floor"), (
+        Case("64 B", "shared_element", {"size": 64}, quick=True),)),
     Work("LIMITS", "the machine", ("machine",), (
         Case("4 KiB", "copy", {"size": 4 * KIB}),
         Case("1 MiB", "copy", {"size": MIB}, quick=True),
@@ -150,6 +167,8 @@ WORKS: List[Work] = [
 ]
 
 NOT_QUICK = ("ours-c-put", "ours-c-put-awake", "ours-cpp", "raw-array", "iceoryx2")
+ALSO_QUICK = ("RING", "RINGS", "FLOW")
+"""Items whose marks are set by those peers."""
 
 Cell = Tuple[str, str, str, str]
 """Work item, case, peer, metric."""
@@ -157,14 +176,28 @@ Cell = Tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Mark:
-    """What a figure is to be: so many nanoseconds or times another one at most, or so many a second at least."""
+    """What a figure is to be: so many nanoseconds or times another one at most, or so many a second or times another one at least."""
 
     name: str
     cell: Cell
     ns: Optional[float] = None
     per_second: Optional[float] = None
     times: Optional[float] = None
+    times_at_least: Optional[float] = None
     of: Optional[Cell] = None
+
+
+RING_CASES = tuple(case.name for work in WORKS if work.key == "RINGS" for case in work.cases)
+
+
+def ring_marks(case: str) -> List[Mark]:
+    """Of messages a second with so many participants and slots."""
+    queues = ("RINGS", case, "raw-array", "messages")
+    return [
+        Mark(f"messages in C, {case}", ("RINGS", case, "ours-c", "messages"), per_second=2e6),
+        Mark(f"one by one in Python, {case}", ("RINGS", case, "ours-python", "messages"), times_at_least=3.0, of=queues),
+        Mark(f"many in a call in Python, {case}", ("RINGS", case, "ours-python-many", "messages"), times_at_least=10.0, of=queues),
+    ]
 
 
 MARKS: List[Mark] = [
@@ -198,6 +231,15 @@ MARKS: List[Mark] = [
          of=("OLD", "64 B", "plasma11-cpp", "get")),
     Mark("get by Plasma 11's Python client", ("OLD", "64 B", "plasma11-python-on-ours", "get"), times=1.0,
          of=("OLD", "64 B", "plasma11-python", "get")),
+    Mark("handoff through a ring to a consumer that sleeps", ("RING", "64 B, asleep", "ours-c", "handoff"), times=1.0,
+         of=("RING", "64 B, asleep", "iceoryx2", "handoff")),
+    Mark("the same, both spinning", ("RING", "64 B, both spinning", "ours-c", "handoff"), times=1.0,
+         of=("RING", "64 B, both spinning", "iceoryx2", "handoff")),
+    Mark("1 MiB through a ring", ("FLOW", "1 MiB", "ours-c", "each message"), times=1 / 0.95,
+         of=("FLOW", "1 MiB", "floor", "each message")),
+    *(mark for case in RING_CASES for mark in ring_marks(case)),
+    Mark("an element of a shared array, seen by another process", ("SHARED", "64 B", "ours-c", "seen"), times=1.1,
+         of=("SHARED", "64 B", "floor", "seen")),
 ]
 
 
@@ -247,7 +289,8 @@ def measurements(size: Size, works: List[str], peers: List[str]) -> List[List[Me
         for case in work.cases:
             if work.key not in works or (size.quick and not case.quick):
                 continue
-            chosen = [peer for peer in case.only or work.peers if peer in peers and not (size.quick and peer in NOT_QUICK)]
+            skipped = NOT_QUICK if size.quick and work.key not in ALSO_QUICK else ()
+            chosen = [peer for peer in case.only or work.peers if peer in peers and peer not in skipped]
             if chosen:
                 plan.append([Measurement(work, case, peer) for peer in chosen])
     return plan

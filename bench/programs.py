@@ -96,7 +96,7 @@ def build_all(paths: Paths, wanted: Set[str]) -> Programs:
 
     builds: Dict[str, Callable[[], List[str]]] = {
         "limits": lambda: compile_cpp(paths.build / "limits", "limits.cpp", []),
-        "floor": lambda: compile_cpp(paths.build / "floor", "floor.cpp", []),
+        "floor": lambda: compile_cpp(paths.build / "floor", "floor.cpp", ["-pthread"]),
         "floor-python": floor_python,
         "ours-c": lambda: compile_c(paths.build / "ours-c", "ours.c", library()),
         "ours-cpp": lambda: compile_cpp(paths.build / "ours-cpp", "ours.cpp", library()),

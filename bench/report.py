@@ -58,8 +58,7 @@ def _marks(run: Dict[str, Any]) -> str:
         limit, value = (_of_mark(mark, mark[key]) for key in ("limit", "value"))
         reached = {True: "yes", False: "**no**", None: "not measured"}[mark["reached"]]
         against = f" of {mark['of']}" if mark["of"] else ""
-        bound = "at least" if mark["unit"] == "/s" else "at most"
-        lines.append(f"| {mark['name']} | {bound} {limit}{against} | {value} | {reached} |")
+        lines.append(f"| {mark['name']} | {mark['bound']} {limit}{against} | {value} | {reached} |")
     return "\n".join(lines)
 
 

@@ -71,9 +71,10 @@ class Results:
         return mine / theirs if mine is not None and theirs else None
 
     def _mark(self, mark: Mark) -> Dict[str, Any]:
-        value = self.p50(mark.cell)
-        reached = value if mark.times is None else self._ratio(mark.cell, mark.of) if mark.of else None
-        unit, limit = ("times", mark.times) if mark.times else ("/s", mark.per_second) if mark.per_second else ("ns", mark.ns)
-        is_reached = None if reached is None or limit is None else reached >= limit if unit == "/s" else reached <= limit
+        times, least = mark.times or mark.times_at_least, mark.times_at_least or mark.per_second
+        reached = self._ratio(mark.cell, mark.of) if mark.of else self.p50(mark.cell)
+        unit, limit = ("times", times) if times else ("/s", least) if least else ("ns", mark.ns)
+        is_reached = None if reached is None or limit is None else reached >= limit if least else reached <= limit
         return {"name": mark.name, "unit": unit, "limit": limit, "value": reached,
+                "bound": "at least" if least else "at most",
                 "of": " ".join(mark.of) if mark.of else None, "reached": is_reached}

@@ -34,6 +34,8 @@ typedef struct {
   uint64_t objects;    /* in it at one time at most */
   uint64_t fill_s;     /* how long filling the store may take */
   uint64_t spin_us;    /* how long a thread of ours that waits stays awake */
+  uint64_t slots;      /* of a ring */
+  int many;            /* 1: several messages in one call */
   int cross;           /* 1: two processes on two different cores */
   int gathered;        /* 1: objects are read once the store has gathered them in huge pages */
 } options;
@@ -84,12 +86,14 @@ static inline void set_option(options *o, const char *word) {
   else if (strncmp(word, "objects=", 8) == 0) o->objects = number;
   else if (strncmp(word, "fill_s=", 7) == 0) o->fill_s = number;
   else if (strncmp(word, "spin_us=", 8) == 0) o->spin_us = number;
+  else if (strncmp(word, "slots=", 6) == 0) o->slots = number;
+  else if (strncmp(word, "many=", 5) == 0) o->many = (int)number;
   else if (strncmp(word, "cross=", 6) == 0) o->cross = (int)number;
   else if (strncmp(word, "gathered=", 9) == 0) o->gathered = (int)number;
 }
 
 static inline options read_options(int count, char **words) {
-  options o = {"", "", 64, 1000, 1, 200000000u, (uint64_t)1 << 30, 4096, 120, 0, 0, 0};
+  options o = {"", "", 64, 1000, 1, 200000000u, (uint64_t)1 << 30, 4096, 120, 0, 8, 0, 0, 0};
   if (count < 2) die("usage: %s WORK [where=PATH] [size=N] ...", words[0]);
   o.work = words[1];
   for (int i = 2; i < count; i++) set_option(&o, words[i]);

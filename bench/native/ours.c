@@ -16,9 +16,12 @@ static plasma_object_id ours(const object_id *id) {
   return out;
 }
 
+#include "ours_ring.h"
+
 static peer *peer_connect(const options *o) {
   peer *client = NULL;
   plasma_connect_options how = {.struct_size = sizeof how, .spin_us = (uint32_t)o->spin_us};
+  ring_options = o;
   check(plasma_connect(o->where, &how, &client), "plasma_connect");
   return client;
 }

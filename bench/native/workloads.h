@@ -1,4 +1,4 @@
-/* The work items W1 to W6 and the eviction, for any store. A peer includes this as its last line, after it has defined
+/* The work items W1 to W6, the eviction and rings, for any store. A peer includes this as its last line, after it has defined
  *
  *   peer, held                                          a connection; what a create or a get gave
  *   peer *peer_connect(const options *)                 where=PATH says where
@@ -13,6 +13,7 @@
  *   uint64_t peer_evict(peer *, uint64_t bytes)         with PEER_CAN_EVICT
  *   void peer_put(peer *, const object_id *, const uint8_t *, uint64_t size)    with PEER_CAN_PUT: all in one call
  *   void peer_stream(the same), void peer_flush(peer *) with PEER_CAN_STREAM: not waiting for each; for all
+ *   peer_ring ...                                       with PEER_HAS_RINGS: as in ours_ring.h
  */
 #include "put.h"
 #include "get.h"
@@ -20,6 +21,8 @@
 #include "cycles.h"
 #include "first_read.h"
 #include "evict.h"
+#include "ring.h"
+#include "shared.h"
 
 int main(int count, char **words) {
   const options o = read_options(count, words);
@@ -39,6 +42,12 @@ int main(int count, char **words) {
 #endif
 #ifdef PEER_CAN_EVICT
   else if (strcmp(o.work, "evict") == 0) work_evict(&o);
+#endif
+#ifdef PEER_HAS_SHARED_ARRAYS
+  else if (strcmp(o.work, "shared_element") == 0) work_shared_element(&o);
+#endif
+#ifdef PEER_HAS_RINGS
+  else if (work_of_rings(&o)) return 0;
 #endif
   else die("no such work: %s", o.work);
   return 0;

@@ -24,7 +24,8 @@ class Options:
         self.where = self.scratch = ""
         self.size, self.count, self.clients, self.capacity, self.objects = 64, 1000, 1, 1 << 30, 4096
         self.budget_ms = 200
-        self.gathered = 0
+        self.gathered = self.many = 0
+        self.slots = 8
         for word in words[1:]:
             name, value = word.split("=", 1)
             setattr(self, name, int(value) if value.isdigit() else value)

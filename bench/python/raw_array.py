@@ -32,5 +32,45 @@ class Slot(Peer):
     def drop(self, number):
         pass
 
+    def make_rings(self, options):
+        free, used = multiprocessing.Queue(), multiprocessing.Queue()
+        slots = np.frombuffer(RawArray("b", options.slots * options.size), dtype=np.uint8)
+        return free, used, slots.reshape(options.slots, options.size)
+
+    def open_ring(self, made, options, is_first):
+        # Not before the others were made, who would have a queue whose thread is not there.
+        for index in range(options.slots if is_first else 0):
+            made[0].put(index)
+        return Ring(*made)
+
+
+class Ring:
+    """What rings.py asks for: indices of slots that go round through two queues."""
+
+    def __init__(self, free, used, slots):
+        self._free, self._used, self._slots = free, used, slots
+
+    def write(self, fill):
+        index = self._free.get()
+        fill(self._slots[index])
+        self._used.put(index)
+
+    def read(self, look):
+        index = self._used.get()
+        result = look(self._slots[index])
+        self._free.put(index)
+        return result
+
+    def put(self, source):
+        index = self._free.get()
+        self._slots[index] = source
+        self._used.put(index)
+
+    def get(self):
+        index = self._used.get()
+        result = self._slots[index].copy()
+        self._free.put(index)
+        return result
+
 
 main(Slot())

@@ -21,6 +21,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
+import rings
 from measure import Options, Samples, measure, measure_timed, now, report
 
 BATCH_IDS = 1000
@@ -309,7 +310,7 @@ def _consume(pipe: Pipe, peer: Any, options: Options, shared: Handoff) -> None:
 
 WORKS: Dict[str, Callable[[Any, Options], None]] = {
     "put": work_put, "get": work_get, "batch": work_batch, "tensor": work_tensor, "first_read": work_first_read,
-    "cycles": work_cycles, "handoff": work_handoff,
+    "cycles": work_cycles, "handoff": work_handoff, **rings.WORKS,
 }
 
 

@@ -1,10 +1,12 @@
 //! iceoryx2 under those measurements that it has a counterpart for: it passes messages, and keeps no objects by name.
 //!
 //! `put` is loan, copy and send; `get` is receive, first byte and drop of a message that another process sent; `handoff` is
-//! send and notify to a listener that sleeps; `cycles` is a message sent, received and dropped in one process.
+//! send and notify to a listener that sleeps; `ring_spin` is a message there and one
+//! back between processes that spin; `cycles` is a message sent, received and dropped in one process.
 
 mod measure;
 mod ports;
+mod spin;
 
 use std::error::Error;
 use std::hint::black_box;
@@ -144,7 +146,9 @@ fn main() -> Done {
         "put" => put(&options),
         "get" => get(&options),
         "produce" => produce(&options),
-        "handoff" => handoff(&options),
+        "handoff" | "ring_handoff" => handoff(&options),
+        "ring_spin" => spin::spin(&options),
+        "echo" => spin::echo(&options),
         "consume" => consume(&options),
         "cycles" => cycles(&options),
         "cycle" => cycle(&options),

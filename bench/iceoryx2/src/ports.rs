@@ -10,7 +10,7 @@ use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 use iceoryx2::sample_mut::SampleMut;
-use iceoryx2::service::port_factory::event;
+use iceoryx2::service::port_factory::{event, publish_subscribe};
 
 use crate::measure::Options;
 
@@ -25,21 +25,9 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// All files of iceoryx2 are below the run's directory, all its shared memory has the run's prefix.
     pub fn new(options: &Options, name: &str) -> Result<Self, Box<dyn Error>> {
-        set_log_level(LogLevel::Error);
-        let mut config = Config::default();
-        config.global.set_root_path(&Path::new(options.directory.as_bytes())?);
-        config.global.prefix = FileName::new(options.prefix.as_bytes())?;
-        let node = NodeBuilder::new().config(&config).create::<ipc::Service>()?;
-        // A gigabyte of messages would be kept for 64 that wait, so large ones are one at a time.
-        let waiting = ((256 << 20) / options.size).clamp(1, MOST);
-        let service = node
-            .service_builder(&name.try_into()?)
-            .publish_subscribe::<[u8]>()
-            .subscriber_max_buffer_size(waiting)
-            .enable_safe_overflow(true)
-            .open_or_create()?;
+        let node = node_of(options)?;
+        let service = service_of(&node, name, options)?;
         let publisher = service.publisher_builder().initial_max_slice_len(options.size).create()?;
         let subscriber = service.subscriber_builder().create()?;
         Ok(Self { node, name: name.to_owned(), publisher, subscriber })
@@ -64,6 +52,24 @@ impl Ports {
         let sample = self.subscriber.receive()?.ok_or("no message has come")?;
         Ok(sample[0])
     }
+}
+
+/// All files of iceoryx2 are below the run's directory, all its shared memory has the run's prefix.
+pub fn node_of(options: &Options) -> Result<Node<ipc::Service>, Box<dyn Error>> {
+    set_log_level(LogLevel::Error);
+    let mut config = Config::default();
+    config.global.set_root_path(&Path::new(options.directory.as_bytes())?);
+    config.global.prefix = FileName::new(options.prefix.as_bytes())?;
+    Ok(NodeBuilder::new().config(&config).create::<ipc::Service>()?)
+}
+
+type Messages = publish_subscribe::PortFactory<ipc::Service, [u8], ()>;
+
+pub fn service_of(node: &Node<ipc::Service>, name: &str, options: &Options) -> Result<Messages, Box<dyn Error>> {
+    // A gigabyte of messages would be kept for 64 that wait, so large ones are one at a time.
+    let waiting = ((256 << 20) / options.size).clamp(1, MOST);
+    let builder = node.service_builder(&name.try_into()?).publish_subscribe::<[u8]>();
+    Ok(builder.subscriber_max_buffer_size(waiting).enable_safe_overflow(true).open_or_create()?)
 }
 
 /// This program once more, in another role; numbers go to it and come from it, one a line.
