@@ -1,8 +1,8 @@
 // A camera that films at a fixed rate, whoever watches: its ring drops the oldest frame when a watcher lags.
 //
 //   camera                        films and watches, in a store that lives in this process and ends with it
-//   camera SOCKET film|watch      one half, in the store that listens at SOCKET: start the other half in another process,
-//                                 here or with camera.py, before or after
+//   camera SOCKET film|watch      one half, in the store that listens at SOCKET: start the other half in another
+//                                 process, here or with camera.py, before or after
 #include <plasma_store.hpp>
 
 #include <algorithm>

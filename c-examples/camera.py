@@ -1,6 +1,7 @@
 """Who watches the camera of camera.cpp, and lags: the Python counterpart of its second half, with the same output.
 
-  camera.py SOCKET watch    in the store that listens at SOCKET: start `camera SOCKET film` in another process, before or after
+  camera.py SOCKET watch    in the store that listens at SOCKET: start `camera SOCKET film` in another process, before
+                            or after
 
 Needs numpy.
 """

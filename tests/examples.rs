@@ -153,7 +153,7 @@ fn sees_the_last_frames(camera: &Command, watcher: &Command, socket: &Path) {
     }
 }
 
-/// Who watches meanwhile, and lags, sees frames in order, none of them mixed, and the last one; the camera does not wait.
+/// Who watches meanwhile, and lags, sees frames in order, none of them mixed, and the last; the camera does not wait.
 fn lags(camera: &Command, watcher: &Command) {
     let workshop = Workshop::new();
     let daemon = workshop.daemon(1 << 20);
