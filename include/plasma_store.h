@@ -163,7 +163,7 @@ typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
 /**
  * As a timeout of an acquire: what `acquire_ms` of the ring says.
  */
-#define TENSOR_RING_AS_CREATED AS_CREATED
+#define TENSOR_RING_AS_CREATED -2
 
 /**
  * An object's memory in this process. It keeps what it needs alive: it stays readable after the client was freed, the

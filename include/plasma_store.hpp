@@ -11,7 +11,7 @@
 //!            std::bad_alloc in both.
 //! Handles    Client, Buffer, Tensor, Bundle, ObjectList, Subscription and Store can be moved and not copied. One that
 //!            was moved from holds nothing; calls on it say invalid_argument. `handle()` is the C handle, which stays
-//!            theirs.
+//!            theirs. Copies of a Ring or SharedTensor are one handle, and a Slot, Message or SharedLock keeps it.
 //! Names      ObjectId::from_name makes the id of a name. What is created with CreateOptions::name keeps the name, too:
 //!            name_of tells it.
 //! Threads    As in C: a client may be used from any number of threads at once, so its calls are const.
@@ -30,6 +30,8 @@
 #include <plasma_store.h>
 #include <plasma_store/bundle.hpp>
 #include <plasma_store/client.hpp>
+#include <plasma_store/ring.hpp>
+#include <plasma_store/shared.hpp>
 #include <plasma_store/store.hpp>
 #include <plasma_store/subscription.hpp>
 #include <plasma_store/tensor.hpp>

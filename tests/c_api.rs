@@ -153,7 +153,7 @@ fn soname_is_the_one_that_the_header_names() {
 
 #[test]
 fn every_function_is_misused() {
-    let sources: String = ["misuse", "tensor_misuse", "bundle_misuse", "shared_misuse"]
+    let sources: String = ["misuse", "tensor_misuse", "bundle_misuse", "shared_misuse", "ring_misuse"]
         .map(|name| fs::read_to_string(program(name)).unwrap())
         .concat();
     let forgotten: Vec<_> =
@@ -206,6 +206,22 @@ fn processes_lock_a_shared_tensor_and_one_dies_with_the_lock() {
 }
 
 #[test]
+fn misuse_of_rings_is_answered_and_harms_nobody() {
+    let workshop = Workshop::new();
+    let program = build(&workshop, "ring_misuse", &SANITIZED);
+    let daemon = workshop.daemon(8 << 20);
+    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "ring_misuse: ok\n");
+}
+
+#[test]
+fn processes_pass_messages_by_a_ring_and_one_dies_with_a_message() {
+    let workshop = Workshop::new();
+    let program = build(&workshop, "ring", &SANITIZED);
+    let daemon = workshop.daemon(8 << 20);
+    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "ring: ok\n");
+}
+
+#[test]
 fn threads_share_a_client_and_calls_are_interrupted() {
     let workshop = Workshop::new();
     let program = build(&workshop, "threads", &SANITIZED);
@@ -243,6 +259,7 @@ fn valgrind_finds_nothing() {
     check("tensor_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
     check("bundle_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
     check("shared_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
+    check("ring_misuse", "--leak-check=full", std::slice::from_ref(&daemon.socket));
     check("threads", "--leak-check=full", &[daemon.socket.clone(), "5".into()]);
     // A child cannot free what belongs to threads that did not come along.
     check("fork", "--leak-check=no", &[workshop.subdirectory("fork.d")]);

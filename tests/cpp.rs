@@ -114,8 +114,8 @@ fn files_of_both_standards_make_one_program() {
 }
 
 /// The files of one program.
-fn faces() -> [PathBuf; 2] {
-    ["faces.cpp", "bundles.cpp"].map(|file| root().join("tests/cpp").join(file))
+fn faces() -> [PathBuf; 3] {
+    ["faces.cpp", "bundles.cpp", "rings.cpp"].map(|file| root().join("tests/cpp").join(file))
 }
 
 #[test]

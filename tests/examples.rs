@@ -130,6 +130,66 @@ fn c_and_python_examples_read_what_the_other_wrote() {
     }
 }
 
+/// How many frames a watcher saw and missed of the camera's, which it says if it saw the last one.
+fn frames(watched: &str) -> (u32, u32) {
+    let numbers: Vec<u32> = watched.trim_end().split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    let line = |seen: u32, missed: u32| format!("saw {seen} frames, missed {missed}, the last was 99");
+    assert!(numbers.len() == 2 + 1 && watched == line(numbers[0], numbers[1]) + "\n", "{watched}");
+    (numbers[0], numbers[1])
+}
+
+const FILMED: &str = "filmed 100 frames\n";
+
+fn camera(workshop: &Workshop) -> Command {
+    let flags = [&["-std=c++17"][..], &STRICT, &SANITIZED].concat();
+    Command::new(workshop.build("camera", &[root().join("c-examples/camera.cpp")], &flags))
+}
+
+/// Who comes when all is filmed sees what is left in the ring's four slots, and its end.
+fn sees_the_last_frames(camera: &Command, watcher: &Command, socket: &Path) {
+    for _ in 0..2 {
+        assert_eq!(succeed(again(camera).arg(socket).arg("film")), FILMED);
+        assert_eq!(succeed(again(watcher).arg(socket).arg("watch")), "saw 4 frames, missed 96, the last was 99\n");
+    }
+}
+
+/// Who watches meanwhile, and lags, sees frames in order, none of them mixed, and the last one; the camera does not wait.
+fn lags(camera: &Command, watcher: &Command) {
+    let workshop = Workshop::new();
+    let daemon = workshop.daemon(1 << 20);
+    let mut watcher = watched(again(watcher).arg(&daemon.socket).arg("watch"));
+    let watching = watcher.stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(succeed(again(camera).arg(&daemon.socket).arg("film")), FILMED);
+    let output = watching.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let (seen, missed) = frames(&String::from_utf8_lossy(&output.stdout));
+    assert!(seen >= 4 && seen + missed == 100, "saw {seen}, missed {missed}");
+}
+
+#[test]
+fn a_camera_films_on_while_who_watches_lags() {
+    let workshop = Workshop::new();
+    let camera = camera(&workshop);
+    let both = succeed(&mut again(&camera));
+    let (seen, missed) = frames(both.strip_prefix(FILMED).unwrap());
+    assert_eq!(seen + missed, 100);
+    let daemon = workshop.daemon(1 << 20);
+    sees_the_last_frames(&camera, &camera, &daemon.socket);
+    lags(&camera, &camera);
+    assert_eq!(finish(again(&camera).arg("nonsense")).status.code(), Some(2));
+}
+
+#[test]
+fn a_camera_in_cpp_films_on_while_a_watcher_in_python_lags() {
+    let Some(python) = python() else { return };
+    let workshop = Workshop::new();
+    let (camera, watcher) = (camera(&workshop), python_example(&python, "camera.py"));
+    let daemon = workshop.daemon(1 << 20);
+    sees_the_last_frames(&camera, &watcher, &daemon.socket);
+    lags(&camera, &watcher);
+    assert_eq!(finish(again(&watcher).arg("nonsense")).status.code(), Some(2));
+}
+
 /// A host serves other processes until its input ends, and then ends well.
 fn serves(host: &Command, readers: &[&Command]) {
     let example = &EXAMPLES[2];

@@ -3,7 +3,6 @@
 //! Participants that are killed are this test program, started again with a part to play (`PLASMA_TEST_PART`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "it knows more than is needed here")]
 mod support;
 
 use std::collections::BTreeMap;

@@ -183,6 +183,8 @@ struct Release {
   void operator()(plasma_client* client) const noexcept { plasma_client_free(client); }
   void operator()(plasma_buffer* buffer) const noexcept { plasma_buffer_release(buffer); }
   void operator()(tensor_bundle* bundle) const noexcept { tensor_bundle_free(bundle); }
+  void operator()(tensor_ring* ring) const noexcept { tensor_ring_leave(ring); }
+  void operator()(tensor_shared* shared) const noexcept { tensor_shared_close(shared); }
   void operator()(plasma_object_list* list) const noexcept { plasma_object_list_free(list); }
   void operator()(plasma_subscription* subscription) const noexcept { plasma_subscription_free(subscription); }
   void operator()(plasma_store* store) const noexcept { plasma_store_stop(store); }

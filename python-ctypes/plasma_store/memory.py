@@ -31,15 +31,15 @@ class Exporter:
 class Memory:
     """Some bytes of shared memory, kept by `kept`. Whatever is made of them keeps that, too."""
 
-    __slots__ = ("_address", "_elements", "_kept", "_layout", "_raw", "_readonly", "_typed", "size")
+    __slots__ = ("_address", "_elements", "_layout", "_raw", "_readonly", "_typed", "kept", "size")
 
-    def __init__(self, kept: object, address: Optional[int], size: int, readonly: bool) -> None:
-        self._kept, self._address, self._readonly = kept, address or 0, readonly
+    def __init__(self, kept: Any, address: Optional[int], size: int, readonly: bool) -> None:
+        self.kept, self._address, self._readonly = kept, address or 0, readonly
         self.size = size
         # Of these two everything else is a view, and nobody is given them themselves.
         self._raw: Any = array_type(ctypes.c_ubyte, size).from_address(self._address)
         self._raw.kept = kept
-        self._elements: Any = object()
+        self._elements: Any = self._bytes() if "numpy" in sys.modules else object()
         # And of the second the last array that was made, for its like.
         self._typed: Any = None
         self._layout: Optional[Layout] = None
@@ -69,17 +69,20 @@ class Memory:
     def _bytes(self) -> Any:
         import numpy
 
+        if not self.size:
+            # Its address may be none, which older ones do not take.
+            return numpy.empty(0, "u1")
         data = (self._address, self._readonly)
         interface = {"version": 3, "shape": (self.size,), "strides": (1,), "typestr": "|u1", "data": data}
-        return numpy.asarray(Exporter(self._kept, interface))
+        return numpy.asarray(Exporter(self.kept, interface))
 
     def views(self) -> int:
         """How many arrays and memoryviews there are of it."""
-        return self._references() - _OURS - (self._layout is not None)
-
-    def _references(self) -> int:
-        return sys.getrefcount(self._raw) + sys.getrefcount(self._elements)
+        others = _references(self._raw) + _references(self._elements) - _OURS
+        return others if self._layout is None else others - 1
 
 
+_references = sys.getrefcount
 # How many references there are that nobody else has; the number differs between versions of Python.
-_OURS = Memory(None, None, 0, True)._references()
+_OURS = 0
+_OURS = Memory(None, None, 0, True).views()

@@ -16,8 +16,22 @@ from .object_id import ObjectID, c_id
 from .reference import Place, reached
 from .waiting import until_done
 
-State = Literal["open", "closed", "frozen", "lost"]
+State = Literal["open", "closed", "left", "frozen", "lost"]
 Self = TypeVar("Self", bound="SharedObject")
+
+
+class _This:
+    """This process, which to ask the kernel for takes as long as a call of the library."""
+
+    def __init__(self) -> None:
+        self.look()
+
+    def look(self) -> None:
+        self.process = os.getpid()
+
+
+this = _This()
+os.register_at_fork(after_in_child=this.look)
 
 
 class Participant:
@@ -26,7 +40,7 @@ class Participant:
     __slots__ = ("_close", "client", "pointer", "process")
 
     def __init__(self, client: PlasmaClient, kind: Any, close: Any) -> None:
-        self.client, self.process, self._close = client, os.getpid(), close
+        self.client, self.process, self._close = client, this.process, close
         self.pointer: Any = ctypes.POINTER(kind)()
 
     # In a forked child the library tells nobody.
@@ -81,7 +95,7 @@ class SharedObject:
 
     @property
     def state(self) -> State:
-        """One of "open", "closed", "frozen"; "lost" of one that was unpickled and is not there any more."""
+        """One of "open", "closed" or "left", "frozen"; "lost" of one that was unpickled and is not there any more."""
         return self._gone[0]
 
     def unlink(self) -> None:
@@ -104,7 +118,7 @@ class SharedObject:
         if joined is None:
             self._not_lost()
             raise PlasmaInvalidArgument(f"{self._called()} was {self.state}")
-        if joined.process != os.getpid():
+        if joined.process != this.process:
             self._forgettable, self._joined = True, reached(self._place, lambda client: self._join(client, self._id, 0))
             joined = self._joined
             self._begin_again()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Type
 from . import _abi
 from ._lib import bare, lib
 from .dlpack import collect_unconsumed, described
-from .dtypes import dtype_of, element_of
+from .dtypes import DTYPES, dtype_of, element_of
 from .elements import Elements
 from .errors import PlasmaExported, PlasmaInvalidArgument, check
 from .memory import Layout, Memory
@@ -21,53 +21,57 @@ if TYPE_CHECKING:
     from .tensor_ring import TensorRing
 
 _release, _publish, _abandon = bare("tensor_ring_release"), bare("tensor_ring_publish"), bare("tensor_ring_abandon")
+_BYTE = DTYPES["uint8"]
 
 
 class Slot(Elements):
     """A slot of a ring while somebody here has it: what `RingSlot` and `RingMessage` have in common."""
 
-    __slots__ = ("__weakref__", "_attached", "_given", "_layout", "_memory", "_ring")
+    __slots__ = ("__weakref__", "_given", "_layout", "_memory", "_ring")
 
-    def __init__(self, ring: TensorRing, attached: Participant, given: Any, memory: Memory) -> None:
+    def __init__(self, ring: TensorRing, given: Any, memory: Memory) -> None:
         # None once it was given back.
         self._given: Any = given
-        self._ring, self._attached, self._memory = ring, attached, memory
-        self._layout: Optional[Layout] = ring._layout
+        self._ring, self._memory = ring, memory
+        # Where each message has its own, and it is known.
+        self._layout: Optional[Layout] = None
 
     # Whoever forgets one gives it back.
     def __del__(self) -> None:
-        if getattr(self, "_given", None) is not None:
+        if self._given is not None:
             self._let_go()
 
     @property
     def array(self) -> Any:
         """A `numpy.ndarray` in the slot, only good while this has it. Elements that share bytes come as bytes, in one dimension."""
-        return self._live().array(self._layout or self._known_layout())
+        if self._given is None:
+            self._live()
+        return self._memory.array(self._ring._layout or self._known_layout())
 
     @property
     def data(self) -> memoryview:
         """The bytes of all elements, in the slot."""
-        memory, (element, shape) = self._live(), self._known_layout()
+        memory, (element, shape) = self._live(), self._ring._layout or self._known_layout()
         return memory.view()[: element.nbytes(math.prod(shape))]
 
     @property
     def shape(self) -> Tuple[int, ...]:
         """Elements along each dimension."""
-        return self._known_layout()[1]
+        return (self._ring._layout or self._known_layout())[1]
 
     @property
     def dtype(self) -> str:
         """Name of the element type, such as "float32"."""
-        return self._known_layout()[0].name
+        return (self._ring._layout or self._known_layout())[0].name
 
     def _exported(self, versioned: bool) -> Any:
         self._live()
         if versioned:
             new = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
-            check(lib.tensor_ring_export_versioned(self._attached.pointer, self._given, new))
+            check(lib.tensor_ring_export_versioned(self._memory.kept.pointer, self._given, new))
             return new
         old = ctypes.POINTER(_abi.DLManagedTensor)()
-        check(lib.tensor_ring_export(self._attached.pointer, self._given, old))
+        check(lib.tensor_ring_export(self._memory.kept.pointer, self._given, old))
         return old
 
     def _live(self) -> Memory:
@@ -76,29 +80,30 @@ class Slot(Elements):
         return self._memory
 
     def _known_layout(self) -> Layout:
+        """Of this message, where each has its own."""
         raise NotImplementedError
 
     def _end(self, call: Any, *more: Any) -> None:
         """Makes the call that gives the slot back. While there are views it raises PlasmaExported, and all is as it was."""
-        views = self._live().views()
-        if views:
+        given, memory = self._given, self._memory
+        if given is None or memory.views():
+            views = self._live().views()
             raise PlasmaExported(f"there are {views} views of this slot of {self._ring._name()} still")
-        given = ctypes.byref(self._given)
-        status = call(self._attached.pointer, given, *more)
+        status = call(memory.kept.pointer, ctypes.byref(given), *more)
         if status == _abi.PLASMA_BUSY:
             collect_unconsumed()
-            status = call(self._attached.pointer, given, *more)
-        if status == _abi.PLASMA_BUSY:
-            raise PlasmaExported(f"somebody has a DLPack tensor of this slot of {self._ring._name()} still")
+            status = call(memory.kept.pointer, ctypes.byref(given), *more)
+            if status == _abi.PLASMA_BUSY:
+                raise PlasmaExported(f"somebody has a DLPack tensor of this slot of {self._ring._name()} still")
         # What ended otherwise has ended, too; a forked child has nothing of its parent's to give back.
         self._given = None
-        if status not in (_abi.PLASMA_OK, _abi.PLASMA_FORKED):
+        if status and status != _abi.PLASMA_FORKED:
             check(status)
 
     def _let_go(self, of_loop: int = 0) -> None:
         """Gives the slot back without publishing it: now, or when nobody has a view of it any more but the variable of a loop."""
         given, self._given = self._given, None
-        left = Left(self._attached, given, self._memory, type(self)._give_back)
+        left = Left(given, self._memory, self._give_back)
         if not left.go(of_loop):
             self._ring._left.append(left)
 
@@ -110,15 +115,15 @@ class Slot(Elements):
 class Left:
     """A slot that nobody here wants any more, and that is given back when nobody has a view of it."""
 
-    __slots__ = ("_attached", "_give_back", "_given", "_memory")
+    __slots__ = ("_give_back", "_given", "_memory")
 
-    def __init__(self, attached: Participant, given: Any, memory: Memory, give_back: Any) -> None:
-        self._attached, self._given, self._memory, self._give_back = attached, given, memory, give_back
+    def __init__(self, given: Any, memory: Memory, give_back: Any) -> None:
+        self._given, self._memory, self._give_back = given, memory, give_back
 
     def go(self, of_loop: int = 0) -> bool:
         """Gives it back, if there are not more views than that; whether it did."""
         collect_unconsumed()
-        return self._memory.views() <= of_loop and self._give_back(self._attached, self._given) != _abi.PLASMA_BUSY
+        return self._memory.views() <= of_loop and self._give_back(self._memory.kept, self._given) != _abi.PLASMA_BUSY
 
 
 class RingSlot(Slot):
@@ -167,7 +172,7 @@ class RingSlot(Slot):
             self._let_go()
 
     def _known_layout(self) -> Layout:
-        return self._layout or self._ring._bytes_of(self._live())
+        return self._layout or (_BYTE, (self._live().size,))
 
     @staticmethod
     def _give_back(attached: Participant, given: Any) -> int:
@@ -196,7 +201,7 @@ class RingMessage(Slot):
         if self._given is None:
             return
         if error is None:
-            self.release()
+            self._end(_release)
         else:
             # The frames of the exception have their arrays still.
             self._let_go()
@@ -205,7 +210,7 @@ class RingMessage(Slot):
         if self._layout is None:
             self._live()
             out = _abi.tensor_description(ctypes.sizeof(_abi.tensor_description))
-            check(lib.tensor_ring_message(self._attached.pointer, self._given, out))
+            check(lib.tensor_ring_message(self._memory.kept.pointer, self._given, out))
             self._layout = (element_of(out.dtype), tuple(out.shape[: out.ndim]))
         return self._layout
 

@@ -45,7 +45,7 @@ class SharedTensor(SharedObject, Elements):
         21.0
     """
 
-    __slots__ = ("_element", "_memory", "_order", "_owner", "_shape")
+    __slots__ = ("_element", "_flat", "_memory", "_order", "_owner", "_shape")
     _what = "shared tensor"
 
     # As numpy calls row-major and column-major.
@@ -55,6 +55,7 @@ class SharedTensor(SharedObject, Elements):
         self._begin(joined, object_id, name, place)
         self._begin_again()
         self._element, self._shape, self._order = _layout_of(_described(joined))
+        self._flat = (self._element, (math.prod(self._shape),))
 
     def _begin_again(self) -> None:
         self._memory: Optional[Memory] = None
@@ -164,7 +165,7 @@ class SharedTensor(SharedObject, Elements):
 
         Elements that share bytes come as bytes, in one dimension.
         """
-        flat = self._mapped().array((self._element, (math.prod(self._shape),)))
+        flat = self._mapped().array(self._flat)
         return flat.reshape(self._shape, order=self._order) if self._element.itemsize else flat
 
     @property

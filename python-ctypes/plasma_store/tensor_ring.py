@@ -13,7 +13,7 @@ from ._lib import bare, lib
 from .client import PlasmaClient
 from .connection import AT_ONCE
 from .dlpack import Source, described
-from .dtypes import DTYPES, dtype_of, element_of
+from .dtypes import dtype_of, element_of
 from .errors import PlasmaClosed, PlasmaError, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Layout, Memory
 from .object_id import AnyID, ObjectID, c_id, c_text, id_of, whole
@@ -25,7 +25,6 @@ from .waiting import from_seconds
 
 _acquire, _take = bare("tensor_ring_acquire"), bare("tensor_ring_take")
 _AS_CREATED = _abi.TENSOR_RING_AS_CREATED
-_BYTE = DTYPES["uint8"]
 WhenFull = Union[Literal["wait", "fail", "drop-oldest"], float]
 
 
@@ -139,14 +138,16 @@ class TensorRing(SharedObject):
         Waits as the ring was made to, or at most so many seconds. Raises PlasmaTimeout; PlasmaClosed, PlasmaAborted; PlasmaBusy when
         this process has all slots itself.
         """
-        joined = self._live()
-        given, status = self._at_once(joined, _acquire)
+        joined, given = self._live(), _abi.tensor_ring_slot()
+        if self._left:
+            self._reap()
+        status = _acquire(joined.pointer, AT_ONCE, ctypes.byref(given))
         if status == _abi.PLASMA_TIMEOUT:
             patience = _AS_CREATED if timeout is None else from_seconds(timeout)
             status = self._wait(joined, lib.tensor_ring_acquire, given, patience)
         if status:
             check(status)
-        return RingSlot(self, joined, given, _memory(self._writable, joined, given, False))
+        return RingSlot(self, given, self._writable.get(given.data) or self._map(joined, given, self._writable))
 
     def take(self, timeout: Optional[float] = None) -> RingMessage:
         """The oldest message, to be read in place, for a `with` block at whose end its slot is released.
@@ -154,20 +155,27 @@ class TensorRing(SharedObject):
         Waits for as long as it takes, or so many seconds. Raises PlasmaTimeout; PlasmaClosed when the ring is closed and everything
         was read; PlasmaAborted; PlasmaBusy when this process has all slots itself.
         """
-        joined = self._live()
-        given, status = self._at_once(joined, _take)
+        joined, given = self._live(), _abi.tensor_ring_slot()
+        if self._left:
+            self._reap()
+        status = _take(joined.pointer, AT_ONCE, ctypes.byref(given))
         if status == _abi.PLASMA_TIMEOUT:
             status = self._wait(joined, lib.tensor_ring_take, given, from_seconds(timeout))
         if status:
             check(status)
-        return RingMessage(self, joined, given, _memory(self._readable, joined, given, True))
+        return self._message(joined, given)
 
-    def _at_once(self, joined: Participant, call: Any) -> Tuple[Any, int]:
-        """What is there without waiting, and the status."""
-        if self._left:
-            self._reap()
-        given = _abi.tensor_ring_slot()
-        return given, call(joined.pointer, AT_ONCE, ctypes.byref(given))
+    def _message(self, joined: Participant, given: Any) -> RingMessage:
+        memory = self._readable.get(given.data)
+        if memory is None or memory.size < given.size:
+            memory = self._map(joined, given, self._readable)
+        return RingMessage(self, given, memory)
+
+    def _map(self, joined: Participant, given: Any, known: Dict[int, Memory]) -> Memory:
+        """The memory of a slot, which is at the same place each time."""
+        address = given.data or 0
+        memory = known[address] = Memory(joined, address, given.size, readonly=known is self._readable)
+        return memory
 
     def _reap(self) -> None:
         """Gives back what was let go of and has no views any more."""
@@ -184,9 +192,10 @@ class TensorRing(SharedObject):
         try:
             return joined.wait(lambda left_ms: call(joined.pointer, left_ms, given), patience)
         except BaseException:
-            # Ctrl-C may have come when there was a slot already. Of what is none the library says so, and nothing else.
-            lib.tensor_ring_abandon(joined.pointer, given)
-            lib.tensor_ring_release(joined.pointer, given)
+            # Ctrl-C may have come when there was a slot already. It is one for either purpose; the other call does nothing.
+            if given.data:
+                lib.tensor_ring_abandon(joined.pointer, given)
+                lib.tensor_ring_release(joined.pointer, given)
             raise
 
     def __iter__(self) -> Iterator[Any]:
@@ -278,11 +287,13 @@ class TensorRing(SharedObject):
         """What `take` returns, for an event loop: others run there while this waits, and it takes no thread to wait."""
         until = Readable(self.fileno(), from_seconds(timeout))
         while True:
-            joined = self._live()
-            given, status = self._at_once(joined, _take)
+            joined, given = self._live(), _abi.tensor_ring_slot()
+            if self._left:
+                self._reap()
+            status = _take(joined.pointer, AT_ONCE, ctypes.byref(given))
             if status != _abi.PLASMA_TIMEOUT:
                 check(status)
-                return RingMessage(self, joined, given, _memory(self._readable, joined, given, True))
+                return self._message(joined, given)
             if not await until.again():
                 # Raises what there is to say of that.
                 return self.take(0)
@@ -331,7 +342,7 @@ class TensorRing(SharedObject):
     def leave(self) -> None:
         """Takes part no more; the ring goes on for the others. What is still read or filled here keeps it so long. May be repeated."""
         if self.state == "open":
-            self._end("closed")
+            self._end("left")
 
     def __enter__(self) -> TensorRing:
         return self
@@ -352,13 +363,12 @@ class TensorRing(SharedObject):
     def _name(self) -> str:
         return self._called()
 
-    def _bytes_of(self, memory: Memory) -> Layout:
-        return self._layout or (_BYTE, (memory.size,))
-
     def _one_layout(self) -> Layout:
         self._live()
         if self._layout is None:
             raise PlasmaInvalidArgument("each message of this ring has a shape of its own, so they are not handed over together")
+        if not self._layout[0].itemsize:
+            raise PlasmaUnsupported(f"elements of {self._layout[0].name} share bytes, so numpy has no rows of them; put and get one by one")
         return self._layout
 
     def _is_like(self, array: Any) -> bool:
@@ -388,15 +398,6 @@ def ring_again(place: Place, name: bytes, text: Optional[str], acquire_ms: Optio
 
 def _participant(client: PlasmaClient) -> Participant:
     return Participant(client, _abi.tensor_ring, lib.tensor_ring_leave)
-
-
-def _memory(known: Dict[int, Memory], joined: Participant, given: Any, readonly: bool) -> Memory:
-    """The memory of a slot, which is at the same place each time."""
-    address, size = given.data or 0, given.size
-    memory = known.get(address)
-    if memory is None or memory.size < size:
-        memory = known[address] = Memory(joined, address, size, readonly)
-    return memory
 
 
 def _layout_of(joined: Participant) -> Optional[Layout]:

@@ -129,3 +129,12 @@ def test_either_side_ends_it_for_all(loader: Callable[..., Loader], line: str, r
             stream.writelines(program.lines)
     assert f"stopped: {reason}" in program.end()
     assert program.process.returncode == 1
+
+
+@pytest.mark.torch
+def test_a_data_loader_hands_out_batches_by_ring() -> None:
+    pytest.importorskip("torch")
+    command = [sys.executable, str(ROOT / "c-examples" / "torch_loader.py")]
+    # It may warn of many things.
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert ended.stdout == "the sum is 6048\n", ended.stderr

@@ -348,6 +348,16 @@ def test_many_are_written_where_one_says(ring: TensorRing) -> None:
         ring.take_many(5, timeout=0)
 
 
+def test_elements_that_share_bytes(client: PlasmaClient) -> None:
+    with TensorRing(2, (3,), "uint4", client=client) as ring:
+        with ring.acquire() as slot:
+            slot.array[:] = [0x21, 0x03]
+        assert ring.get().tolist() == [0x21, 0x03]
+        for call in (lambda: ring.publish_many(np.zeros((1, 3), "uint8")), lambda: ring.take_many(1)):
+            with pytest.raises(TypeError, match="uint4 share bytes"):
+                call()
+
+
 def test_every_reader_sees_every_message(client: PlasmaClient, other: PlasmaClient) -> None:
     with TensorRing(4, (3,), "int64", client=client, broadcast=True, name="all") as ring:
         with TensorRing.open("all", client=other) as second:
@@ -632,7 +642,7 @@ def test_it_lives_as_long_as_somebody_takes_part(client: PlasmaClient, other: Pl
     second.leave()
     assert client.list() == {}
     for use in (second.take, second.counts, second.close, lambda: pickle.dumps(second)):
-        with pytest.raises(ValueError, match="tensor ring 'numbers' was closed"):
+        with pytest.raises(ValueError, match="tensor ring 'numbers' was left"):
             use()
     with pytest.raises(plasma_store.PlasmaObjectNotFound):
         TensorRing.open("numbers", client=client, timeout=0)

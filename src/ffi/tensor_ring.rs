@@ -32,7 +32,8 @@ pub const TENSOR_RING_KEEP: u32 = 8;
 /// `TENSOR_RING_BROADCAST`.
 pub const TENSOR_RING_GUARD: u32 = 16;
 /// As a timeout of an acquire: what `acquire_ms` of the ring says.
-pub const TENSOR_RING_AS_CREATED: i64 = AS_CREATED;
+pub const TENSOR_RING_AS_CREATED: i64 = -2;
+const _: () = assert!(TENSOR_RING_AS_CREATED == AS_CREATED);
 
 /// How a ring is to be. Set `struct_size` to the size of the struct; zero is the default of everything else.
 #[repr(C)]
@@ -427,7 +428,7 @@ pub unsafe extern "C" fn tensor_ring_take_many(
         // SAFETY: as the caller promised.
         let (ring, taken) = unsafe { (ring_of(ring)?, Out::new(done, "done")?) };
         let bytes = message_bytes(ring)?;
-        if out.is_null() && total(bytes, count)? > 0 {
+        if total(bytes, count)? > 0 && out.is_null() {
             return Err(Error::InvalidArgument("out is NULL".into()));
         }
         let room = out.cast::<u8>();

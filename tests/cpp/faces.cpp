@@ -17,6 +17,8 @@
 
 // In bundles.cpp.
 void bundles_and_names(const plasma::Client& client);
+// In rings.cpp.
+void rings_and_shared(const std::string& socket);
 
 namespace {
 
@@ -612,6 +614,7 @@ void run() {
   all_of_tensors(client);
   given_to_others(connect());
   bundles_and_names(client);
+  rings_and_shared(store.socket());
   all_of_waiting(client);
   the_end(std::move(store), client);
 }

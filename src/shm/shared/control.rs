@@ -88,7 +88,19 @@ impl Control {
 
     /// The alarm of this number, which is less than the number of [`ALARMS`].
     pub fn alarm(&self, number: usize) -> Alarm<'_> {
-        Alarm { word: self.word(ALARMS[number]) }
+        Alarm {
+            word: self.word(ALARMS[number]),
+            #[cfg(loom)]
+            control: self,
+        }
+    }
+
+    /// loom looks only for the last one who used a word, and misses the one before where somebody loads a word and then changes it. So in
+    /// a model all steps are steps on one word as well, which orders nothing.
+    #[inline(always)]
+    pub(super) fn step(&self) {
+        #[cfg(loom)]
+        self.word(FIRST_LIFE - 1).fetch_add(1, Ordering::Relaxed);
     }
 
     /// The word at a place below [`CONTROL_WORDS`].
@@ -101,6 +113,8 @@ impl Control {
 #[derive(Clone, Copy, Debug)]
 pub struct Alarm<'a> {
     word: &'a AtomicU64,
+    #[cfg(loom)]
+    control: &'a Control,
 }
 
 impl Alarm<'_> {
@@ -120,13 +134,21 @@ impl Alarm<'_> {
     #[inline]
     fn notify(&self, most: i32) {
         total_order(Step::AlarmBarrier);
+        self.step();
         if self.word.load(Ordering::SeqCst) & ASLEEP != 0 {
             self.wake(most);
         }
     }
 
+    #[inline(always)]
+    fn step(&self) {
+        #[cfg(loom)]
+        self.control.step();
+    }
+
     #[cold]
     fn wake(&self, most: i32) {
+        self.step();
         let step = if taken(Step::AlarmCount) { u64::from(ALARM_STEP) } else { 0 };
         let now = self.word.fetch_add(step, Ordering::SeqCst).wrapping_add(step);
         if futex::wake(self.word, most) == 0 {
@@ -139,6 +161,7 @@ impl Alarm<'_> {
     /// more before that.
     pub fn begin(&self) -> u64 {
         let marked = |count: u64| if taken(Step::AlarmMark) { marked(count) } else { count };
+        self.step();
         let mut count = self.word.load(Ordering::SeqCst);
         while let Err(other) = self.word.compare_exchange(count, marked(count), Ordering::SeqCst, Ordering::Relaxed) {
             count = other;

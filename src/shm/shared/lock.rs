@@ -228,10 +228,12 @@ impl<'a> Lock<'a> {
     }
 
     fn word(self) -> &'a AtomicU64 {
+        self.control.step();
         self.control.word(AT_LOCK)
     }
 
     fn version_word(self) -> &'a AtomicU64 {
+        self.control.step();
         self.control.word(AT_VERSION)
     }
 }
