@@ -95,8 +95,10 @@ class Slot(Elements):
             status = call(memory.kept.pointer, ctypes.byref(given), *more)
             if status == _abi.PLASMA_BUSY:
                 raise PlasmaExported(f"somebody has a DLPack tensor of this slot of {self._ring._name()} still")
-        # What ended otherwise has ended, too; a forked child has nothing of its parent's to give back.
-        self._given = None
+        # A message that cannot be is not published, and the slot still had. What ended otherwise has ended, too.
+        if status != _abi.PLASMA_INVALID_ARGUMENT:
+            self._given = None
+        # A forked child has nothing of its parent's to give back.
         if status and status != _abi.PLASMA_FORKED:
             check(status)
 
@@ -146,6 +148,11 @@ class RingSlot(Slot):
         if any(size < 0 for size in sizes) or element.nbytes(math.prod(sizes)) > self._live().size:
             raise PlasmaInvalidArgument(f"a message of {dtype} of shape {sizes} is no part of a slot of {self._memory.size} bytes")
         self._layout = (element, sizes)
+
+    def _exported(self, versioned: bool) -> Any:
+        if self._layout is not None and self._ring._layout is None:
+            raise BufferError("the library does not know what this message is going to be; export `array`")
+        return super()._exported(versioned)
 
     def publish(self) -> None:
         """Hands the slot on to readers. Raises PlasmaExported, a BufferError, while there are arrays of it; PlasmaClosed."""

@@ -118,7 +118,12 @@ def test_messages_of_any_kind(client: PlasmaClient) -> None:
         slot = ring.acquire()
         with pytest.raises(ValueError, match=r"float64 of shape \(9,\) is no part of a slot of 64 bytes"):
             slot.layout((9,), "float64")
+        slot.layout((1,) * 40, "int8")
+        with pytest.raises(ValueError, match="ndim 40"):
+            slot.publish()
         slot.layout((), "complex128")
+        with pytest.raises(BufferError, match="export `array`"):
+            np.from_dlpack(slot)
         slot.publish()
         assert ring.take().array.shape == ()
         with pytest.raises(ValueError, match="shape of its own"):
