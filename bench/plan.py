@@ -151,7 +151,7 @@ WORKS: List[Work] = [
         Case("2 and 2, 16 slots", "ring_messages", {"size": 64, "clients": 2, "slots": 16}, quick=True),
         Case("2 and 2, 256 slots", "ring_messages", {"size": 64, "clients": 2, "slots": 256}, quick=True))),
     Work("FLOW", "1 MiB through a ring of 8, filled by one core while another sums it up", (
-        "ours-c", "ours-python", "raw-array", "floor"), (
+        "ours-c", "ours-c-awake", "ours-python", "raw-array", "floor"), (
         Case("1 MiB", "ring_throughput", {"size": MIB, "slots": 8}, quick=True),)),
     Work("SHARED", "an element of a shared array: write to read in another process, both spinning", ("ours-c", "floor"), (
         Case("64 B", "shared_element", {"size": 64}, quick=True),)),

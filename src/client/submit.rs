@@ -362,22 +362,27 @@ impl Connection {
 impl Ring {
     /// Stays awake for a while, as far as that is wanted, but lets others run.
     pub(super) fn spin_until<T>(&self, done: impl Fn() -> Option<T>) -> Option<T> {
-        if self.spin.is_zero() {
-            return done();
-        }
-        let begin = Instant::now();
-        loop {
-            for _ in 0..SPINS {
-                if let Some(done) = done() {
-                    return Some(done);
-                }
-                std::hint::spin_loop();
+        awake_for(self.spin, done)
+    }
+}
+
+/// Looks at least once, and for so long again and again, but lets others run.
+pub(super) fn awake_for<T>(spin: Duration, done: impl Fn() -> Option<T>) -> Option<T> {
+    if spin.is_zero() {
+        return done();
+    }
+    let begin = Instant::now();
+    loop {
+        for _ in 0..SPINS {
+            if let Some(done) = done() {
+                return Some(done);
             }
-            if begin.elapsed() >= self.spin {
-                return None;
-            }
-            thread::yield_now();
+            std::hint::spin_loop();
         }
+        if begin.elapsed() >= spin {
+            return None;
+        }
+        thread::yield_now();
     }
 }
 

@@ -70,6 +70,19 @@ def test_peers_are_measured_side_by_side(tmp_path: Path) -> None:
 
 
 @needs_setup
+def test_rings_and_shared_arrays_are_measured(tmp_path: Path) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    run = bench(tmp_path, "--only", "RING,RINGS,FLOW,SHARED", "--peers", "ours-c,ours-c-many,ours-python,ours-python-many,raw-array,floor")
+    assert not run["failures"]
+    pythons = ("ours-c", "ours-python", "raw-array")
+    expected = {f"{work} {peer}" for work in ("RING", "RINGS", "FLOW") for peer in pythons}
+    expected |= {"RING floor", "FLOW floor", "RINGS ours-c-many", "RINGS ours-python-many", "SHARED ours-c", "SHARED floor"}
+    assert measured(run) == expected
+    assert all(row["p50"] > 0 for row in run["results"])
+
+
+@needs_setup
 def test_a_peer_that_fails_is_a_row(tmp_path: Path) -> None:
     """Its daemon ends at once; that of another has no Python to come from. The others are measured all the same."""
     run = bench(tmp_path, "--only", "W2", "--peers", "ours-c,plasma11-python,floor", "--server", "/bin/false",
@@ -157,6 +170,17 @@ def test_figures_are_medians_and_ratios_of_medians() -> None:
     assert marks["get, first byte, release in C"] is True and marks["tensor of 1 M elements to numpy"] is None
     missed = a_run(QUIET, 61.0)["marks"][0]
     assert (missed["limit"], missed["value"], missed["reached"]) == (60, 61, False)
+
+
+def test_a_mark_may_be_a_multiple_at_least() -> None:
+    results, (group, *_) = Results(), plan.measurements(plan.SIZES["quick"], ["RINGS"], ["ours-python", "raw-array"])
+    for one, rate in zip(group, (299.0, 100.0)):
+        line = {"metric": "messages", "unit": "/s", "p50": rate, "p99": rate, "samples": 1, "batch": 1, "cores": 0}
+        results.add(one, [line], QUIET)
+    run = results.as_json([group], {"size": "full", "repetitions": 1})
+    (mark,) = [mark for mark in run["marks"] if mark["name"] == "one by one in Python, 1 and 1, 16 slots"]
+    assert (mark["value"], mark["bound"], mark["reached"]) == (2.99, "at least", False)
+    assert "| at least 3.00 × of RINGS 1 and 1, 16 slots raw-array messages | 2.99 × | **no** |" in report.markdown(run)
 
 
 def test_the_report_shows_ratios_marks_and_failures() -> None:

@@ -3,6 +3,7 @@
 
 use crate::client::lock;
 use crate::client::ring::{AS_CREATED, Inner};
+use crate::client::submit::awake_for;
 use crate::error::{Error, Result};
 use crate::shm::shared::ring::{Acquire, FREED, Handle, PUBLISHED, Take};
 
@@ -14,7 +15,7 @@ impl Inner {
             return Ok(handle);
         }
         let look = || self.acquired(self.ring.acquire_or_repair()?);
-        self.wait(FREED, timeout_ms, look)
+        self.wait(FREED, timeout_ms, || self.acquired_at_once(), look)
     }
 
     /// A message, and where everybody reads all, the next one of this process.
@@ -24,7 +25,7 @@ impl Inner {
         if let Some(handle) = self.taken(self.try_take()?)? {
             return Ok(handle);
         }
-        self.wait(PUBLISHED, timeout_ms, || self.taken(self.take_or_repair()?))
+        self.wait(PUBLISHED, timeout_ms, || self.taken(self.try_take()?), || self.taken(self.take_or_repair()?))
     }
 
     /// Where everybody reads all, this process does from now on.
@@ -79,11 +80,21 @@ impl Inner {
         }
     }
 
-    fn wait(&self, alarm: usize, timeout_ms: i64, look: impl Fn() -> Result<Option<Handle>>) -> Result<Handle> {
+    /// Glances for as long as the connection is to stay awake, and then looks, which also repairs, before each sleep.
+    fn wait(
+        &self,
+        alarm: usize,
+        timeout_ms: i64,
+        glance: impl Fn() -> Result<Option<Handle>>,
+        look: impl Fn() -> Result<Option<Handle>>,
+    ) -> Result<Handle> {
         let member = &self.shared.member;
         let (alarm, limit) = (member.control().alarm(alarm), member.limit(timeout_ms)?);
-        let spun = || look().transpose();
-        if let Some(found) = member.connection().present_ring().and_then(|ring| ring.spin_until(spun)) {
+        let spin = member.connection().spin();
+        if timeout_ms != 0
+            && !spin.is_zero()
+            && let Some(found) = awake_for(spin, || glance().transpose())
+        {
             return found;
         }
         let found = alarm.wait(look, |was_signalled| {
