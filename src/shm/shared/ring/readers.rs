@@ -4,6 +4,7 @@ use super::geometry::{AT_CHANGES, AT_JOINED, AT_READERS, MOST_READERS};
 use super::packed::{Place, State};
 use super::{FREED, Ring, deaths};
 use crate::error::{Error, Result};
+#[cfg(test)]
 use crate::shm::shared::control::Tag;
 use crate::shm::sync::{Ordering, Step, total_order};
 
