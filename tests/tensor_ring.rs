@@ -294,8 +294,11 @@ fn a_wait_ends_with_time_with_an_interrupt_and_with_the_store() {
     assert_eq!(get(&consumer, 0).unwrap(), 1);
     thread::scope(|scope| {
         let waiting = scope.spawn(|| consumer.take(-1).map(drop));
-        thread::sleep(Duration::from_millis(20));
-        stage.clients[1].interrupt();
+        // It may not have begun to wait.
+        while !waiting.is_finished() {
+            stage.clients[1].interrupt();
+            thread::sleep(Duration::from_millis(5));
+        }
         let ended = waiting.join().unwrap();
         assert!(matches!(ended, Err(Error::Interrupted)), "{ended:?}");
     });
