@@ -50,7 +50,7 @@ def conformance() -> Part:
 
 def parts() -> List[Part]:
     """What is played, in this order."""
-    tests = ["hostile_crowd", "disconnect", "segments", "subscription", "intruder", "ring"]
+    tests = ["hostile_crowd", "disconnect", "segments", "subscription", "intruder", "ring", "tensor_ring"]
     crowds = cargo_test(*(word for test in tests for word in ("--test", test)))
     return [
         Part("build", ["cargo", "build", "--locked", "--profile", "soak"]),
@@ -58,6 +58,7 @@ def parts() -> List[Part]:
         Part("steady", cargo_test("--test", "steady"), run_tests.count_cargo),
         run_tests.crash_points("--profile", "soak", "--", "--nocapture", "--test-threads=1"),
         Part("model", cargo_test("--lib", "model"), run_tests.count_cargo),
+        Part("tensor rings", cargo_test("--lib", "shm::shared::ring"), run_tests.count_cargo),
         Part("fuzz targets", cargo_test("--test", "fuzz_targets"), run_tests.count_cargo),
         conformance(),
         Part("thread sanitizer", ["scripts/races.sh"], run_tests.count_races),
