@@ -35,12 +35,6 @@ impl Ring {
         self.take_in_line(flags & CLOSED != 0)
     }
 
-    /// Whether a take is likely to find something: a look that costs others little, for who spins.
-    pub fn next_is_there(&self) -> bool {
-        let head = self.word(AT_HEAD).load(Ordering::Acquire);
-        self.cell_at(head).1 != Cell::Before || self.flags() != 0
-    }
-
     fn take_in_line(&self, is_closed: bool) -> Result<Take> {
         match self.oldest(|generation| SlotWord::new(State::Reading, self.tag, generation))? {
             Oldest::Got(handle) => Ok(Take::Message(handle)),

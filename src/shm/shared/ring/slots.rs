@@ -30,12 +30,6 @@ impl Ring {
         Ok(oldest.map_or(Acquire::Nothing, Acquire::Dropped))
     }
 
-    /// Whether the slot is free whose turn it is: a look that costs others little, for who spins.
-    pub fn next_is_free(&self) -> bool {
-        let slot = self.hint.load(LocalOrdering::Relaxed) as u32;
-        (slot as usize) < self.geometry.slots() && matches!(self.state(slot), Ok(SlotWord { state: State::Free, .. }))
-    }
-
     fn acquire_free(&self) -> Result<Option<Handle>> {
         let slots = self.geometry.slots() as u32;
         let hint = self.hint.load(LocalOrdering::Relaxed) as u32;
