@@ -1,6 +1,7 @@
 //! `tensor_ring`: a boxed [`TensorRing`]. Slots of memory that go round between processes.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
+use std::ptr;
 
 use crate::client::ring::{AS_CREATED, Delivery, RingOptions, Slot, TensorRing};
 use crate::error::{Error, Result};
@@ -66,7 +67,7 @@ pub struct tensor_ring_slot {
     /// By which the calls know it. When the slot was given back it names nothing any more.
     pub token: u64,
     /// Its memory, 64-byte aligned. Undefined once the slot was given back.
-    pub data: *mut std::ffi::c_void,
+    pub data: *mut c_void,
     /// Bytes there, or of the message.
     pub size: u64,
 }
@@ -200,7 +201,7 @@ pub unsafe extern "C" fn tensor_ring_describe(ring: *const tensor_ring, out: *mu
         // SAFETY: as the caller promised.
         let (ring, out) = unsafe { (ring_of(ring)?, Filled::new(out, "out")?) };
         let own = || Error::InvalidArgument("each message of this ring has a type and a shape of its own".into());
-        out.set(described(ring.layout().ok_or_else(own)?, std::ptr::null_mut(), 0));
+        out.set(described(ring.layout().ok_or_else(own)?, ptr::null_mut(), 0));
         Ok(())
     })
 }
@@ -386,7 +387,7 @@ pub unsafe extern "C" fn tensor_ring_put(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tensor_ring_put_many(
     ring: *mut tensor_ring,
-    data: *const std::ffi::c_void,
+    data: *const c_void,
     count: usize,
     timeout_ms: i64,
     done: *mut usize,
@@ -419,7 +420,7 @@ pub unsafe extern "C" fn tensor_ring_put_many(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tensor_ring_take_many(
     ring: *mut tensor_ring,
-    out: *mut std::ffi::c_void,
+    out: *mut c_void,
     count: usize,
     timeout_ms: i64,
     done: *mut usize,

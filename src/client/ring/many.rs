@@ -4,7 +4,7 @@
 use crate::client::ring::held::Purpose;
 use crate::client::ring::{Inner, TensorRing, header_of};
 use crate::error::{Error, Result};
-use crate::shm::shared::ring::{Handle, Publish, Take};
+use crate::shm::shared::ring::{Handle, Header, Publish, Take};
 use crate::tensor::layout::Layout;
 
 /// Slots that one call has at a time.
@@ -132,7 +132,7 @@ impl Inner {
         (published, last.and(outcome))
     }
 
-    fn publish_all(&self, messages: &[(Handle, crate::shm::shared::ring::Header<'_>)]) -> (usize, Result<()>) {
+    fn publish_all(&self, messages: &[(Handle, Header<'_>)]) -> (usize, Result<()>) {
         let mut done = 0;
         while let Some(left) = messages.get(done..).filter(|left| !left.is_empty()) {
             let (published, next) = match self.ring.publish_many(left) {

@@ -1,6 +1,8 @@
 //! Acquiring and taking with patience: a look, some looks without sleep, and then sleep until an alarm rings.
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use crate::client::lock;
 use crate::client::ring::{AS_CREATED, Inner};
 use crate::client::submit::awake_for;
@@ -119,6 +121,6 @@ impl Inner {
     pub(super) fn let_others_finish(&self) {
         let alarm = self.shared.member.control().alarm(FREED);
         let since = alarm.begin();
-        alarm.sleep(since, std::time::Duration::from_millis(1));
+        alarm.sleep(since, Duration::from_millis(1));
     }
 }
