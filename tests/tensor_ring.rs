@@ -337,6 +337,36 @@ fn a_descriptor_tells_when_a_take_is_worth_a_try() {
 }
 
 #[test]
+fn a_forked_child_has_no_part_in_it_and_lets_go_of_its_copy() {
+    let _watchdog = Watchdog::new("a_forked_child_has_no_part_in_it_and_lets_go_of_its_copy");
+    let stage = Stage::new();
+    let [producer, consumer] = stage.ring(&RingOptions { delivery: Delivery::Broadcast, ..of_numbers(4) });
+    // A thread of its own, which the child does not have.
+    let descriptor = consumer.descriptor().unwrap();
+    put(&producer, 1).unwrap();
+    let slot = consumer.take(-1).unwrap();
+    // SAFETY: the child only asks and lets go, as a child of a process with threads may with this library.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            let refused = matches!(consumer.release(slot.token), Err(Error::Forked))
+                && matches!(producer.acquire(0), Err(Error::Forked))
+                && matches!(consumer.descriptor(), Err(Error::Forked));
+            drop((producer, consumer));
+            // SAFETY: it ends here.
+            unsafe { libc::_exit(i32::from(!refused)) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let ended = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, 0));
+        }
+    }
+    assert_eq!((read(&slot), consumer.descriptor().unwrap()), (1, descriptor));
+    consumer.release(slot.token).unwrap();
+    put(&producer, 2).unwrap();
+    assert_eq!(get(&consumer, -1).unwrap(), 2);
+}
+
+#[test]
 fn many_at_once_are_as_many_one_by_one() {
     let _watchdog = Watchdog::new("many_at_once_are_as_many_one_by_one");
     let stage = Stage::new();

@@ -290,15 +290,23 @@ impl TensorRing {
 impl Drop for TensorRing {
     /// What the callers had comes back, but for what they have views of: that comes back with the views.
     fn drop(&mut self) {
-        drop(self.bell.take());
-        self.inner.give_all_back();
+        if self.inner.is_usable() {
+            drop(self.bell.take());
+            self.inner.give_all_back();
+        } else {
+            // In a forked child there is no such thread, and whoever had its lock may not be there either.
+            std::mem::forget(self.bell.take());
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !self.is_usable() {
+            return;
+        }
         self.give_all_back();
-        if let (Some(reader), true) = (lock(&self.reader).take(), self.is_usable()) {
+        if let Some(reader) = lock(&self.reader).take() {
             // A ring with impossible words has no readers to leave.
             let _ = self.ring.leave(reader);
         }
@@ -372,9 +380,6 @@ impl Inner {
     }
 
     fn give_all_back(&self) {
-        if !self.is_usable() {
-            return;
-        }
         for (handle, purpose) in self.held.take_all() {
             if let Err(error) = self.give_back(handle, purpose) {
                 log::debug!("a slot of ring {} is not given back: {error}", self.id());
