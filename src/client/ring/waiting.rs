@@ -99,17 +99,12 @@ impl Inner {
         {
             return found;
         }
-        let found = alarm.wait(look, |was_signalled| {
+        alarm.wait(look, |was_signalled| {
             if timeout_ms == -1 && self.held.all_are_of_this_thread() {
                 return Err(self.waits_for_itself());
             }
             limit.allow(was_signalled)
-        });
-        if found.is_err() {
-            // It may have been woken for what it does not take.
-            alarm.notify_one();
-        }
-        found
+        })
     }
 
     fn waits_for_itself(&self) -> Error {
