@@ -200,8 +200,7 @@ pub unsafe extern "C" fn tensor_ring_describe(ring: *const tensor_ring, out: *mu
     guard::status(|| {
         // SAFETY: as the caller promised.
         let (ring, out) = unsafe { (ring_of(ring)?, Filled::new(out, "out")?) };
-        let own = || Error::InvalidArgument("each message of this ring has a type and a shape of its own".into());
-        out.set(described(ring.layout().ok_or_else(own)?, ptr::null_mut(), 0));
+        out.set(described(ring.fixed_layout()?, ptr::null_mut(), 0));
         Ok(())
     })
 }
@@ -443,8 +442,7 @@ pub unsafe extern "C" fn tensor_ring_take_many(
 }
 
 fn message_bytes(ring: &TensorRing) -> Result<usize> {
-    let own = || Error::InvalidArgument("each message of this ring has a type and a shape of its own".into());
-    ring.layout().map(|layout| layout.nbytes() as usize).ok_or_else(own)
+    Ok(ring.fixed_layout()?.nbytes() as usize)
 }
 
 fn total(bytes: usize, count: usize) -> Result<usize> {

@@ -20,13 +20,12 @@ pub fn wait(word: &AtomicU64, old: u32, at_most: Duration) -> bool {
 
 /// Wakes everybody who sleeps on the word. Async-signal-safe.
 pub fn wake_all(word: &AtomicU64) {
-    // SAFETY: the kernel takes the address as a name and touches nothing.
-    unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, i32::MAX) };
+    wake(word, i32::MAX);
 }
 
 /// Wakes so many of those who sleep on the word, if there are as many. Returns how many.
 pub fn wake(word: &AtomicU64, most: i32) -> i64 {
-    // SAFETY: as for `wake_all`.
+    // SAFETY: the kernel takes the address as a name and touches nothing.
     unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, most) }
 }
 

@@ -38,7 +38,7 @@ impl TensorRing {
         timeout_ms: i64,
         mut fill: impl FnMut(usize, *mut u8) -> Result<()>,
     ) -> Result<(usize, Result<()>)> {
-        let layout = self.inner.fixed_layout()?;
+        let layout = self.fixed_layout()?;
         let mut done = 0;
         while done < count {
             let most = (count - done).min(AT_ONCE);
@@ -62,7 +62,7 @@ impl TensorRing {
         mut read: impl FnMut(usize, *const u8) -> Result<()>,
     ) -> Result<usize> {
         let inner = &self.inner;
-        inner.fixed_layout()?;
+        self.fixed_layout()?;
         if most == 0 {
             return Ok(0);
         }
@@ -84,11 +84,6 @@ impl TensorRing {
 }
 
 impl Inner {
-    pub(super) fn fixed_layout(&self) -> Result<&Layout> {
-        let own = || Error::InvalidArgument("each message of this ring has a type and a shape of its own".into());
-        self.layout.as_ref().ok_or_else(own)
-    }
-
     fn place(&self, handle: Handle, purpose: Purpose) -> Result<*mut u8> {
         self.guard(handle, Some(purpose))?;
         Ok(self.address(handle.slot()))

@@ -168,9 +168,12 @@ impl TensorRing {
         self.inner.ring.geometry().settings()
     }
 
-    /// Element type and shape of all messages, if they have the same.
-    pub fn layout(&self) -> Option<&Layout> {
-        self.inner.layout.as_ref()
+    /// Element type and shape of all messages.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where each has its own.
+    pub fn fixed_layout(&self) -> Result<&Layout> {
+        self.inner.layout.as_ref().ok_or_else(each_its_own)
     }
 
     /// A slot to fill.
@@ -227,10 +230,10 @@ impl TensorRing {
                 return Err(error);
             }
         };
-        let token = inner.held.add(handle, Purpose::Read);
-        inner.guard(handle, Some(Purpose::Read))?;
-        let size = inner.ring.header(&handle)?.bytes;
-        Ok(inner.slot(token, handle, size))
+        let said = inner.guard(handle, Some(Purpose::Read)).and_then(|()| inner.ring.header(&handle));
+        // Without a token the caller could not give it back.
+        let size = said.or_else(|error| inner.give_back(handle, Purpose::Read).and(Err(error)))?.bytes;
+        Ok(inner.slot(inner.held.add(handle, Purpose::Read), handle, size))
     }
 
     /// Is done with a message.
@@ -350,9 +353,7 @@ impl Inner {
                 Err(Error::InvalidArgument(text))
             }
             (Some(layout), _) | (None, Some(layout)) => Ok(layout),
-            (None, None) => {
-                Err(Error::InvalidArgument("each message of this ring has a type and a shape of its own".into()))
-            }
+            (None, None) => Err(each_its_own()),
         }
     }
 
@@ -401,6 +402,10 @@ impl Inner {
         let writable = purpose.map(|purpose| purpose == Purpose::Write);
         self.shared.memory.guard(begin..begin + self.ring.geometry().stride(), writable)
     }
+}
+
+fn each_its_own() -> Error {
+    Error::InvalidArgument("each message of this ring has a type and a shape of its own".into())
 }
 
 /// What is said of a message that lies like this, row-major.

@@ -13,7 +13,7 @@ impl Inner {
     pub(super) fn acquire(&self, timeout_ms: i64) -> Result<Handle> {
         self.check_usable()?;
         let timeout_ms = if timeout_ms == AS_CREATED { self.acquire_ms } else { timeout_ms };
-        if let Some(handle) = self.acquired(self.ring.try_acquire()?)? {
+        if let Some(handle) = self.acquired_at_once()? {
             return Ok(handle);
         }
         let look = || self.acquired(self.ring.acquire_or_repair()?);
