@@ -6,7 +6,7 @@ import ctypes
 import operator
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Iterable, List, NamedTuple, Optional, Sequence, SupportsIndex, Tuple, Union
 
 from . import _abi
 from ._lib import capsule_is_valid, capsule_new, capsule_pointer, lib
@@ -17,6 +17,8 @@ from .errors import PlasmaInvalidArgument, PlasmaUnsupported, check
 if TYPE_CHECKING:
     from typing_extensions import CapsuleType
 
+# As numpy takes it: a number by itself is one dimension.
+Shape = Union[SupportsIndex, Iterable[SupportsIndex]]
 CPU = (_abi.kDLCPU, 0)
 LEGACY = b"dltensor"
 VERSIONED = b"dltensor_versioned"
@@ -172,11 +174,19 @@ def row_major(shape: Tuple[int, ...], itemsize: int) -> Tuple[int, ...]:
     return tuple(strides)
 
 
-def described(shape: Sequence[int], element: DType) -> _abi.DLTensor:
+def sizes_of(shape: Shape) -> Tuple[int, ...]:
+    """Elements along each dimension."""
+    try:
+        return tuple(map(operator.index, shape)) if isinstance(shape, Iterable) else (operator.index(shape),)
+    except TypeError:
+        raise TypeError(f"shape is {shape!r}, which is neither a whole number nor some of them") from None
+
+
+def described(shape: Shape, element: DType) -> _abi.DLTensor:
     """A shape and an element type as C takes them, without data."""
-    sizes = [operator.index(size) for size in shape]
+    sizes = sizes_of(shape)
     if any(size < 0 or size >= 1 << 63 for size in sizes):
-        raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
+        raise PlasmaInvalidArgument(f"shape {sizes} has a dimension that is negative or over 2^63 - 1")
     kind = _abi.DLDataType(element.code, element.bits, element.lanes)
     tensor = _abi.DLTensor(ndim=len(sizes), dtype=kind, shape=(ctypes.c_int64 * len(sizes))(*sizes))
     tensor.device.device_type = _abi.kDLCPU

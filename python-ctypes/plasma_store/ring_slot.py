@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import math
-import operator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Type
+from typing import TYPE_CHECKING, Any, Optional, Tuple, Type
 
 from . import _abi
 from ._lib import bare, lib
-from .dlpack import collect_unconsumed, described
+from .dlpack import Shape, collect_unconsumed, described, sizes_of
 from .dtypes import DTYPES, dtype_of, element_of
 from .elements import Elements
 from .errors import PlasmaExported, PlasmaInvalidArgument, check
@@ -28,6 +27,7 @@ class Slot(Elements):
     """A slot of a ring while somebody here has it: what `RingSlot` and `RingMessage` have in common."""
 
     __slots__ = ("__weakref__", "_given", "_layout", "_memory", "_ring")
+    _state = "had"
 
     def __init__(self, ring: TensorRing, given: Any, memory: Memory) -> None:
         # None once it was given back.
@@ -63,6 +63,11 @@ class Slot(Elements):
     def dtype(self) -> str:
         """Name of the element type, such as "float32"."""
         return (self._ring._layout or self._known_layout())[0].name
+
+    def __repr__(self) -> str:
+        if self._given is None:
+            return f"{type(self).__name__}(state='given back', ring={self._ring._name()!r})"
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype!r}, state={self._state!r}, ring={self._ring._name()!r})"
 
     def _exported(self, versioned: bool) -> Any:
         self._live()
@@ -135,13 +140,14 @@ class RingSlot(Slot):
     """
 
     __slots__ = ()
+    _state = "acquired"
 
-    def layout(self, shape: Sequence[int], dtype: Any) -> None:
+    def layout(self, shape: Shape, dtype: Any) -> None:
         """Says what the message in the slot is, where the ring has messages of any kind: `array` is of that kind from now on.
 
         Until then it is all bytes of the slot.
         """
-        element, sizes = dtype_of(dtype), tuple(operator.index(size) for size in shape)
+        element, sizes = dtype_of(dtype), sizes_of(shape)
         if self._ring._layout is not None and self._ring._layout != (element, sizes):
             known = self._ring._layout
             raise PlasmaInvalidArgument(f"messages of this ring are {known[0].name} of shape {known[1]}, not {dtype} of {sizes}")
@@ -194,6 +200,7 @@ class RingMessage(Slot):
     """
 
     __slots__ = ()
+    _state = "taken"
 
     def release(self) -> None:
         """Gives the slot back. Raises PlasmaExported, a BufferError, while there are arrays of it."""

@@ -11,7 +11,7 @@ from . import _abi
 from ._lib import lib
 from .buffer import Hold
 from .client import PlasmaClient
-from .dlpack import Source, collect_unconsumed, described, managed_legacy, managed_versioned, row_major
+from .dlpack import Shape, Source, collect_unconsumed, described, managed_legacy, managed_versioned, row_major, sizes_of
 from .dtypes import DType, dtype_of, element_of
 from .elements import Elements
 from .errors import PlasmaBusy, PlasmaError, PlasmaExported, PlasmaInvalidArgument, PlasmaUnsupported, check
@@ -65,7 +65,7 @@ class SharedTensor(SharedObject, Elements):
     @classmethod
     def zeros(
         cls,
-        shape: Sequence[int],
+        shape: Shape,
         dtype: Any = "float64",
         *,
         name: Optional[AnyID] = None,
@@ -77,14 +77,14 @@ class SharedTensor(SharedObject, Elements):
         With `keep` it lives until somebody deletes it, by `unlink` or `PlasmaClient.delete`, also while nobody has it open. Raises
         PlasmaObjectExists, PlasmaStoreFull.
         """
-        return cls._create(described(tuple(shape), dtype_of(dtype)), name, client, keep)
+        return cls._create(described(shape, dtype_of(dtype)), name, client, keep)
 
     empty = zeros
 
     @classmethod
     def full(
         cls,
-        shape: Sequence[int],
+        shape: Shape,
         value: Any,
         dtype: Any = None,
         *,
@@ -96,7 +96,7 @@ class SharedTensor(SharedObject, Elements):
         import numpy
 
         filler = numpy.asarray(value, None if dtype is None else dtype_of(dtype).numpy())
-        return cls.from_array(numpy.broadcast_to(filler, shape), name=name, client=client, keep=keep)
+        return cls.from_array(numpy.broadcast_to(filler, sizes_of(shape)), name=name, client=client, keep=keep)
 
     @classmethod
     def like(
@@ -124,9 +124,8 @@ class SharedTensor(SharedObject, Elements):
 
         Raises PlasmaTimeout, or PlasmaObjectNotFound where nothing was waited for; PlasmaObjectAlreadySealed.
         """
-        client, object_id = client_or_default(client), id_of(name)
-        joined = cls._join(client, object_id, from_seconds(timeout))
-        return cls(joined, object_id, name, client._place)
+        client = client_or_default(client)
+        return cls(cls._join_named(client, name, timeout), id_of(name), name, client._place)
 
     @classmethod
     def _create(

@@ -6,13 +6,13 @@ import ctypes
 import sys
 from collections import deque
 from types import TracebackType
-from typing import Any, AsyncIterator, Deque, Dict, Iterator, List, Literal, Optional, Sequence, Tuple, Type, Union
+from typing import Any, AsyncIterator, Deque, Dict, Iterator, List, Literal, Optional, Tuple, Type, Union
 
 from . import _abi
 from ._lib import bare, lib
 from .client import PlasmaClient
 from .connection import AT_ONCE
-from .dlpack import Source, described
+from .dlpack import Shape, Source, described
 from .dtypes import dtype_of, element_of
 from .errors import PlasmaClosed, PlasmaError, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Layout, Memory
@@ -60,7 +60,7 @@ class TensorRing(SharedObject):
     def __init__(
         self,
         slots: int,
-        shape: Optional[Sequence[int]] = None,
+        shape: Optional[Shape] = None,
         dtype: Any = None,
         *,
         slot_bytes: Optional[int] = None,
@@ -74,6 +74,8 @@ class TensorRing(SharedObject):
     ) -> None:
         if (shape is None) == (slot_bytes is None):
             raise PlasmaInvalidArgument("a ring needs a shape and a dtype, or slot_bytes")
+        if slot_bytes is not None and dtype is not None:
+            raise PlasmaInvalidArgument(f"dtype is {dtype!r}, but with slot_bytes each message has its own: see RingSlot.layout")
         if when_reader_dies not in ("again", "drop"):
             raise PlasmaInvalidArgument(f'when_reader_dies is "again" or "drop", not {when_reader_dies!r}')
         options = _abi.tensor_ring_options(slots=_count(slots, "slots", 32), slot_bytes=_count(slot_bytes or 0, "slot_bytes", 64))
@@ -95,8 +97,8 @@ class TensorRing(SharedObject):
 
         Raises PlasmaTimeout, or PlasmaObjectNotFound where nothing was waited for.
         """
-        client, object_id, ring = client_or_default(client), id_of(name), cls.__new__(cls)
-        ring._enter(cls._join(client, object_id, from_seconds(timeout)), object_id, name, client._place, None)
+        client, ring = client_or_default(client), cls.__new__(cls)
+        ring._enter(cls._join_named(client, name, timeout), id_of(name), name, client._place, None)
         return ring
 
     def _enter(
@@ -259,6 +261,8 @@ class TensorRing(SharedObject):
         if count < 1:
             raise PlasmaInvalidArgument(f"most is {count}, and at least one is taken")
         rows = numpy.empty((count, *shape), element.numpy()) if out is None else out
+        if not isinstance(rows, numpy.ndarray):
+            raise TypeError(f"out is a {type(rows).__name__}, and no numpy.ndarray")
         if rows.shape[1:] != shape or len(rows) < count or rows.dtype != element.numpy() or not rows.flags.c_contiguous:
             raise PlasmaInvalidArgument(f"out is {rows.dtype} of shape {rows.shape}, not {count} rows of {element.name} of {shape}")
         if not rows.flags.writeable:

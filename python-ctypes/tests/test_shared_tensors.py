@@ -80,6 +80,9 @@ def test_all_that_makes_one(client: PlasmaClient) -> None:
         (SharedTensor.empty((2, 3), np.int16, client=client), np.zeros((2, 3), "int16")),
         (SharedTensor.full((2, 3), 7, "int16", client=client), np.full((2, 3), 7, "int16")),
         (SharedTensor.full((), 2.5, client=client), np.array(2.5)),
+        (SharedTensor.zeros(3, float, client=client), np.zeros(3)),
+        (SharedTensor.empty(np.int64(3), "i2", client=client), np.zeros(3, "i2")),
+        (SharedTensor.full(3, 1, complex, client=client), np.ones(3, complex)),
         (SharedTensor.like(array, client=client), np.zeros((2, 3), "int16")),
         (SharedTensor.from_array(array, client=client), array),
         (SharedTensor.from_array(array[::-1, 1:], client=client), array[::-1, 1:]),
@@ -98,7 +101,7 @@ def test_all_that_makes_one(client: PlasmaClient) -> None:
 
 def test_elements_of_any_type(client: PlasmaClient) -> None:
     pytest.importorskip("ml_dtypes")
-    for dtype in ("bool", "complex64", "bfloat16", "float8_e4m3fn"):
+    for dtype in ("bool", "float16", "complex64", "complex128", "bfloat16", "float8_e4m3fn"):
         with SharedTensor.full((2, 2), 1, dtype, client=client) as shared:
             assert shared.array.tolist() == again(shared).array.tolist() == np.ones((2, 2)).tolist()
             shared.array[0] = 0
@@ -123,10 +126,12 @@ def test_writes_are_seen_by_all_who_have_it(client: PlasmaClient, other: PlasmaC
 
 
 def test_it_is_waited_for_by_name(client: PlasmaClient, other: PlasmaClient) -> None:
-    with pytest.raises(plasma_store.PlasmaObjectNotFound):
+    with pytest.raises(plasma_store.PlasmaObjectNotFound, match=r"shared tensor 'late' \(\w{40}\): object"):
         SharedTensor.open("late", client=other, timeout=0)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match="shared tensor 'late'"):
         SharedTensor.open("late", client=other, timeout=0.01)
+    with pytest.raises(TypeError, match="timeout is 'soon', which is no number"):
+        SharedTensor.open("late", client=other, timeout="soon")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="timeout is None, 0 or so many seconds, not -1"):
         SharedTensor.open("late", client=other, timeout=-1)
     opened: List[SharedTensor] = []

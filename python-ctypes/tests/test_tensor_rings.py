@@ -141,10 +141,22 @@ def test_what_no_ring_can_be(client: PlasmaClient) -> None:
         ({"slots": 2, "shape": (1,), "when_full": "panic"}, "'panic'"),
         ({"slots": 2, "shape": (1,), "when_full": -0.5}, "-0.5"),
         ({"slots": 2, "shape": (1,), "when_reader_dies": "weep"}, "'weep'"),
+        ({"slots": 2, "slot_bytes": 8, "dtype": "int8"}, "dtype is 'int8', but with slot_bytes each message has its own"),
     ]
     for given, reason in wrong:
         with pytest.raises(ValueError, match=reason):
             TensorRing(**given, client=client)
+    strange: List[Any] = [
+        ({"slots": "2", "shape": (1,)}, "slots is '2', which is no number"),
+        ({"slots": 2, "shape": (1, 2.5)}, r"shape is \(1, 2.5\), which is neither a whole number nor some of them"),
+        ({"slots": 2, "shape": (1,), "dtype": "text"}, "dtype 'text' cannot be stored"),
+        ({"slots": 2, "shape": (1,), "name": 7}, "an ObjectID or a name is needed, not 7"),
+    ]
+    for given, reason in strange:
+        with pytest.raises(TypeError, match=reason):
+            TensorRing(**given, client=client)
+    with pytest.raises(TypeError, match="client is 'mine', which is no PlasmaClient"):
+        TensorRing(2, 1, client="mine")  # type: ignore[arg-type]
     with pytest.raises(plasma_store.PlasmaStoreFull):
         TensorRing(1000, (1 << 20,), client=client)
     assert client.list() == {}
@@ -165,9 +177,12 @@ def test_an_error_in_the_block_abandons_the_slot(ring: TensorRing) -> None:
 
 def test_use_after_release_is_an_error(ring: TensorRing) -> None:
     slot = ring.acquire()
+    assert repr(slot) == f"RingSlot(shape=(3,), dtype='int64', state='acquired', ring='tensor ring {ring.id.hex()}')"
     slot.publish()
     message = ring.take()
+    assert "state='taken'" in repr(message)
     message.release()
+    assert repr(message).startswith("RingMessage(state='given back', ring='tensor ring ")
     for use in (slot.publish, slot.abandon, lambda: slot.array, message.release, lambda: message.array, message.__dlpack__):
         with pytest.raises(ValueError, match="was given back"):
             use()
@@ -345,6 +360,8 @@ def test_many_are_written_where_one_says(ring: TensorRing) -> None:
     for wrong in (np.zeros((1, 3), "int64"), np.zeros((5, 3)), np.zeros((5, 2), "int64"), np.zeros((10, 3), "int64")[::2]):
         with pytest.raises(ValueError, match="out is"):
             ring.take_many(5, wrong)
+    with pytest.raises(TypeError, match="out is a list"):
+        ring.take_many(5, [0] * 5)
     with pytest.raises(ValueError, match="most is 0"):
         ring.take_many(0)
     with pytest.raises(ValueError, match="has no rows of that"):
@@ -649,9 +666,9 @@ def test_it_lives_as_long_as_somebody_takes_part(client: PlasmaClient, other: Pl
     for use in (second.take, second.counts, second.close, lambda: pickle.dumps(second)):
         with pytest.raises(ValueError, match="tensor ring 'numbers' was left"):
             use()
-    with pytest.raises(plasma_store.PlasmaObjectNotFound):
+    with pytest.raises(plasma_store.PlasmaObjectNotFound, match="tensor ring 'numbers'"):
         TensorRing.open("numbers", client=client, timeout=0)
-    with TensorRing(2, (3,), "int64", name="numbers", client=client, keep=True) as kept:
+    with TensorRing(2, 3, "int64", name="numbers", client=client, keep=True) as kept:
         kept.put(np.arange(3))
     with TensorRing.open("numbers", client=other, timeout=0) as ring:
         assert ring.get(0).tolist() == [0, 1, 2]
