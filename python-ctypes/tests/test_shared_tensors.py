@@ -543,6 +543,48 @@ def test_the_store_of_a_process_ends_with_it(child: Child) -> None:
     assert not os.path.exists(output.splitlines()[0])
 
 
+def makes_one(pipe: Any) -> None:
+    """A worker that has a store of its own."""
+    shared = SharedTensor.zeros((2,))
+    shared.array[:] = 1
+    pipe.send(default_store.default_client().store_socket_name)
+
+
+@METHODS
+def test_the_store_of_a_worker_ends_with_it(method: str) -> None:
+    context: Any = multiprocessing.get_context(method)
+    ours, workers = context.Pipe()
+    worker = context.Process(target=makes_one, args=(workers,))
+    worker.start()
+    socket = ours.recv()
+    worker.join(PATIENCE_S)
+    assert not os.path.exists(socket)
+
+
+LEAVES_A_CHILD = """
+import {first}, {second}
+import atexit, multiprocessing, time, plasma_store
+from plasma_store import SharedTensor
+def work(shared, pipe):
+    pipe.recv()
+    time.sleep(0.2)
+    print("holders", len(shared.holders()), flush=True)
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    shared = SharedTensor.zeros((2,))
+    ours, its = context.Pipe()
+    context.Process(target=work, args=(shared, its)).start()
+    atexit.register(ours.send, None)
+"""
+
+
+@pytest.mark.parametrize("modules", [("multiprocessing.util", "plasma_store"), ("plasma_store", "multiprocessing.util")])
+def test_the_store_of_a_process_outlives_its_children(child: Child, modules: Any) -> None:
+    process = child(LEAVES_A_CHILD.format(first=modules[0], second=modules[1]))
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, output) == (0, "holders 2\n")
+
+
 def test_the_end_of_the_store_is_told(client: PlasmaClient, store: Store) -> None:
     with SharedTensor.zeros((2,), client=client) as shared:
         store.close()
