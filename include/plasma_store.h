@@ -1667,6 +1667,11 @@ plasma_status tensor_shared_snapshot(const struct tensor_shared *shared,
                                      int64_t timeout_ms);
 
 /**
+ * Counts the buffers and DLPack tensors that this process has of it by its client, and that keep it from being frozen.
+ */
+plasma_status tensor_shared_views(const struct tensor_shared *shared, size_t *count);
+
+/**
  * Freezes the tensor: from now on it is an ordinary sealed object, which the kernel keeps everybody from writing. Any client gets it by
  * `tensor_read` then. The handle is only to be closed, and the lock, if this thread has it, to be unlocked.
  *

@@ -524,6 +524,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_shared_lock": (plasma_status, [_shared, c_int64]),
     "tensor_shared_unlock": (plasma_status, [_shared]),
     "tensor_shared_version": (plasma_status, [_shared, POINTER(c_uint64)]),
+    "tensor_shared_views": (plasma_status, [_shared, POINTER(c_size_t)]),
     "tensor_shared_snapshot": (plasma_status, [_shared, c_void_p, c_size_t, c_int64]),
     "tensor_shared_freeze": (plasma_status, [_shared, c_int64]),
     "tensor_shared_holders": (plasma_status, [_client, _id, c_char_p, c_size_t, POINTER(c_size_t)]),

@@ -22,9 +22,6 @@ from .reference import Place, reached
 from .shared_lock import SharedLock
 from .waiting import from_seconds
 
-# What the library says when somebody here is in the way.
-_OURS = "this process has"
-
 
 class SharedTensor(SharedObject, Elements):
     """An array that any number of processes write and read in the same memory, with a lock for those who need one.
@@ -220,8 +217,7 @@ class SharedTensor(SharedObject, Elements):
         try:
             check(status)
         except PlasmaBusy as error:
-            # DLPack tensors, which only the library counts.
-            raise PlasmaExported(str(error)) if _OURS in str(error) else error
+            raise PlasmaExported(str(error)) if _views_of(joined) else error
         self._end("frozen")
         return self._id
 
@@ -320,6 +316,13 @@ def _hold(joined: Participant) -> Hold:
     hold = Hold()
     check(lib.tensor_shared_buffer(joined.pointer, hold))
     return hold
+
+
+def _views_of(joined: Participant) -> int:
+    """How many DLPack tensors of it there are here, which only the library counts."""
+    out = ctypes.c_size_t()
+    check(lib.tensor_shared_views(joined.pointer, out))
+    return out.value
 
 
 def _described(joined: Participant) -> _abi.tensor_description:

@@ -106,6 +106,11 @@ impl SharedTensor {
         Ok(Tensor { memory, layout, names, data_offset: self.data_offset })
     }
 
+    /// How many tensors and buffers of this connection lie in its memory and keep it from being frozen.
+    pub fn views(&self) -> usize {
+        self.member.users()
+    }
+
     fn words(&self) -> (Lock<'_>, Owner) {
         (Lock::of(self.member.control()), Owner::here(self.member.tag()))
     }

@@ -355,6 +355,11 @@ impl Member {
         Ok(SharedMemory { memory, member: self.clone() })
     }
 
+    /// How many arrays and buffers of this process lie there, by this connection.
+    pub fn users(&self) -> usize {
+        lock(&self.membership.memory).as_ref().map_or(0, |memory| Arc::strong_count(memory) - 1)
+    }
+
     fn map(&self) -> Result<Memory> {
         let location = self.membership.location;
         let mapping = Arc::new(self.connection().segment_of_several(location.segment)?);

@@ -48,6 +48,7 @@ static void null_arguments(plasma_client *client) {
   NULL_REFUSED(tensor_shared_lock(NULL, 0), "shared");
   NULL_REFUSED(tensor_shared_unlock(NULL), "shared");
   NULL_REFUSED(tensor_shared_version(NULL, &version), "shared");
+  NULL_REFUSED(tensor_shared_views(NULL, &length), "shared");
   NULL_REFUSED(tensor_shared_snapshot(NULL, numbers, sizeof numbers, 0), "shared");
   NULL_REFUSED(tensor_shared_freeze(NULL, 0), "shared");
   NULL_REFUSED(tensor_shared_holders(NULL, &id, text, sizeof text, &length), "client");
@@ -118,6 +119,7 @@ static void right(plasma_client *client) {
   NULL_REFUSED(tensor_shared_buffer(shared, NULL), "out");
   NULL_REFUSED(tensor_shared_describe(shared, NULL), "out");
   NULL_REFUSED(tensor_shared_version(shared, NULL), "version");
+  NULL_REFUSED(tensor_shared_views(shared, NULL), "count");
   NULL_REFUSED(tensor_shared_snapshot(shared, NULL, sizeof copy, 0), "out");
   EXPECT(PLASMA_INVALID_ARGUMENT, tensor_shared_snapshot(shared, copy, 47, 0), "size is 47, and the tensor has 48");
   EXPECT(PLASMA_INVALID_ARGUMENT, tensor_shared_snapshot(shared, copy, sizeof copy, -2), "-2");
@@ -144,11 +146,15 @@ static void right(plasma_client *client) {
   CHECK(description.data == legacy->dl_tensor.data && plasma_buffer_mutable_data(buffer) != NULL);
   CHECK(!plasma_buffer_is_immutable(buffer) && plasma_buffer_metadata_size(buffer) == 0);
 
+  OK(tensor_shared_views(again, &length));
+  CHECK(length == 3);
   EXPECT(PLASMA_BUSY, tensor_shared_freeze(shared, -1), "3 arrays or buffers");
   legacy->deleter(legacy);
   versioned->deleter(versioned);
   plasma_buffer_release(buffer);
   OK(tensor_shared_freeze(shared, 0));
+  OK(tensor_shared_views(shared, &length));
+  CHECK(length == 0);
   EXPECT(PLASMA_OBJECT_ALREADY_SEALED, tensor_shared_freeze(again, 0), "");
   EXPECT(PLASMA_OBJECT_ALREADY_SEALED, tensor_shared_lock(again, 0), "");
   EXPECT(PLASMA_OBJECT_ALREADY_SEALED, tensor_shared_export(shared, &legacy), "");

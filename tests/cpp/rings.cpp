@@ -228,6 +228,7 @@ void shared_and_locked(const Client& client, const Client& other) {
     CHECK(lock && !lock.owner_died() && again.version() == 1);
     plasma::Tensor tensor = shared.tensor();
     tensor.mutable_values<std::int64_t>()[5] = 60;
+    CHECK(shared.views() == 1);
     std::thread([&] { CHECK(again.try_lock(0ms).status() == Status::timeout); }).join();
     SharedLock moved = std::move(lock);
     CHECK(!lock && moved && lock.try_unlock().status() == Status::invalid_argument);
