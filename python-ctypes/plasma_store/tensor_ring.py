@@ -141,15 +141,21 @@ class TensorRing(SharedObject):
         this thread got all slots itself and would wait for ever.
         """
         joined, given = self._live(), _abi.tensor_ring_slot()
-        if self._left:
-            self._reap()
-        status = _acquire(joined.pointer, AT_ONCE, ctypes.byref(given))
-        if status == _abi.PLASMA_TIMEOUT:
-            patience = _AS_CREATED if timeout is None else from_seconds(timeout)
-            status = self._wait(joined, lib.tensor_ring_acquire, given, patience)
-        if status:
-            check(status)
-        return RingSlot(self, given, self._writable.get(given.data) or self._map(joined, given, self._writable))
+        try:
+            if self._left:
+                self._reap()
+            status = _acquire(joined.pointer, AT_ONCE, ctypes.byref(given))
+            if status == _abi.PLASMA_TIMEOUT:
+                patience = _AS_CREATED if timeout is None else from_seconds(timeout)
+                status = joined.wait(lambda left_ms: lib.tensor_ring_acquire(joined.pointer, left_ms, given), patience)
+            if status:
+                check(status)
+            return RingSlot(self, given, self._writable.get(given.data) or self._map(joined, given, self._writable))
+        except BaseException:
+            # Ctrl-C may have come when there was a slot already. Of one that was given back since, the token names nothing.
+            if given.token:
+                lib.tensor_ring_abandon(joined.pointer, given)
+            raise
 
     def take(self, timeout: Optional[float] = None) -> RingMessage:
         """The oldest message, to be read in place, for a `with` block at whose end its slot is released.
@@ -158,14 +164,21 @@ class TensorRing(SharedObject):
         was read; PlasmaAborted; PlasmaBusy when this thread got all slots and would wait for ever.
         """
         joined, given = self._live(), _abi.tensor_ring_slot()
-        if self._left:
-            self._reap()
-        status = _take(joined.pointer, AT_ONCE, ctypes.byref(given))
-        if status == _abi.PLASMA_TIMEOUT:
-            status = self._wait(joined, lib.tensor_ring_take, given, from_seconds(timeout))
-        if status:
-            check(status)
-        return self._message(joined, given)
+        try:
+            if self._left:
+                self._reap()
+            status = _take(joined.pointer, AT_ONCE, ctypes.byref(given))
+            if status == _abi.PLASMA_TIMEOUT:
+                patience = from_seconds(timeout)
+                status = joined.wait(lambda left_ms: lib.tensor_ring_take(joined.pointer, left_ms, given), patience)
+            if status:
+                check(status)
+            return self._message(joined, given)
+        except BaseException:
+            # As in `acquire`.
+            if given.token:
+                lib.tensor_ring_release(joined.pointer, given)
+            raise
 
     def _message(self, joined: Participant, given: Any) -> RingMessage:
         memory = self._readable.get(given.data)
@@ -189,16 +202,6 @@ class TensorRing(SharedObject):
                 return
             if not left.go():
                 self._left.append(left)
-
-    def _wait(self, joined: Participant, call: Any, given: Any, patience: int) -> int:
-        try:
-            return joined.wait(lambda left_ms: call(joined.pointer, left_ms, given), patience)
-        except BaseException:
-            # Ctrl-C may have come when there was a slot already. It is one for either purpose; the other call does nothing.
-            if given.data:
-                lib.tensor_ring_abandon(joined.pointer, given)
-                lib.tensor_ring_release(joined.pointer, given)
-            raise
 
     def __iter__(self) -> Iterator[Any]:
         """Arrays in the slots of messages, until the ring is closed and everything was read.

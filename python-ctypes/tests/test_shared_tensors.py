@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import plasma_store
 from conftest import in_fork, until
 from plasma_store import ObjectID, PlasmaClient, SharedTensor, Store, default_store
+from plasma_store.shared_lock import SharedLock
 from test_forgotten import warned
 
 np = pytest.importorskip("numpy")
@@ -109,6 +111,19 @@ def test_elements_of_any_type(client: PlasmaClient) -> None:
     with SharedTensor.zeros((3,), "float4_e2m1fn", client=client) as packed:
         packed.array[:] = [0x21, 0x03]
         assert (bytes(packed.data), packed.snapshot().tolist(), packed.nbytes) == (b"\x21\x03", [0x21, 3], 2)
+
+
+def test_more_than_two_gib() -> None:
+    size, needed = (1 << 31) + 16, 6 << 30
+    [free] = [line.split() for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:")]
+    if int(free[1]) << 10 < needed:
+        pytest.skip(f"{needed >> 30} GiB of memory are not free")
+    with plasma_store.start_store(size + (64 << 20)) as store, plasma_store.connect(store.socket_path) as client:
+        with SharedTensor.zeros(size, "uint8", client=client) as shared:
+            in_fork(lambda: shared.array.__setitem__(-1, 7))
+            assert again(shared).array[-2:].tolist() == [0, 7]
+            shared.array[0] = 5
+            client.delete([shared.id])
 
 
 def test_writes_are_seen_by_all_who_have_it(client: PlasmaClient, other: PlasmaClient) -> None:
@@ -308,6 +323,27 @@ def test_ctrl_c_ends_a_wait_for_the_lock(shared: SharedTensor, child: Child) -> 
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, output) == (0, "interrupted 1\n")
+
+
+def test_ctrl_c_leaves_no_lock_behind(shared: SharedTensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(SharedLock):
+        @property
+        def owner_died(self) -> bool:
+            return False
+
+        @owner_died.setter
+        def owner_died(self, _: bool) -> None:
+            if shared.version % 2:
+                raise KeyboardInterrupt
+
+    lock = Interrupted(shared, None)
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire()
+    assert shared.version == 2
+    with shared.lock(0):
+        with pytest.raises(plasma_store.PlasmaBusy):
+            lock.acquire()
+        assert shared.version == 3, "who was refused gives nothing back"
 
 
 def test_who_comes_after_a_dead_owner_is_told(shared: SharedTensor, other: PlasmaClient) -> None:

@@ -391,6 +391,30 @@ def test_every_reader_sees_every_message(client: PlasmaClient, other: PlasmaClie
             assert consume(ring) == consume(second) == [0, 1, 2]
 
 
+def tell_all(ring: TensorRing, pipe: Any) -> None:
+    """What a worker reads who is there before the first message."""
+    with pytest.raises(plasma_store.PlasmaTimeout):
+        ring.take(0)
+    pipe.send("ready")
+    pipe.send(consume(ring))
+
+
+@METHODS
+def test_every_process_sees_every_message(client: PlasmaClient, method: str) -> None:
+    context: Any = multiprocessing.get_context(method)
+    with TensorRing(4, (3,), "int64", client=client, broadcast=True) as ring:
+        pipes = [context.Pipe() for _ in range(2)]
+        workers = [context.Process(target=tell_all, args=(ring, its)) for _, its in pipes]
+        for worker in workers:
+            worker.start()
+        for ours, _ in pipes:
+            assert ours.recv() == "ready"
+        produce_all(ring, 50)
+        assert [ours.recv() for ours, _ in pipes] == [[*range(50)]] * 2
+        for worker in workers:
+            worker.join(PATIENCE_S)
+
+
 def test_the_end_comes_to_all_who_wait(client: PlasmaClient, other: PlasmaClient) -> None:
     for end, error in (("close", plasma_store.PlasmaClosed), ("abort", plasma_store.PlasmaAborted)):
         with TensorRing(2, (3,), "int64", client=client, name=end) as ring, TensorRing.open(end, client=other) as second:
@@ -556,6 +580,19 @@ def test_ctrl_c_ends_a_wait(ring: TensorRing, child: Child) -> None:
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, output) == (0, "interrupted\n")
     produce(ring, 0, 4)
+
+
+def test_ctrl_c_leaves_no_slot_behind(ring: TensorRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    produce(ring, 0, 1)
+    for kind, call in (("RingSlot", ring.acquire), ("RingMessage", ring.take)):
+        monkeypatch.setattr(f"plasma_store.tensor_ring.{kind}", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    monkeypatch.undo()
+    assert ring.counts() == (4, 0)
 
 
 def test_interrupts_end_a_wait(ring: TensorRing, client: PlasmaClient) -> None:
