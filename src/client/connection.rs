@@ -36,7 +36,7 @@ use crate::protocol::frame::{Dialect, MAX_BODY, encode};
 use crate::protocol::native::{
     ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS, ABILITY_SHARING,
 };
-use crate::protocol::{Reply, Request, ShareAction};
+use crate::protocol::{Reply, Request};
 use crate::shm::copy::Copier;
 use crate::shm::fork_token::ForkToken;
 use crate::shm::pins::peer::Peer;
@@ -138,32 +138,24 @@ struct Wire {
 struct Incoming {
     inbox: Inbox,
     descriptors: VecDeque<OwnedFd>,
-    /// An answer whose descriptors have not all arrived.
-    half: Option<HalfAnswer>,
-    /// Descriptors that are for whoever made the call of this number.
-    handed_over: HashMap<u64, Vec<OwnedFd>>,
+    /// An answer whose descriptors have not all arrived, and the number of its call.
+    half: Option<(u64, Answer)>,
     calls: HashMap<u64, Call>,
-    /// Calls whose answer, if it is no refusal, has a descriptor behind it although others of its kind have none.
-    joining: HashSet<u64>,
     has_leader: bool,
     /// Why nothing more will come.
     ended: Option<String>,
     spare_bells: Vec<Arc<EventFd>>,
 }
 
-#[derive(Debug)]
-struct HalfAnswer {
-    number: u64,
-    reply: Reply,
-    missing: usize,
-}
+/// An answer, and the descriptors that came with it.
+type Answer = (Reply, Vec<OwnedFd>);
 
 #[derive(Debug)]
 enum Call {
     /// A thread waits; if it sleeps, this wakes it.
     Waiting(Option<Arc<EventFd>>),
     /// The answer is here, the thread has not taken it yet.
-    Answered(Reply),
+    Answered(Box<Answer>),
     /// Nobody waits any more.
     Abandoned,
 }
@@ -187,9 +179,7 @@ impl Connection {
             inbox,
             descriptors: VecDeque::new(),
             half: None,
-            handed_over: HashMap::new(),
             calls: HashMap::new(),
-            joining: HashSet::new(),
             has_leader: false,
             ended: None,
             spare_bells: Vec::new(),
@@ -350,20 +340,14 @@ impl Connection {
     /// [`Error::Forked`], [`Error::Disconnected`], [`Error::Protocol`]; for gets, and creates that wait, also
     /// [`Error::Interrupted`] and [`Error::Timeout`].
     pub fn call(&self, request: &Request, patience: Patience) -> Result<Reply> {
-        self.ask(request, patience).map(|(_, reply)| reply)
+        self.call_with_descriptors(request, patience).map(|(reply, _)| reply)
     }
 
     /// The same, with the descriptors that came with the answer and are for the caller.
     ///
     /// # Errors
     /// As for [`Connection::call`].
-    pub fn call_with_descriptors(&self, request: &Request, patience: Patience) -> Result<(Reply, Vec<OwnedFd>)> {
-        let (number, reply) = self.ask(request, patience)?;
-        Ok((reply, self.lock().handed_over.remove(&number).unwrap_or_default()))
-    }
-
-    /// Makes a call. Returns its number as well.
-    fn ask(&self, request: &Request, patience: Patience) -> Result<(u64, Reply)> {
+    pub fn call_with_descriptors(&self, request: &Request, patience: Patience) -> Result<Answer> {
         if !self.is_usable() {
             return Err(Error::Forked);
         }
@@ -371,14 +355,14 @@ impl Connection {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         // Whatever can fail without the store's doing fails before the store is asked.
         let frame = frame_of(number, request)?;
-        let bell = self.lock().begin(number, request)?;
+        let bell = self.lock().begin(number)?;
         let outcome = self.send(&frame).and_then(|()| self.wait(number, patience, interrupts, &bell));
         if outcome.is_err() {
             self.give_up(number, request);
         }
         // Nobody rings it any more, since rings are given under the lock. Whoever takes it next silences it first.
         self.lock().spare_bells.push(bell);
-        outcome.map(|reply| (number, reply))
+        outcome
     }
 
     /// Sends a request whose answer, if there is one, interests nobody. Failure means that the store is gone, and with
@@ -455,11 +439,11 @@ impl Connection {
     }
 
     /// Waits for an answer, leading or sleeping.
-    fn wait(&self, number: u64, patience: Patience, interrupts: u64, bell: &Arc<EventFd>) -> Result<Reply> {
+    fn wait(&self, number: u64, patience: Patience, interrupts: u64, bell: &Arc<EventFd>) -> Result<Answer> {
         let mut incoming = self.lock();
         loop {
-            if let Some(reply) = incoming.take_answer(number) {
-                return Ok(reply);
+            if let Some(answer) = incoming.take_answer(number) {
+                return Ok(answer);
             }
             if let Some(reason) = &incoming.ended {
                 return Err(Error::Disconnected(reason.clone()));
@@ -574,46 +558,41 @@ impl Incoming {
     /// Hands every whole answer to whom it belongs. Returns objects of abandoned answers.
     fn dispatch(&mut self) -> Result<Vec<ObjectId>> {
         let mut releases = Vec::new();
-        while let Some(mut answer) = self.next_answer()? {
-            while answer.missing > 0 {
+        while let Some((number, (reply, mut descriptors))) = self.next_answer()? {
+            while let missing @ 1.. = descriptors_of(&reply).saturating_sub(descriptors.len()) {
                 if !self.inbox.take_descriptor_byte() {
-                    self.half = Some(answer);
+                    self.half = Some((number, (reply, descriptors)));
                     return Ok(releases);
                 }
-                let lost = || Error::Protocol(format!("a descriptor did not come, {} are missing", answer.missing));
-                let descriptor = self.descriptors.pop_front().ok_or_else(lost)?;
-                self.handed_over.entry(answer.number).or_default().push(descriptor);
-                answer.missing -= 1;
+                let lost = || Error::Protocol(format!("a descriptor did not come, {missing} are missing"));
+                descriptors.push(self.descriptors.pop_front().ok_or_else(lost)?);
             }
-            releases.extend(self.deliver(answer.number, answer.reply)?);
+            releases.extend(self.deliver(number, (reply, descriptors))?);
         }
         // A descriptor arrives with the byte that stands for it, so what is left over was never announced.
         self.descriptors.clear();
         Ok(releases)
     }
 
-    fn next_answer(&mut self) -> Result<Option<HalfAnswer>> {
+    fn next_answer(&mut self) -> Result<Option<(u64, Answer)>> {
         if let Some(half) = self.half.take() {
             return Ok(Some(half));
         }
         let Some(frame) = self.inbox.next_frame()? else { return Ok(None) };
-        let reply = Reply::decode(frame.message_type, &frame.body)?;
-        let is_joining = self.joining.remove(&frame.number);
-        let missing = descriptors_of(&reply, is_joining);
-        Ok(Some(HalfAnswer { number: frame.number, reply, missing }))
+        Ok(Some((frame.number, (Reply::decode(frame.message_type, &frame.body)?, Vec::new()))))
     }
 
-    fn deliver(&mut self, number: u64, reply: Reply) -> Result<Vec<ObjectId>> {
+    fn deliver(&mut self, number: u64, answer: Answer) -> Result<Vec<ObjectId>> {
         match self.calls.get_mut(&number) {
             Some(call @ Call::Waiting(_)) => {
-                if let Call::Waiting(Some(bell)) = std::mem::replace(call, Call::Answered(reply)) {
+                if let Call::Waiting(Some(bell)) = std::mem::replace(call, Call::Answered(Box::new(answer))) {
                     ring(&bell);
                 }
                 Ok(Vec::new())
             }
             Some(Call::Abandoned) => {
                 self.calls.remove(&number);
-                Ok(held_by(reply))
+                Ok(held_by(answer.0))
             }
             _ => Err(Error::Protocol(format!("an answer came to request {number}, which was not asked"))),
         }
@@ -622,7 +601,7 @@ impl Incoming {
     /// Marks a call as one that nobody waits for. Returns its answer if that has come meanwhile.
     fn abandon(&mut self, number: u64) -> Option<Reply> {
         match self.calls.remove(&number)? {
-            Call::Answered(reply) => Some(reply),
+            Call::Answered(answer) => Some(answer.0),
             Call::Waiting(_) | Call::Abandoned if self.ended.is_none() => {
                 self.calls.insert(number, Call::Abandoned);
                 None
@@ -631,22 +610,19 @@ impl Incoming {
         }
     }
 
-    fn take_answer(&mut self, number: u64) -> Option<Reply> {
+    fn take_answer(&mut self, number: u64) -> Option<Answer> {
         if !matches!(self.calls.get(&number), Some(Call::Answered(_))) {
             return None;
         }
         let call = self.calls.remove(&number);
         self.wake_a_leader();
-        call.and_then(|call| if let Call::Answered(reply) = call { Some(reply) } else { None })
+        call.and_then(|call| if let Call::Answered(answer) = call { Some(*answer) } else { None })
     }
 
     /// Notes a call, and gets the bell that it will sleep on if it has to.
-    fn begin(&mut self, number: u64, request: &Request) -> Result<Arc<EventFd>> {
+    fn begin(&mut self, number: u64) -> Result<Arc<EventFd>> {
         let bell = self.spare_bells.pop().map_or_else(|| new_bell().map(Arc::new), Ok)?;
         self.calls.insert(number, Call::Waiting(None));
-        if let Request::Share { action: ShareAction::Begin { .. } | ShareAction::Join, .. } = request {
-            self.joining.insert(number);
-        }
         Ok(bell)
     }
 
@@ -686,12 +662,11 @@ impl Incoming {
 }
 
 /// How many descriptors follow an answer.
-fn descriptors_of(reply: &Reply, is_joining: bool) -> usize {
+fn descriptors_of(reply: &Reply) -> usize {
     match reply {
         Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
-        Reply::Share { outcome: Ok(_) } => usize::from(is_joining),
-        Reply::Ring { outcome: Ok(true) } => 3,
-        Reply::Index { outcome: Ok(true) } => 3,
+        Reply::Share { outcome: Ok(shared) } => usize::from(shared.has_control),
+        Reply::Ring { outcome: Ok(true) } | Reply::Index { outcome: Ok(true) } => 3,
         _ => 0,
     }
 }
