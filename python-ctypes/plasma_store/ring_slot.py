@@ -12,7 +12,7 @@ from . import _abi
 from ._lib import bare, lib
 from .dlpack import collect_unconsumed, described
 from .dtypes import DTYPES, dtype_of, element_of
-from .elements import Elements
+from .elements import SharedElements
 from .errors import PlasmaExported, PlasmaInvalidArgument, check
 from .memory import Layout, Memory
 
@@ -24,7 +24,7 @@ _release, _publish, _abandon = bare("tensor_ring_release"), bare("tensor_ring_pu
 _BYTE = DTYPES["uint8"]
 
 
-class Slot(Elements):
+class Slot(SharedElements):
     """A slot of a ring while somebody here has it: what `RingSlot` and `RingMessage` have in common."""
 
     __slots__ = ("__weakref__", "_given", "_layout", "_memory", "_ring")
