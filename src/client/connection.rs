@@ -13,8 +13,6 @@
 //! also when its answer is on its way: whoever creates the same object right afterwards finds nothing of it.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
-use crate::client::bells::Bells;
+use crate::client::bells::{Bells, new_bell, ring};
+use crate::client::incoming::{Answer, Incoming, held_by};
 use crate::client::mappings::Mappings;
 use crate::client::segments::Retiring;
 use crate::client::sharing::Memberships;
@@ -51,8 +50,6 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// How much later than its time a get gives up on a store that does not answer. The store keeps the time; this is for one
 /// that is stopped, and long enough not to call a present object absent because the machine is busy.
 const GRACE: Duration = Duration::from_secs(10);
-/// Bytes read from the socket at once.
-const READ_SIZE: usize = 16 << 10;
 
 /// How long a call waits, and what else ends it.
 #[derive(Clone, Copy, Debug)]
@@ -133,33 +130,6 @@ struct Wire {
     incoming: Mutex<Incoming>,
 }
 
-/// What has arrived, and who waits for what.
-#[derive(Debug)]
-struct Incoming {
-    inbox: Inbox,
-    descriptors: VecDeque<OwnedFd>,
-    /// An answer whose descriptors have not all arrived, and the number of its call.
-    half: Option<(u64, Answer)>,
-    calls: HashMap<u64, Call>,
-    has_leader: bool,
-    /// Why nothing more will come.
-    ended: Option<String>,
-    spare_bells: Vec<Arc<EventFd>>,
-}
-
-/// An answer, and the descriptors that came with it.
-type Answer = (Reply, Vec<OwnedFd>);
-
-#[derive(Debug)]
-enum Call {
-    /// A thread waits; if it sleeps, this wakes it.
-    Waiting(Option<Arc<EventFd>>),
-    /// The answer is here, the thread has not taken it yet.
-    Answered(Box<Answer>),
-    /// Nobody waits any more.
-    Abandoned,
-}
-
 impl Connection {
     /// Connects and greets.
     ///
@@ -175,16 +145,7 @@ impl Connection {
         // A new socket has room for far more than this.
         send_some(socket.as_fd(), &encode(Dialect::Plasma, message_type, 0, &body))?;
         let (capacity, inbox) = read_hello(socket.as_fd(), path, return_on_signal)?;
-        let incoming = Incoming {
-            inbox,
-            descriptors: VecDeque::new(),
-            half: None,
-            calls: HashMap::new(),
-            has_leader: false,
-            ended: None,
-            spare_bells: Vec::new(),
-        };
-        let wire = Wire { socket, sending: Mutex::new(()), incoming: Mutex::new(incoming) };
+        let wire = Wire { socket, sending: Mutex::new(()), incoming: Mutex::new(Incoming::new(inbox)) };
         Ok(Self {
             token,
             capacity,
@@ -373,7 +334,7 @@ impl Connection {
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         if matches!(request, Request::Abort { .. }) {
-            self.lock().calls.insert(number, Call::Abandoned);
+            self.lock().begin_abandoned(number);
         }
         if let Err(error) = frame_of(number, request).and_then(|frame| self.send(&frame)) {
             log::debug!("the store was not told: {error}");
@@ -423,7 +384,7 @@ impl Connection {
             return Ok(Vec::new());
         }
         let mut incoming = self.lock();
-        let releases = self.wire.read(&mut incoming);
+        let releases = incoming.read(self.wire.socket.as_fd());
         if incoming.has_leader {
             // It sleeps on a socket that has nothing for it any more.
             ring(&self.leader_bell);
@@ -488,7 +449,7 @@ impl Connection {
             let _ = self.leader_bell.read();
             incoming.ring_all();
         }
-        let releases = if socket { self.wire.read(&mut incoming) } else { Vec::new() };
+        let releases = if socket { incoming.read(self.wire.socket.as_fd()) } else { Vec::new() };
         if !releases.is_empty() {
             // Sending them may take a while, and somebody has to read.
             incoming.wake_a_leader();
@@ -533,152 +494,6 @@ impl Drop for Connection {
     }
 }
 
-impl Wire {
-    /// Takes in what has arrived, if anything has. Returns objects of abandoned answers, to be released once for each time
-    /// that they are named.
-    fn read(&self, incoming: &mut Incoming) -> Vec<ObjectId> {
-        let mut bytes = [0; READ_SIZE];
-        let mut descriptors = Vec::new();
-        let received = receive(self.socket.as_fd(), &mut bytes, &mut descriptors);
-        incoming.descriptors.extend(descriptors);
-        match received {
-            Ok(0) => incoming.end("it closed the connection"),
-            Ok(count) => incoming.inbox.push(bytes.get(..count).unwrap_or_default()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => incoming.end(&format!("receive: {error}")),
-        }
-        incoming.dispatch().unwrap_or_else(|error| {
-            incoming.end(&error.to_string());
-            Vec::new()
-        })
-    }
-}
-
-impl Incoming {
-    /// Hands every whole answer to whom it belongs. Returns objects of abandoned answers.
-    fn dispatch(&mut self) -> Result<Vec<ObjectId>> {
-        let mut releases = Vec::new();
-        while let Some((number, (reply, mut descriptors))) = self.next_answer()? {
-            while let missing @ 1.. = descriptors_of(&reply).saturating_sub(descriptors.len()) {
-                if !self.inbox.take_descriptor_byte() {
-                    self.half = Some((number, (reply, descriptors)));
-                    return Ok(releases);
-                }
-                let lost = || Error::Protocol(format!("a descriptor did not come, {missing} are missing"));
-                descriptors.push(self.descriptors.pop_front().ok_or_else(lost)?);
-            }
-            releases.extend(self.deliver(number, (reply, descriptors))?);
-        }
-        // A descriptor arrives with the byte that stands for it, so what is left over was never announced.
-        self.descriptors.clear();
-        Ok(releases)
-    }
-
-    fn next_answer(&mut self) -> Result<Option<(u64, Answer)>> {
-        if let Some(half) = self.half.take() {
-            return Ok(Some(half));
-        }
-        let Some(frame) = self.inbox.next_frame()? else { return Ok(None) };
-        Ok(Some((frame.number, (Reply::decode(frame.message_type, &frame.body)?, Vec::new()))))
-    }
-
-    fn deliver(&mut self, number: u64, answer: Answer) -> Result<Vec<ObjectId>> {
-        match self.calls.get_mut(&number) {
-            Some(call @ Call::Waiting(_)) => {
-                if let Call::Waiting(Some(bell)) = std::mem::replace(call, Call::Answered(Box::new(answer))) {
-                    ring(&bell);
-                }
-                Ok(Vec::new())
-            }
-            Some(Call::Abandoned) => {
-                self.calls.remove(&number);
-                Ok(held_by(answer.0))
-            }
-            _ => Err(Error::Protocol(format!("an answer came to request {number}, which was not asked"))),
-        }
-    }
-
-    /// Marks a call as one that nobody waits for. Returns its answer if that has come meanwhile.
-    fn abandon(&mut self, number: u64) -> Option<Reply> {
-        match self.calls.remove(&number)? {
-            Call::Answered(answer) => Some(answer.0),
-            Call::Waiting(_) | Call::Abandoned if self.ended.is_none() => {
-                self.calls.insert(number, Call::Abandoned);
-                None
-            }
-            Call::Waiting(_) | Call::Abandoned => None,
-        }
-    }
-
-    fn take_answer(&mut self, number: u64) -> Option<Answer> {
-        if !matches!(self.calls.get(&number), Some(Call::Answered(_))) {
-            return None;
-        }
-        let call = self.calls.remove(&number);
-        self.wake_a_leader();
-        call.and_then(|call| if let Call::Answered(answer) = call { Some(*answer) } else { None })
-    }
-
-    /// Notes a call, and gets the bell that it will sleep on if it has to.
-    fn begin(&mut self, number: u64) -> Result<Arc<EventFd>> {
-        let bell = self.spare_bells.pop().map_or_else(|| new_bell().map(Arc::new), Ok)?;
-        self.calls.insert(number, Call::Waiting(None));
-        Ok(bell)
-    }
-
-    /// From now on this call's thread is woken by its bell.
-    fn listen(&mut self, number: u64, bell: &Arc<EventFd>) {
-        if let Some(Call::Waiting(slot @ None)) = self.calls.get_mut(&number) {
-            // It may have been rung for its last owner after that had left.
-            let _ = bell.read();
-            *slot = Some(bell.clone());
-        }
-    }
-
-    /// With nobody reading the socket, wakes one of those who wait.
-    fn wake_a_leader(&self) {
-        if !self.has_leader {
-            let bell = self.calls.values().find_map(|call| match call {
-                Call::Waiting(bell) => bell.as_ref(),
-                _ => None,
-            });
-            bell.into_iter().for_each(|bell| ring(bell));
-        }
-    }
-
-    fn ring_all(&self) {
-        for call in self.calls.values() {
-            if let Call::Waiting(Some(bell)) = call {
-                ring(bell);
-            }
-        }
-    }
-
-    /// Nothing more will come.
-    fn end(&mut self, reason: &str) {
-        self.ended.get_or_insert_with(|| reason.to_owned());
-        self.ring_all();
-    }
-}
-
-/// How many descriptors follow an answer.
-fn descriptors_of(reply: &Reply) -> usize {
-    match reply {
-        Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
-        Reply::Share { outcome: Ok(shared) } => usize::from(shared.has_control),
-        Reply::Ring { outcome: Ok(true) } | Reply::Index { outcome: Ok(true) } => 3,
-        _ => 0,
-    }
-}
-
-/// Objects that an answer nobody waited for made this connection hold.
-fn held_by(reply: Reply) -> Vec<ObjectId> {
-    let Reply::Get { ids, locations, .. } = reply else { return Vec::new() };
-    let found = ids.into_iter().zip(locations).filter(|(_, location)| location.is_some());
-    // One answer counts for one hold, however often it names the object; two answers count for two.
-    found.map(|(id, _)| id).collect::<HashSet<_>>().into_iter().collect()
-}
-
 /// A request as it goes out.
 fn frame_of(number: u64, request: &Request) -> Result<Vec<u8>> {
     let (message_type, body) = request.encode();
@@ -687,17 +502,6 @@ fn frame_of(number: u64, request: &Request) -> Result<Vec<u8>> {
         return Err(Error::InvalidArgument(text));
     }
     Ok(encode(Dialect::Native, message_type, number, &body))
-}
-
-/// A bell that was not rung.
-pub(super) fn new_bell() -> Result<EventFd> {
-    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(Error::from_errno("eventfd"))
-}
-
-/// Async-signal-safe.
-pub(super) fn ring(bell: &EventFd) {
-    // Fails only when the bell has been rung 2^64 times and is therefore ringing.
-    let _ = bell.write(1);
 }
 
 fn sleep(bell: &EventFd, patience: Patience) -> Option<Interruption> {
