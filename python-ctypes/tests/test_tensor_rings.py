@@ -622,6 +622,29 @@ def test_awaits_end_by_time_cancellation_and_abort(ring: TensorRing) -> None:
     run(main())
 
 
+def test_who_opened_a_ring_awaits_as_it_was_made_to(client: PlasmaClient, other: PlasmaClient) -> None:
+    async def full(ring: TensorRing) -> None:
+        slots = [await ring.acquire_async() for _ in range(2)]
+        with pytest.raises(plasma_store.PlasmaTimeout):
+            await ring.acquire_async()
+        assert len(slots) == 2
+
+    async def cancelled(ring: TensorRing) -> None:
+        slots = [ring.acquire(), ring.acquire()]
+        acquiring = asyncio.create_task(ring.acquire_async())
+        await asyncio.sleep(0.01)
+        acquiring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await acquiring
+        assert len(slots) == 2
+
+    # The end of a loop waits for its threads, so one that nothing ends would be noticed.
+    for when_full, play in ((0.01, full), ("fail", full), ("wait", cancelled)):
+        with TensorRing(2, (3,), client=client, when_full=when_full) as ring:  # type: ignore[arg-type]
+            with TensorRing.open(ring.id, client=other) as opened:
+                run(play(opened))
+
+
 def test_the_descriptor_tells_of_messages(ring: TensorRing, other: PlasmaClient) -> None:
     with pytest.raises(plasma_store.PlasmaTimeout):
         ring.take(0)

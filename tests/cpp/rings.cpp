@@ -115,6 +115,23 @@ void messages_that_do_not_fit(const Client& client) {
   CHECK(ring.try_take(0ms).status() == Status::timeout && counts_are(ring, 2, 0));
 }
 
+// Who opens a ring learns what was chosen.
+void how_it_was_made(const Client& client, const Client& other) {
+  const ObjectId id = ObjectId::random();
+  auto options = RingOptions::of<std::int64_t>(3, {6});
+  options.acquire = 1500ms;
+  options.drop_oldest = options.hand_out_again = options.guard = true;
+  const Ring ring = Ring::create(client, id, options);
+  const RingOptions told = Ring::open(other, id).options();
+  CHECK(told.slots == 3 && told.slot_bytes == 48 && told.acquire.milliseconds() == 1500);
+  CHECK(told.drop_oldest && told.hand_out_again && told.guard && !told.broadcast);
+  options = RingOptions::of_bytes(2, 100);
+  options.broadcast = true;
+  const RingOptions another = Ring::create(client, ObjectId::random(), options).options();
+  CHECK(another.broadcast && !another.hand_out_again && another.acquire.milliseconds() == -1);
+  CHECK(Ring().try_options().status() == Status::invalid_argument);
+}
+
 void rings_that_cannot_be(const Client& client) {
   const ObjectId id = ObjectId::random();
   CHECK(Ring::try_create(client, id, RingOptions::of<float>(0, {1})).status() == Status::invalid_argument);
@@ -293,6 +310,7 @@ void rings_and_shared(const std::string& socket) {
   slots_are_moved_and_kept(client);
   exported_slots(client);
   messages_that_do_not_fit(client);
+  how_it_was_made(client, other);
   rings_that_cannot_be(client);
   each_its_own(client);
   passed_and_closed(client, socket);
