@@ -479,6 +479,25 @@ def test_a_child_gives_nothing_of_its_parents_back(ring: TensorRing) -> None:
     assert ring.counts() == (4, 0)
 
 
+TAKES_LAST = """
+import sys, pickle
+ring = pickle.loads(bytes.fromhex(sys.argv[1]))
+print(*[array[-1] for array in ring])
+"""
+
+
+def test_more_than_two_gibibytes(child: Child) -> None:
+    slot_bytes = 3 << 28
+    with plasma_store.start_store(3 * slot_bytes + (1 << 20)) as store, plasma_store.connect(store.socket_path) as client:
+        with TensorRing(3, (slot_bytes,), "uint8", client=client) as ring:
+            for number in range(3):
+                with ring.acquire() as slot:
+                    slot.array[-1] = number
+            ring.close()
+            process = child(TAKES_LAST, pickle.dumps(ring).hex())
+            assert process.communicate(timeout=PATIENCE_S)[0] == "0 1 2\n"
+
+
 @pytest.mark.parametrize("when", ["again", "drop"])
 def test_what_dead_readers_had(client: PlasmaClient, when: Any) -> None:
     with TensorRing(4, (3,), "int64", client=client, when_reader_dies=when) as ring:
