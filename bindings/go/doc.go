@@ -34,9 +34,9 @@
 //
 // # Waiting
 //
-// Calls that wait take a context, and wait for as long as it lets them; a wait for a lock, a slot or a message ends at
-// most a tenth of a second later. A call that waits keeps no other goroutine waiting. Closing a Client ends what waits on
-// it.
+// Calls that wait take a context, and wait for as long as it lets them; a wait for a lock, a slot or a message ends
+// at most a tenth of a second later. A call that waits keeps no other goroutine waiting. Closing a Client ends what
+// waits on it.
 //
 // # Memory
 //

@@ -132,8 +132,8 @@ func (c *Client) newRing(handle *C.tensor_ring, err error) (*Ring, error) {
 	return ring, nil
 }
 
-// Close leaves the ring, which goes on for others, and ends what waits here. Slots and messages that it gave must not be
-// used any more.
+// Close leaves the ring, which goes on for others, and ends what waits here. Slots and messages that it gave must not
+// be used any more.
 func (r *Ring) Close() error {
 	r.leave(func() { C.tensor_ring_leave(r.handle) })
 	runtime.SetFinalizer(r, nil)
@@ -191,8 +191,8 @@ func (r *Ring) Counts() (free, published int, err error) {
 	return int(counts[0]), int(counts[1]), err
 }
 
-// FD is a descriptor that can be read when a TryTake is worth while, for poll and the like; one that finds nothing makes
-// it quiet again. It is the ring's, and not to be read or closed.
+// FD is a descriptor that can be read when a TryTake is worth while, for poll and the like; one that finds nothing
+// makes it quiet again. It is the ring's, and not to be read or closed.
 func (r *Ring) FD() (int, error) {
 	var descriptor C.int32_t
 	err := r.use(func() C.plasma_status { return C.tensor_ring_fd(r.handle, &descriptor) })

@@ -133,8 +133,8 @@ func (s *SharedTensor) Tensor() (*Tensor, error) {
 // Lock takes the lock, waiting for it until the context is done. Nobody else has it then, in any process. It is this
 // goroutine's, which stays on its thread until its Unlock.
 //
-// OwnerDied tells that who had the lock before died with it, so that the elements may be half written: the lock is taken
-// all the same, and the Unlock says that they are in order again.
+// OwnerDied tells that who had the lock before died with it, so that the elements may be half written: the lock is
+// taken all the same, and the Unlock says that they are in order again.
 func (s *SharedTensor) Lock(ctx context.Context) error {
 	return s.locked(func() error {
 		return s.wait(ctx, -1, func(timeout C.int64_t) C.plasma_status { return C.tensor_shared_lock(s.handle, timeout) })
@@ -176,9 +176,9 @@ func (s *SharedTensor) Version() (uint64, error) {
 	return uint64(version), err
 }
 
-// Snapshot is a copy of all elements as they were at one moment when nobody had the lock, or as they are for who has it,
-// as they lie in the tensor. Writers are not stopped. Corrupt tells that one died with the lock, and nobody has taken it
-// since.
+// Snapshot is a copy of all elements as they were at one moment when nobody had the lock, or as they are for who has
+// it, as they lie in the tensor. Writers are not stopped. Corrupt tells that one died with the lock, and nobody has
+// taken it since.
 func Snapshot[T Element](ctx context.Context, shared *SharedTensor) ([]T, error) {
 	if wanted := DTypeOf[T](); shared.dtype != wanted {
 		return nil, invalid("elements are %v, not %v", shared.dtype, wanted)
@@ -232,7 +232,8 @@ func (s *SharedTensor) TryFreeze() error {
 	return s.use(func() C.plasma_status { return C.tensor_shared_freeze(s.handle, 0) })
 }
 
-// Holders is who has a shared tensor or a ring open, as the store names them. It is none where it is kept and nobody has.
+// Holders is who has a shared tensor or a ring open, as the store names them. It is none where it is kept and nobody
+// has.
 func (c *Client) Holders(id ObjectID) ([]string, error) {
 	names, err := text(func(out *C.char, size C.size_t, length *C.size_t) error {
 		return c.use(func() C.plasma_status { return C.tensor_shared_holders(c.handle, id.c(), out, size, length) })

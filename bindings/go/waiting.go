@@ -42,8 +42,8 @@ func wait(ctx context.Context, closing ends, function func() C.plasma_status) er
 	return err
 }
 
-// knock writes to a pipe when the context is done or one of the channels is closed. What it returns ends that, and waits
-// for the end.
+// knock writes to a pipe when the context is done or one of the channels is closed. What it returns ends that, and
+// waits for the end.
 func knock(ctx context.Context, closing ends, pipe int) func() {
 	finished, gone := make(chan struct{}), make(chan struct{})
 	go func() {
