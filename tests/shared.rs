@@ -507,7 +507,7 @@ fn a_participant_that_writes_noise_harms_nobody_but_those_who_share_with_it() {
     let mut hostile = RawPeer::pulling(&daemon.socket());
     let reply = hostile.ask(&Request::Share { id: id(1), action: ShareAction::Join });
     assert!(matches!(reply, Reply::Share { outcome: Ok(_) }), "{reply:?}");
-    let control = hostile.control_file();
+    let control = hostile.descriptors.pop_back().unwrap();
     for length in [0, 2 * CONTROL_BYTES as i64] {
         assert_eq!(ftruncate(&control, length), Err(Errno::EPERM));
     }

@@ -25,18 +25,16 @@ VERSIONED = b"dltensor_versioned"
 for _name in (LEGACY, VERSIONED):
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_name))
 
-def managed_versioned(hold: Hold, view: Optional[_abi.tensor_view_options] = None) -> Any:
-    """A new `DLManagedTensorVersioned *` over the memory of a hold, with a hold of its own. Its deleter must be called."""
-    out = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
-    check(lib.tensor_view_versioned(hold, view, out) if view else lib.tensor_from_buffer_versioned(hold, out))
-    return out
-
-
-def managed_legacy(hold: Hold, view: Optional[_abi.tensor_view_options] = None) -> Any:
-    """The same as a `DLManagedTensor *`, which cannot say that the memory is read-only."""
-    out = ctypes.POINTER(_abi.DLManagedTensor)()
-    check(lib.tensor_view(hold, view, out) if view else lib.tensor_from_buffer(hold, out))
-    return out
+def managed_of(hold: Hold, versioned: bool, view: Optional[_abi.tensor_view_options] = None) -> Any:
+    """A new `DLManagedTensorVersioned *` over the memory of a hold, with a hold of its own, or a `DLManagedTensor *`, which cannot say
+    that the memory is read-only. Its deleter must be called."""
+    if versioned:
+        new = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
+        check(lib.tensor_view_versioned(hold, view, new) if view else lib.tensor_from_buffer_versioned(hold, new))
+        return new
+    old = ctypes.POINTER(_abi.DLManagedTensor)()
+    check(lib.tensor_view(hold, view, old) if view else lib.tensor_from_buffer(hold, old))
+    return old
 
 
 def delete(managed: Any) -> None:
@@ -59,9 +57,10 @@ class _Export(NamedTuple):
 _exports: Deque[_Export] = deque()
 
 
-def export(managed: Any, name: bytes) -> CapsuleType:
+def export(managed: Any, versioned: bool) -> CapsuleType:
     """A capsule over a new managed tensor, for one consumer."""
     collect_unconsumed()
+    name = VERSIONED if versioned else LEGACY
     capsule: CapsuleType = capsule_new(ctypes.cast(managed, ctypes.c_void_p), name, None)
     _exports.append(_Export(capsule, name, managed))
     return capsule

@@ -12,11 +12,13 @@ from . import _abi
 from ._lib import bare, lib
 from .dlpack import collect_unconsumed, described
 from .dtypes import DTYPES, dtype_of, element_of
-from .elements import Elements
+from .elements import SharedElements
 from .errors import PlasmaExported, PlasmaInvalidArgument, check
 from .memory import Layout, Memory
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .participant import Participant
     from .tensor_ring import TensorRing
 
@@ -24,7 +26,7 @@ _release, _publish, _abandon = bare("tensor_ring_release"), bare("tensor_ring_pu
 _BYTE = DTYPES["uint8"]
 
 
-class Slot(Elements):
+class Slot(SharedElements):
     """A slot of a ring while somebody here has it: what `RingSlot` and `RingMessage` have in common."""
 
     __slots__ = ("__weakref__", "_given", "_layout", "_memory", "_ring")
@@ -63,6 +65,24 @@ class Slot(Elements):
     def dtype(self) -> str:
         """Name of the element type, such as "float32"."""
         return (self._ring._layout or self._known_layout())[0].name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._given is None:
+            return
+        if error is None:
+            self._done()
+        else:
+            # The frames of the exception have their arrays still.
+            self._let_go()
+
+    def _done(self) -> None:
+        """What a slot is got for."""
+        raise NotImplementedError
 
     def _exported(self, versioned: bool) -> Any:
         self._live()
@@ -160,23 +180,11 @@ class RingSlot(Slot):
             return self._end(_publish, ctypes.byref(described(self.shape, self._known_layout()[0])))
         self._end(_publish, None)
 
+    _done = publish
+
     def abandon(self) -> None:
         """Gives the slot back as it was got: it is free again, and nobody reads it."""
         self._end(_abandon)
-
-    def __enter__(self) -> RingSlot:
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._given is None:
-            return
-        if error is None:
-            self.publish()
-        else:
-            # The frames of the exception have their arrays still.
-            self._let_go()
 
     def _known_layout(self) -> Layout:
         return self._layout or (_BYTE, (self._live().size,))
@@ -199,19 +207,7 @@ class RingMessage(Slot):
         """Gives the slot back. Raises PlasmaExported, a BufferError, while there are arrays of it."""
         self._end(_release)
 
-    def __enter__(self) -> RingMessage:
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._given is None:
-            return
-        if error is None:
-            self._end(_release)
-        else:
-            # The frames of the exception have their arrays still.
-            self._let_go()
+    _done = release
 
     def _known_layout(self) -> Layout:
         if self._layout is None:

@@ -11,9 +11,9 @@ from . import _abi
 from ._lib import lib
 from .buffer import Hold
 from .client import PlasmaClient
-from .dlpack import Source, collect_unconsumed, described, managed_legacy, managed_versioned, row_major
+from .dlpack import Source, collect_unconsumed, described, managed_of, row_major
 from .dtypes import DType, dtype_of, element_of
-from .elements import Elements
+from .elements import SharedElements
 from .errors import PlasmaBusy, PlasmaError, PlasmaExported, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Memory
 from .object_id import AnyID, ObjectID, c_id, c_text, id_of
@@ -26,7 +26,7 @@ from .waiting import from_seconds
 _OURS = "this process has"
 
 
-class SharedTensor(SharedObject, Elements):
+class SharedTensor(SharedObject, SharedElements):
     """An array that any number of processes write and read in the same memory, with a lock for those who need one.
 
     Made by `zeros`, `empty`, `full`, `like` and `from_array`, and by `open` from one that somebody else made. Without a `client` it
@@ -240,8 +240,7 @@ class SharedTensor(SharedObject, Elements):
         self.close()
 
     def _exported(self, versioned: bool) -> Any:
-        hold = _hold(self._live())
-        return managed_versioned(hold) if versioned else managed_legacy(hold)
+        return managed_of(_hold(self._live()), versioned)
 
     def _copied(self) -> Any:
         return self.snapshot()

@@ -10,16 +10,7 @@ static int64_t numbers[6] = {1, 2, 3, 4, 5, 6};
 static int64_t shape[2] = {2, 3};
 
 static DLTensor good(void) {
-  DLTensor tensor;
-  memset(&tensor, 0, sizeof tensor);
-  tensor.data = numbers;
-  tensor.device.device_type = kDLCPU;
-  tensor.ndim = 2;
-  tensor.dtype.code = kDLInt;
-  tensor.dtype.bits = 64;
-  tensor.dtype.lanes = 1;
-  tensor.shape = shape;
-  return tensor;
+  return tensor_of(numbers, kDLInt, 64, 2, shape);
 }
 
 static tensor_ring_options slots_of(uint32_t slots, const DLTensor *like) {
@@ -453,20 +444,7 @@ static void each_its_own(plasma_client *client) {
 }
 
 int main(int argc, char **argv) {
-  CHECK(argc == 2);
-  plasma_client *client = NULL;
-  plasma_object_list *list = NULL;
-  OK(plasma_connect(argv[1], NULL, &client));
-  null_rings(client);
-  options_that_cannot_be(client);
-  taken_for_another(client);
-  how_it_was_made(client);
-  fixed(client);
-  each_its_own(client);
-  OK(plasma_list(client, &list));
-  CHECK(plasma_object_list_size(list) == 0);
-  plasma_object_list_free(list);
-  plasma_client_free(client);
-  puts("ring_misuse: ok");
-  return 0;
+  part *const parts[] = {null_rings, options_that_cannot_be, taken_for_another, how_it_was_made, fixed,
+                         each_its_own, NULL};
+  return play(argc, argv, "ring_misuse", parts);
 }

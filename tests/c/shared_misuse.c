@@ -8,16 +8,7 @@ static double numbers[6] = {1, 2, 3, 4, 5, 6};
 static int64_t shape[2] = {2, 3};
 
 static DLTensor good(void) {
-  DLTensor tensor;
-  memset(&tensor, 0, sizeof tensor);
-  tensor.data = numbers;
-  tensor.device.device_type = kDLCPU;
-  tensor.ndim = 2;
-  tensor.dtype.code = kDLFloat;
-  tensor.dtype.bits = 64;
-  tensor.dtype.lanes = 1;
-  tensor.shape = shape;
-  return tensor;
+  return tensor_of(numbers, kDLFloat, 64, 2, shape);
 }
 
 static void null_arguments(plasma_client *client) {
@@ -174,17 +165,6 @@ static void right(plasma_client *client) {
 }
 
 int main(int argc, char **argv) {
-  CHECK(argc == 2);
-  plasma_client *client = NULL;
-  plasma_object_list *list = NULL;
-  OK(plasma_connect(argv[1], NULL, &client));
-  null_arguments(client);
-  what_cannot_be_created(client);
-  right(client);
-  OK(plasma_list(client, &list));
-  CHECK(plasma_object_list_size(list) == 0);
-  plasma_object_list_free(list);
-  plasma_client_free(client);
-  puts("shared_misuse: ok");
-  return 0;
+  part *const parts[] = {null_arguments, what_cannot_be_created, right, NULL};
+  return play(argc, argv, "shared_misuse", parts);
 }
