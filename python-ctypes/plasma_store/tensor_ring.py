@@ -87,7 +87,7 @@ class TensorRing(SharedObject):
         client, object_id = client_or_default(client), ObjectID.from_random() if name is None else id_of(name)
         joined, handle = _participant(client), client._live()
         check(lib.tensor_ring_create(handle.pointer, c_id(object_id), options, joined.pointer))
-        self._enter(joined, object_id, name, client._place, options.acquire_ms)
+        self._enter(joined, object_id, name, client._place)
 
     @classmethod
     def open(
@@ -98,14 +98,12 @@ class TensorRing(SharedObject):
         Raises PlasmaTimeout, or PlasmaObjectNotFound where nothing was waited for.
         """
         client, ring = client_or_default(client), cls.__new__(cls)
-        ring._enter(cls._join_named(client, name, timeout), id_of(name), name, client._place, None)
+        ring._enter(cls._join_named(client, name, timeout), id_of(name), name, client._place)
         return ring
 
-    def _enter(
-        self, joined: Participant, object_id: ObjectID, name: Optional[AnyID], place: Place, acquire_ms: Optional[int]
-    ) -> None:
+    def _enter(self, joined: Participant, object_id: ObjectID, name: Optional[AnyID], place: Place) -> None:
         self._begin(joined, object_id, name, place)
-        self._acquire_ms, self._layout = acquire_ms, _layout_of(joined)
+        self._acquire_ms, self._layout = _acquire_ms_of(joined), _layout_of(joined)
         self._dtype: Any = None
         self._begin_again()
 
@@ -361,7 +359,7 @@ class TensorRing(SharedObject):
 
     def __reduce__(self) -> Tuple[Any, ...]:
         self._live()
-        return ring_again, (self._place, self._id.binary(), self.name, self._acquire_ms)
+        return ring_again, (self._place, self._id.binary(), self.name)
 
     def __repr__(self) -> str:
         known = "" if self.state == "lost" else f"shape={self.shape}, dtype={self.dtype!r}, "
@@ -389,13 +387,13 @@ class TensorRing(SharedObject):
         return bool(array.shape == shape and array.dtype == self._dtype)
 
 
-def ring_again(place: Place, name: bytes, text: Optional[str], acquire_ms: Optional[int]) -> TensorRing:
+def ring_again(place: Place, name: bytes, text: Optional[str]) -> TensorRing:
     """The ring that was pickled, in which this process takes part from now on, or one that raises when it is used."""
     object_id = ObjectID(name)
     try:
         joined = reached(place, lambda client: TensorRing._join(client, object_id, 0))
         ring = TensorRing.__new__(TensorRing)
-        ring._enter(joined, object_id, text, place, acquire_ms)
+        ring._enter(joined, object_id, text, place)
         ring._forgettable = True
         return ring
     except PlasmaError as error:
@@ -405,6 +403,13 @@ def ring_again(place: Place, name: bytes, text: Optional[str], acquire_ms: Optio
 
 def _participant(client: PlasmaClient) -> Participant:
     return Participant(client, _abi.tensor_ring, lib.tensor_ring_leave)
+
+
+def _acquire_ms_of(joined: Participant) -> int:
+    """How long an acquire waits that does not say so itself."""
+    out = _abi.tensor_ring_info(ctypes.sizeof(_abi.tensor_ring_info))
+    check(lib.tensor_ring_get_info(joined.pointer, out))
+    return int(out.acquire_ms)
 
 
 def _layout_of(joined: Participant) -> Optional[Layout]:

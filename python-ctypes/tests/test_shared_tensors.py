@@ -435,6 +435,28 @@ def test_others_keep_it_from_being_frozen_and_are_named(shared: SharedTensor, ot
     timer.join()
 
 
+LARGE = (1 << 31) + 4096
+WRITES_LAST = """
+import sys, pickle
+shared = pickle.loads(bytes.fromhex(sys.argv[1]))
+assert shared.array[-1] == 7 and len(shared.array) > 1 << 31
+with shared.lock(60):
+    shared.array[-1] = 8
+"""
+
+
+def test_more_than_two_gibibytes(child: Child) -> None:
+    with plasma_store.start_store(LARGE + (1 << 20)) as store, plasma_store.connect(store.socket_path) as client:
+        shared = SharedTensor.zeros((LARGE,), "uint8", client=client)
+        shared.array[-1] = 7
+        process = child(WRITES_LAST, pickle.dumps(shared).hex())
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, output
+        assert (shared.array[-1], shared.array[1 << 31], shared.nbytes) == (8, 0, LARGE)
+        shared.freeze(timeout=PATIENCE_S)
+        assert client.get_tensor(shared.id, 0).data[LARGE - 1] == 8
+
+
 def test_a_copy_is_frozen_while_all_goes_on(shared: SharedTensor, client: PlasmaClient) -> None:
     array = shared.array
     array[:] = 2

@@ -520,6 +520,25 @@ def test_a_child_gives_nothing_of_its_parents_back(ring: TensorRing) -> None:
     assert ring.counts() == (4, 0)
 
 
+TAKES_LAST = """
+import sys, pickle
+ring = pickle.loads(bytes.fromhex(sys.argv[1]))
+print(*[array[-1] for array in ring])
+"""
+
+
+def test_more_than_two_gibibytes(child: Child) -> None:
+    slot_bytes = 3 << 28
+    with plasma_store.start_store(3 * slot_bytes + (1 << 20)) as store, plasma_store.connect(store.socket_path) as client:
+        with TensorRing(3, (slot_bytes,), "uint8", client=client) as ring:
+            for number in range(3):
+                with ring.acquire() as slot:
+                    slot.array[-1] = number
+            ring.close()
+            process = child(TAKES_LAST, pickle.dumps(ring).hex())
+            assert process.communicate(timeout=PATIENCE_S)[0] == "0 1 2\n"
+
+
 @pytest.mark.parametrize("when", ["again", "drop"])
 def test_what_dead_readers_had(client: PlasmaClient, when: Any) -> None:
     with TensorRing(4, (3,), "int64", client=client, when_reader_dies=when) as ring:
@@ -674,6 +693,29 @@ def test_awaits_end_by_time_cancellation_and_abort(ring: TensorRing) -> None:
             await waiting
 
     run(main())
+
+
+def test_who_opened_a_ring_awaits_as_it_was_made_to(client: PlasmaClient, other: PlasmaClient) -> None:
+    async def full(ring: TensorRing) -> None:
+        slots = [await ring.acquire_async() for _ in range(2)]
+        with pytest.raises(plasma_store.PlasmaTimeout):
+            await ring.acquire_async()
+        assert len(slots) == 2
+
+    async def cancelled(ring: TensorRing) -> None:
+        slots = [ring.acquire(), ring.acquire()]
+        acquiring = asyncio.create_task(ring.acquire_async())
+        await asyncio.sleep(0.01)
+        acquiring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await acquiring
+        assert len(slots) == 2
+
+    # The end of a loop waits for its threads, so one that nothing ends would be noticed.
+    for when_full, play in ((0.01, full), ("fail", full), ("wait", cancelled)):
+        with TensorRing(2, (3,), client=client, when_full=when_full) as ring:  # type: ignore[arg-type]
+            with TensorRing.open(ring.id, client=other) as opened:
+                run(play(opened))
 
 
 def test_the_descriptor_tells_of_messages(ring: TensorRing, other: PlasmaClient) -> None:
