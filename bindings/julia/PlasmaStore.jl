@@ -45,7 +45,7 @@ library to load, else the system's `libplasma_store.so.1` is.
 module PlasmaStore
 
 export ObjectID, Client, StoredArray, Bundle, PlasmaError, connect, put_tensor, get_tensor, put_tensors, get_tensors,
-    put_bytes, get_bytes, name_of, SharedTensor, share_zeros, share_tensor, open_shared, locked, version_of, snapshot,
+    put_bytes, get_bytes, name_of, SharedTensor, share_zeros, share_tensor, open_shared, locked, version_of, views_of, snapshot,
     freeze, holders, TensorRing, RingInfo, create_ring, open_ring, fill_slot, read_slot, put_many, take_many, finish,
     abort, counts, descriptor, ring_info
 
