@@ -9,7 +9,6 @@ import signal
 import subprocess
 import threading
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
@@ -111,19 +110,6 @@ def test_elements_of_any_type(client: PlasmaClient) -> None:
     with SharedTensor.zeros((3,), "float4_e2m1fn", client=client) as packed:
         packed.array[:] = [0x21, 0x03]
         assert (bytes(packed.data), packed.snapshot().tolist(), packed.nbytes) == (b"\x21\x03", [0x21, 3], 2)
-
-
-def test_more_than_two_gib() -> None:
-    size, needed = (1 << 31) + 16, 6 << 30
-    [free] = [line.split() for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:")]
-    if int(free[1]) << 10 < needed:
-        pytest.skip(f"{needed >> 30} GiB of memory are not free")
-    with plasma_store.start_store(size + (64 << 20)) as store, plasma_store.connect(store.socket_path) as client:
-        with SharedTensor.zeros(size, "uint8", client=client) as shared:
-            in_fork(lambda: shared.array.__setitem__(-1, 7))
-            assert again(shared).array[-2:].tolist() == [0, 7]
-            shared.array[0] = 5
-            client.delete([shared.id])
 
 
 def test_writes_are_seen_by_all_who_have_it(client: PlasmaClient, other: PlasmaClient) -> None:

@@ -189,13 +189,13 @@ static void taken_for_another(plasma_client *client) {
   shared = NULL;
   tensor = good();
   OK(tensor_ring_create(client, &id, &options, &ring));
-  EXPECT(PLASMA_CORRUPT, tensor_shared_open(client, &id, 0, &shared), "");
+  EXPECT(PLASMA_CORRUPT, tensor_shared_open(client, &id, 0, &shared), "is a ring");
   EXPECT(PLASMA_TIMEOUT, plasma_get(client, &id, 1, 0, NULL, &buffer), "");
   tensor_ring_leave(ring);
   options = slots_of(2, NULL);
   options.slot_bytes = 100;
   OK(tensor_ring_create(client, &id, &options, &ring));
-  EXPECT(PLASMA_CORRUPT, tensor_shared_open(client, &id, 0, &shared), "");
+  EXPECT(PLASMA_CORRUPT, tensor_shared_open(client, &id, 0, &shared), "is a ring");
   tensor_ring_leave(ring);
   CHECK(shared == NULL && buffer == NULL);
 }
