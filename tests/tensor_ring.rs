@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use plasma_store::client::ring::{AS_CREATED, Delivery, RingOptions, Slot, TensorRing};
-use plasma_store::client::{Client, CreateOptions};
+use plasma_store::client::{Client, ConnectOptions, CreateOptions};
 use plasma_store::error::{Error, Result};
 use plasma_store::tensor::dtype::DType;
 use plasma_store::tensor::layout::Layout;
@@ -206,6 +206,72 @@ fn a_slot_that_somebody_looks_at_is_not_given_back() {
 }
 
 #[test]
+fn each_slot_comes_back_with_its_own_view_when_the_handle_is_gone() {
+    let _watchdog = Watchdog::new("each_slot_comes_back_with_its_own_view_when_the_handle_is_gone");
+    let stage = Stage::new();
+    let [producer, consumer] = stage.ring(&of_numbers(2));
+    let view = || consumer.tensor(consumer.acquire(0).unwrap().token).unwrap();
+    let (first, second) = (view(), view());
+    drop(consumer);
+    assert_eq!(producer.counts().unwrap(), (0, 0));
+    drop(first);
+    assert_eq!(producer.counts().unwrap(), (1, 0), "the other one keeps no slot but its own");
+    drop(second);
+    assert_eq!(producer.counts().unwrap(), (2, 0));
+}
+
+#[test]
+fn a_guarded_slot_can_be_touched_by_who_has_it_also_beside_another_handle() {
+    let _watchdog = Watchdog::new("a_guarded_slot_can_be_touched_by_who_has_it_also_beside_another_handle");
+    let stage = Stage::new();
+    let [producer, consumer] = stage.ring(&RingOptions { is_guarded: true, ..of_numbers(2) });
+    let slot = producer.acquire(0).unwrap();
+    let beside = stage.clients[0].ring_open(id(1), 0).unwrap();
+    write(&slot, 7);
+    producer.publish(slot.token, None).unwrap();
+    put(&beside, 8).unwrap();
+    assert_eq!([get(&consumer, 0).unwrap(), get(&consumer, 0).unwrap()], [7, 8]);
+}
+
+#[test]
+fn who_publishes_where_the_line_is_spoilt_gets_an_error_and_not_the_end_of_time() {
+    let _watchdog = Watchdog::new("who_publishes_where_the_line_is_spoilt_gets_an_error_and_not_the_end_of_time");
+    let stage = Stage::new();
+    let [producer, spoiler] = stage.ring(&of_numbers(1));
+    let slot = spoiler.acquire(0).unwrap();
+    spoiler.abandon(slot.token).unwrap();
+    // The line of one slot has 4 cells, behind 9 lines; the slot's memory is behind one line of cells and 5 of its own.
+    let words = slot.data.wrapping_sub(15 * 64).cast::<u64>();
+    // SAFETY: those are the ring's words, which others may change as well.
+    let store = |at: usize, value: u64| unsafe { words.add(at).write_volatile(value) };
+    // The head stands far behind, at a cell that has nothing to pass.
+    store(8, 1);
+    store(72 + 1, u64::MAX << 36);
+    let spoilt = put(&producer, 1);
+    assert!(matches!(spoilt, Err(Error::Corrupt(_))), "{spoilt:?}");
+    assert!(matches!(producer.put_many(1, 0, |_, _| Ok(())), Ok((0, Err(Error::Corrupt(_))))));
+    assert_eq!(producer.counts().unwrap(), (1, 0), "its slot is free");
+}
+
+#[test]
+fn who_stays_awake_hears_time_and_interrupts() {
+    let _watchdog = Watchdog::new("who_stays_awake_hears_time_and_interrupts");
+    let stage = Stage::new();
+    let options = ConnectOptions { spin: Duration::from_secs(100_000), ..ConnectOptions::default() };
+    let awake = Client::connect(Some(&stage.daemon.socket()), options).unwrap();
+    let ring = awake.ring_create(id(1), &of_numbers(1)).unwrap();
+    assert!(matches!(ring.take(5), Err(Error::Timeout(5))));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| ring.take(-1).map(drop));
+        while !waiting.is_finished() {
+            awake.interrupt();
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(matches!(waiting.join().unwrap(), Err(Error::Interrupted)));
+    });
+}
+
+#[test]
 fn who_has_all_slots_does_not_wait_for_one() {
     let _watchdog = Watchdog::new("who_has_all_slots_does_not_wait_for_one");
     let stage = Stage::new();
@@ -351,9 +417,30 @@ fn a_descriptor_tells_when_a_take_is_worth_a_try() {
         assert!(matches!(consumer.take(0), Err(Error::Timeout(_))));
     }
     assert!(!rings(0));
+    for n in 0..10 {
+        put(&producer, n).unwrap();
+        assert!(rings(60_000));
+        assert_eq!(consumer.take_many(4, 0, |_, _| Ok(())).unwrap(), 1);
+        assert!(matches!(consumer.take_many(4, 0, |_, _| Ok(())), Err(Error::Timeout(_))));
+        assert!(!rings(0));
+    }
     producer.close().unwrap();
     assert!(rings(60_000));
     assert!(matches!(consumer.take(0), Err(Error::Closed(_))));
+}
+
+#[test]
+fn who_waits_by_a_descriptor_is_told_that_the_store_is_gone() {
+    let _watchdog = Watchdog::new("who_waits_by_a_descriptor_is_told_that_the_store_is_gone");
+    let mut stage = Stage::new();
+    let [_producer, consumer] = stage.ring(&of_numbers(4));
+    // SAFETY: it is the ring's, which lives longer.
+    let fd = unsafe { BorrowedFd::borrow_raw(consumer.descriptor().unwrap()) };
+    stage.daemon.signal(nix::sys::signal::Signal::SIGKILL);
+    stage.daemon.wait();
+    assert_eq!(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::from(60_000_u16)).unwrap(), 1);
+    let told = consumer.take(0);
+    assert!(matches!(told, Err(Error::Disconnected(_))), "{told:?}");
 }
 
 #[test]

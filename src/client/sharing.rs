@@ -47,6 +47,8 @@ pub(super) struct Membership {
     tag: Tag,
     /// The object's memory while it is mapped. Whoever uses it has a share of it.
     memory: Mutex<Option<Arc<Memory>>>,
+    /// Whether somebody did what is done once.
+    is_begun: Mutex<bool>,
     /// It was sealed by us, so nobody takes part any more.
     is_sealed: AtomicBool,
 }
@@ -99,6 +101,19 @@ impl<'a> Limit<'a> {
         }
         self.connection.check_alive()?;
         Ok(left.min(SLICE))
+    }
+
+    /// How much time there is still.
+    pub fn left(&self) -> Duration {
+        self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// For those who stay awake, and look often.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn check_interrupted(&self) -> Result<()> {
+        if self.connection.interrupts() == self.interrupts { Ok(()) } else { Err(Error::Interrupted) }
     }
 
     /// Lets some time pass before another look.
@@ -244,6 +259,7 @@ impl Membership {
             control,
             tag,
             memory: Mutex::default(),
+            is_begun: Mutex::default(),
             is_sealed: AtomicBool::new(false),
         }))
     }
@@ -302,8 +318,9 @@ impl Member {
         if let Some(found) = look()? {
             return Ok(found);
         }
-        let begun = Instant::now();
-        while limit.end != Some(begun) && begun.elapsed() < self.connection().spin() {
+        let (begun, awake) = (Instant::now(), self.connection().spin().min(limit.left()));
+        while begun.elapsed() < awake {
+            limit.check_interrupted()?;
             if let Some(found) = look()? {
                 return Ok(found);
             }
@@ -357,6 +374,19 @@ impl Member {
     /// How many arrays and buffers of this process lie there, by this connection.
     pub fn users(&self) -> usize {
         lock(&self.membership.memory).as_ref().map_or(0, |memory| Arc::strong_count(memory) - 1)
+    }
+
+    /// Does something when the first of this connection's handles is made.
+    ///
+    /// # Errors
+    /// What `prepare` says; then the next one does it.
+    pub fn at_first(&self, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut is_begun = lock(&self.membership.is_begun);
+        if !*is_begun {
+            prepare()?;
+        }
+        *is_begun = true;
+        Ok(())
     }
 
     fn map(&self) -> Result<Memory> {

@@ -282,6 +282,7 @@ pub unsafe extern "C" fn tensor_ring_acquire(
 ///
 /// Errors: `PLASMA_INVALID_ARGUMENT` when that does not fit, or the caller does not have the slot; `PLASMA_BUSY` while there are
 /// DLPack tensors of it. Then the caller still has it. `PLASMA_CLOSED`, `PLASMA_ABORTED`: the slot is free, and not published.
+/// `PLASMA_CORRUPT` when a participant has spoilt the ring's memory: the slot is given back as well.
 ///
 /// # Safety
 /// `ring` is NULL or a live handle, `slot` NULL or a slot; `message` is NULL or has as many sizes as dimensions.

@@ -88,7 +88,9 @@ impl Desk {
         loop {
             let state = *lock(&self.state);
             match (state, inner.upgrade()) {
-                (State::Over, _) | (_, None) => return,
+                (_, None) => return,
+                // It may have been the only one who was woken for a message.
+                (State::Over, Some(inner)) => return inner.shared.member.control().alarm(PUBLISHED).notify_one(),
                 (State::Listening, Some(inner)) => self.listen(&inner),
                 (State::Rung, Some(_)) => self.await_change(),
             }

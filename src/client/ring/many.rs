@@ -66,15 +66,16 @@ impl TensorRing {
         if most == 0 {
             return Ok(0);
         }
-        let mut next = Some(inner.take(timeout_ms)?);
+        let mut next = Some(self.found(inner.take(timeout_ms))?);
         let mut done = 0;
         while let Some(handle) = next.take() {
             let is_read = inner.place(handle, Purpose::Read).and_then(|place| read(done, place.cast_const()));
             inner.give_back(handle, Purpose::Read)?;
             is_read?;
             done += 1;
+            // An error is the next call's, which gets it at once: these are read.
             if done < most
-                && let Take::Message(handle) = inner.try_take()?
+                && let Ok(Take::Message(handle)) = inner.try_take()
             {
                 next = Some(handle);
             }
@@ -128,26 +129,22 @@ impl Inner {
     }
 
     fn publish_all(&self, messages: &[(Handle, Header<'_>)]) -> (usize, Result<()>) {
-        let mut done = 0;
-        while let Some(left) = messages.get(done..).filter(|left| !left.is_empty()) {
-            let (published, next) = match self.ring.publish_many(left) {
-                Ok(outcome) => outcome,
-                Err(error) => return (done, Err(error)),
-            };
+        let (mut done, mut crowded, mut outcome) = (0, None, Ok(()));
+        while outcome.is_ok()
+            && let Some(left) = messages.get(done..).filter(|left| !left.is_empty())
+        {
+            let (published, next) = self.ring.publish_many(left);
             done += published;
-            let over = match next {
-                Publish::Published => continue,
-                Publish::Crowded => {
-                    self.let_others_finish();
-                    continue;
-                }
-                Publish::Closed => Error::Closed(self.id()),
-                Publish::Aborted => Error::Aborted(self.id()),
+            outcome = match next {
+                Ok(Publish::Published) => Ok(()),
+                Ok(Publish::Crowded) => self.let_others_finish(&mut crowded),
+                Ok(Publish::Closed) => Err(Error::Closed(self.id())),
+                Ok(Publish::Aborted) => Err(Error::Aborted(self.id())),
+                Err(error) => Err(error),
             };
-            // That one is free already.
-            messages.iter().skip(done + 1).for_each(|(handle, _)| drop(self.give_back(*handle, Purpose::Write)));
-            return (done, Err(over));
         }
-        (done, Ok(()))
+        // The first of them may be free already, and then is not given back again.
+        messages.iter().skip(done).for_each(|(handle, _)| drop(self.ring.abandon(*handle)));
+        (done, outcome)
     }
 }

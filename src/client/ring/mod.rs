@@ -11,6 +11,7 @@ mod many;
 mod view;
 mod waiting;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::client::ring::bell::RingBell;
@@ -82,6 +83,8 @@ struct Inner {
     held: Held,
     /// Where everybody reads all, from the first take on.
     reader: Mutex<Option<Reader>>,
+    /// There is no handle any more, only views.
+    has_left: AtomicBool,
 }
 
 impl Client {
@@ -148,8 +151,10 @@ impl TensorRing {
             )));
         }
         let (held, reader) = (Held::new(settings.slots), Mutex::new(None));
-        let inner = Inner { shared, ring, layout, acquire_ms, held, reader };
-        inner.guard_all()?;
+        let has_left = AtomicBool::new(false);
+        let inner = Inner { shared, ring, layout, acquire_ms, held, reader, has_left };
+        // Another handle of this process may have slots already.
+        inner.shared.member.at_first(|| inner.guard_all())?;
         Ok(Self { inner: Arc::new(inner), bell: OnceLock::new() })
     }
 
@@ -191,7 +196,9 @@ impl TensorRing {
     pub fn acquire(&self, timeout_ms: i64) -> Result<Slot> {
         let inner = &self.inner;
         let handle = inner.acquire(timeout_ms)?;
-        inner.guard(handle, Some(Purpose::Write))?;
+        // Without a token the caller could not give it back.
+        let guarded = inner.guard(handle, Some(Purpose::Write));
+        guarded.or_else(|error| inner.give_back(handle, Purpose::Write).and(Err(error)))?;
         let size = inner.ring.geometry().settings().slot_bytes;
         Ok(inner.slot(inner.held.add(handle, Purpose::Write), handle, size))
     }
@@ -200,7 +207,7 @@ impl TensorRing {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the message does not fit, or the caller does not have the slot; [`Error::Busy`] while there are views
-    /// of it. The caller has the slot still then. [`Error::Closed`], [`Error::Aborted`]: the slot is free.
+    /// of it. The caller has the slot still then. [`Error::Closed`], [`Error::Aborted`], [`Error::Corrupt`]: the slot is given back.
     pub fn publish(&self, token: u64, layout: Option<&Layout>) -> Result<()> {
         let inner = &self.inner;
         inner.check_usable()?;
@@ -208,7 +215,8 @@ impl TensorRing {
         let header = header_of(layout);
         inner.ring.check_header(&header)?;
         let handle = inner.held.take_back(token, Purpose::Write)?;
-        inner.guard(handle, None)?;
+        let guarded = inner.guard(handle, None);
+        guarded.or_else(|error| inner.ring.abandon(handle).and(Err(error)))?;
         inner.publish(handle, &header)
     }
 
@@ -228,17 +236,22 @@ impl TensorRing {
     /// As for [`acquire`](Self::acquire); [`Error::Closed`] when the ring is closed and all was taken.
     pub fn take(&self, timeout_ms: i64) -> Result<Slot> {
         let inner = &self.inner;
-        let handle = match inner.take(timeout_ms) {
-            Ok(handle) => handle,
-            Err(error) => {
-                self.bell.get().into_iter().for_each(RingBell::listen);
-                return Err(error);
-            }
-        };
+        let handle = self.found(inner.take(timeout_ms))?;
         let said = inner.guard(handle, Some(Purpose::Read)).and_then(|()| inner.ring.header(&handle));
         // Without a token the caller could not give it back.
         let size = said.or_else(|error| inner.give_back(handle, Purpose::Read).and(Err(error)))?.bytes;
         Ok(inner.slot(inner.held.add(handle, Purpose::Read), handle, size))
+    }
+
+    /// What a take found; where it is nothing, the descriptor is quiet until there is something. It is not when the store is gone, so
+    /// then that is what is told.
+    fn found(&self, taken: Result<Handle>) -> Result<Handle> {
+        let (Err(error), Some(bell)) = (&taken, self.bell.get()) else { return taken };
+        bell.listen();
+        if matches!(error, Error::Timeout(_)) {
+            self.inner.shared.member.connection().check_alive()?;
+        }
+        taken
     }
 
     /// Is done with a message.
@@ -300,6 +313,7 @@ impl Drop for TensorRing {
     fn drop(&mut self) {
         if self.inner.is_usable() {
             drop(self.bell.take());
+            self.inner.has_left.swap(true, Ordering::SeqCst);
             self.inner.give_all_back();
         } else {
             // In a forked child there is no such thread, and whoever had its lock may not be there either.
@@ -363,26 +377,34 @@ impl Inner {
     }
 
     fn publish(&self, handle: Handle, header: &Header<'_>) -> Result<()> {
+        let mut crowded = None;
         loop {
-            match self.ring.publish(handle, header)? {
-                Publish::Published => return Ok(()),
-                Publish::Closed => return Err(Error::Closed(self.id())),
-                Publish::Aborted => return Err(Error::Aborted(self.id())),
-                Publish::Crowded => self.let_others_finish(),
+            let outcome = match self.ring.publish(handle, header) {
+                Ok(Publish::Published) => return Ok(()),
+                Ok(Publish::Closed) => return Err(Error::Closed(self.id())),
+                Ok(Publish::Aborted) => return Err(Error::Aborted(self.id())),
+                Ok(Publish::Crowded) => self.let_others_finish(&mut crowded),
+                Err(error) => Err(error),
+            };
+            if outcome.is_err() {
+                // The caller has no token any more.
+                let _ = self.ring.abandon(handle);
+                return outcome;
             }
         }
     }
 
     fn give_back(&self, handle: Handle, purpose: Purpose) -> Result<()> {
-        self.guard(handle, None)?;
-        match (purpose, self.is_broadcast()) {
+        let guarded = self.guard(handle, None);
+        let given = match (purpose, self.is_broadcast()) {
             (Purpose::Write, _) => self.ring.abandon(handle),
             (Purpose::Read, false) => self.ring.release(handle),
             (Purpose::Read, true) => {
                 let reader = lock(&self.reader);
                 reader.as_ref().map_or(Ok(()), |reader| self.ring.release_read(reader, handle))
             }
-        }
+        };
+        given.and(guarded)
     }
 
     fn give_all_back(&self) {

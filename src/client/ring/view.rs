@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::client::ring::held::Purpose;
 use crate::client::ring::{Inner, TensorRing};
@@ -55,6 +56,10 @@ impl Drop for SlotView {
     fn drop(&mut self) {
         if self.inner.is_usable() {
             self.inner.held.remove_view(self.slot);
+            // Either this sees that the handle is gone, or who dropped it sees that the view is.
+            if self.inner.has_left.fetch_or(false, Ordering::SeqCst) {
+                self.inner.give_all_back();
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Acquiring and taking with patience: a look, some looks without sleep, and then sleep until an alarm rings.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::lock;
 use crate::client::ring::{AS_CREATED, Inner};
@@ -11,6 +11,8 @@ use crate::shm::shared::ring::{Acquire, FREED, Handle, PUBLISHED, Take};
 
 /// So long a wait stays awake in any case: about what it costs two processes that one sleeps and is woken.
 const GLANCES: Duration = Duration::from_micros(5);
+/// A line that is full is passed on in less. Where it stays so for that long, its words are wrong.
+const MOST_CROWDED: Duration = Duration::from_secs(2);
 
 impl Inner {
     pub(super) fn acquire(&self, timeout_ms: i64) -> Result<Handle> {
@@ -95,9 +97,9 @@ impl Inner {
     ) -> Result<Handle> {
         let member = &self.shared.member;
         let (alarm, limit) = (member.control().alarm(alarm), member.limit(timeout_ms)?);
-        let awake = member.connection().spin().max(GLANCES);
+        let awake = member.connection().spin().max(GLANCES).min(limit.left());
         if timeout_ms != 0
-            && let Some(found) = awake_for(awake, || glance().transpose())
+            && let Some(found) = awake_for(awake, || limit.check_interrupted().and_then(|()| glance()).transpose())
         {
             return found;
         }
@@ -114,10 +116,19 @@ impl Inner {
         Error::Busy(format!("this thread has all {slots} slots of ring {}, and waits for one without limit", self.id()))
     }
 
-    /// Some milliseconds, or until a slot is free.
-    pub(super) fn let_others_finish(&self) {
+    /// A millisecond, or until a slot is free; who publishes notes since when there is no room in line.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when there has been none for too long.
+    pub(super) fn let_others_finish(&self, since: &mut Option<Instant>) -> Result<()> {
+        if since.get_or_insert_with(Instant::now).elapsed() > MOST_CROWDED {
+            let text = format!("ring {} has had no room in line for {} s", self.id(), MOST_CROWDED.as_secs());
+            return Err(Error::Corrupt(text));
+        }
         let alarm = self.shared.member.control().alarm(FREED);
-        let since = alarm.begin();
-        alarm.sleep(since, Duration::from_millis(1));
+        alarm.sleep(alarm.begin(), Duration::from_millis(1));
+        // The slot that is free now is for somebody else.
+        alarm.notify_one();
+        Ok(())
     }
 }

@@ -24,7 +24,11 @@ impl Ring {
                 return Ok(Take::Aborted);
             }
             match self.cell_at(reader.next).1 {
-                Cell::Before if flags & CLOSED != 0 => self.place_end()?,
+                Cell::Before if flags & CLOSED != 0 => {
+                    self.place_end()?;
+                    // Then it is there, or the messages before it are.
+                    tries.again("place of a reader", reader.next)?;
+                }
                 Cell::Before => return Ok(Take::Nothing),
                 Cell::End => return Ok(Take::End),
                 Cell::Other => {

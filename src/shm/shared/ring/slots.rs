@@ -80,10 +80,7 @@ impl Ring {
     }
 
     /// Publishes several, in this order, and wakes at the end. Returns how many were published, and what became of the next one.
-    ///
-    /// # Errors
-    /// As for [`publish`](Self::publish), for the first; those before it are published.
-    pub fn publish_many(&self, messages: &[(Handle, Header<'_>)]) -> Result<(usize, Publish)> {
+    pub fn publish_many(&self, messages: &[(Handle, Header<'_>)]) -> (usize, Result<Publish>) {
         let mut published = 0;
         let mut outcome = Ok(Publish::Published);
         for (handle, header) in messages {
@@ -94,7 +91,7 @@ impl Ring {
             published += 1;
         }
         self.tell_published(published);
-        outcome.map(|outcome| (published, outcome))
+        (published, outcome)
     }
 
     fn tell_published(&self, count: usize) {

@@ -1,6 +1,6 @@
 //! A ring in plain buffers, by one thread: each rule alone, and words of any value.
 
-use super::geometry::{Delivery, Geometry, MOST_DIMENSIONS, MOST_READERS, MOST_SLOTS, Settings};
+use super::geometry::{AT_TAIL, Delivery, Geometry, MOST_DIMENSIONS, MOST_READERS, MOST_SLOTS, Settings};
 use super::{AT_FLAGS, Acquire, Handle, Header, Publish, Reader, Ring, Take};
 use crate::error::Error;
 use crate::shm::seeded::Seeded;
@@ -191,7 +191,7 @@ fn many_at_once_are_the_same_as_one_by_one() {
     let header = |bytes| Header { bytes, dtype: (0, 0, 0), shape: &shape };
     for _ in 0..10 {
         let messages: Vec<_> = (0..4).map(|n| (producer.acquired(), header(n))).collect();
-        assert_eq!(producer.publish_many(&messages).unwrap(), (4, Publish::Published));
+        assert!(matches!(producer.publish_many(&messages), (4, Ok(Publish::Published))));
         let mut taken = Vec::new();
         assert_eq!(consumer.try_take_many(9, &mut taken).unwrap(), Take::Nothing);
         let numbers: Vec<_> = taken.iter().map(|handle| consumer.header(handle).unwrap().bytes).collect();
@@ -201,7 +201,7 @@ fn many_at_once_are_the_same_as_one_by_one() {
     }
     let messages: Vec<_> = (0..2).map(|n| (producer.acquired(), header(n))).collect();
     producer.close().unwrap();
-    assert_eq!(producer.publish_many(&messages).unwrap(), (0, Publish::Closed));
+    assert!(matches!(producer.publish_many(&messages), (0, Ok(Publish::Closed))));
     producer.abandon(messages[1].0).unwrap();
 }
 
@@ -464,6 +464,15 @@ fn a_slow_reader_loses_the_oldest_and_a_held_one_stays() {
     }
     consumer.release_read(&fast, held).unwrap();
     producer.all_are_free();
+}
+
+#[test]
+fn a_reader_of_a_closed_ring_whose_end_is_elsewhere_is_told_so() {
+    let (shared, producer, consumer) = all(3, false);
+    let mut reader = consumer.join().unwrap();
+    shared.words.all()[AT_TAIL].fetch_add(1, Ordering::SeqCst);
+    producer.close().unwrap();
+    is_refused(consumer.try_read(&mut reader), &reader.next.to_string());
 }
 
 /// One look of each kind, whatever comes of it.
