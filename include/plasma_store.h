@@ -1787,6 +1787,7 @@ plasma_status tensor_ring_acquire(struct tensor_ring *ring,
  *
  * Errors: `PLASMA_INVALID_ARGUMENT` when that does not fit, or the caller does not have the slot; `PLASMA_BUSY` while there are
  * DLPack tensors of it. Then the caller still has it. `PLASMA_CLOSED`, `PLASMA_ABORTED`: the slot is free, and not published.
+ * `PLASMA_CORRUPT` when a participant has spoilt the ring's memory: the slot is given back as well.
  */
 plasma_status tensor_ring_publish(struct tensor_ring *ring,
                                   const struct tensor_ring_slot *slot,
