@@ -142,6 +142,7 @@ impl Server {
     /// Answers who takes part in a shared object from now on, with the descriptor of its control file.
     pub(super) fn share(&mut self, asker: Asker, shared: Shared) {
         let control = self.engine.pages().control(shared.location.segment);
+        crash::at(Point::ControlLent);
         self.send_with(asker, Reply::Share { outcome: Ok(shared) }, control);
     }
 }
