@@ -233,7 +233,7 @@ fn every_step_of_a_ring_has_a_scene() {
 fn a_participant_that_dies_at_any_step_of_a_ring_costs_others_no_message_and_no_slot() {
     let _watchdog = Watchdog::new("a_participant_that_dies_at_any_step_of_a_ring_costs_others_no_message_and_no_slot");
     let mut stage = Stage::new();
-    let rounds = times(3, 100);
+    let rounds = times(4, 100);
     let all: Vec<_> = scenes().filter(|scene| is_chosen(&scene.point)).collect();
     let names = (1..).step_by(2);
     let mut sums = [0; 3];

@@ -67,6 +67,7 @@ impl Ring {
             }
         }
         if freed > 0 {
+            crash::at(Point::DeadSlotFreed);
             self.control.alarm(FREED).notify_all();
         }
         if orphans > 0 {
