@@ -70,9 +70,9 @@ fn producer(number: u64) -> u64 {
 }
 
 impl Ledger {
-    /// Fails when something is lost, doubled, out of order or made up. Returns how many messages it was about, and how many the dead took
-    /// with them.
-    pub fn check(&self) -> (u64, u64) {
+    /// Fails when something is lost, doubled, out of order or made up. Returns how many messages came to those who live, how many the dead
+    /// took with them, and how many were dropped.
+    pub fn check(&self) -> [u64; 3] {
         let Mode { delivery, drops_oldest } = self.mode;
         self.check_order();
         let lost = match delivery {
@@ -80,7 +80,8 @@ impl Ledger {
             _ => self.check_each_came_once(),
         };
         assert!(drops_oldest || self.may_be_lost().contains(&lost), "{lost} messages are lost: {:?}", self.dead);
-        (self.got.iter().map(|got| got.len() as u64).sum(), lost)
+        let came = self.got.iter().map(|got| got.len() as u64).sum();
+        if drops_oldest { [came, 0, lost] } else { [came, lost, 0] }
     }
 
     /// What is lost: where nothing is handed out again, what the dead could not say that they had.

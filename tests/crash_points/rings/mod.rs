@@ -188,8 +188,8 @@ impl Stage {
         all.zip(numbers).map(die).collect()
     }
 
-    /// Plays a scene once, with names from this one on. Returns how many died, how many messages came, and how many went with the dead.
-    fn play(&self, scene: &Scene, round: u64, name: u64) -> [u64; 3] {
+    /// Plays a scene once, with names from this one on. Returns how many died, and what the ledger told.
+    fn play(&self, scene: &Scene, round: u64, name: u64) -> [u64; 4] {
         let mut random = Random(name);
         let mode = scene.modes[round as usize % scene.modes.len()];
         let is_small = scene.beside != Beside::Nobody && scene.part != Part::Close;
@@ -210,8 +210,8 @@ impl Stage {
             play.settle(&ring, slots);
             Ledger { mode, sent, got: joined(getting), dead }
         });
-        let (came, lost) = if scene.part == Part::Abort { (0, 0) } else { ledger.check() };
-        [ledger.dead.len() as u64, came, lost]
+        let [came, lost, dropped] = if scene.part == Part::Abort { [0; 3] } else { ledger.check() };
+        [ledger.dead.len() as u64, came, lost, dropped]
     }
 
     /// Nobody is left but those who live, and nothing of a ring is when they have gone.
@@ -236,7 +236,7 @@ fn a_participant_that_dies_at_any_step_of_a_ring_costs_others_no_message_and_no_
     let rounds = times(4, 100);
     let all: Vec<_> = scenes().filter(|scene| is_chosen(&scene.point)).collect();
     let names = (1..).step_by(2);
-    let mut sums = [0; 3];
+    let mut sums = [0; 4];
     let plays = all.iter().flat_map(|scene| (0..rounds).map(move |round| (scene, round)));
     for (played, ((scene, round), name)) in plays.zip(names).enumerate() {
         println!("{scene:?}, round {round}, {name}");
@@ -246,10 +246,10 @@ fn a_participant_that_dies_at_any_step_of_a_ring_costs_others_no_message_and_no_
         progress(played as u64 + 1, all.len() as u64 * rounds, "deaths in rings");
     }
     stage.daemon.check_healthy();
-    let [dead, came, lost] = sums;
+    let [dead, came, lost, dropped] = sums;
     report(&format!(
-        "{dead} participants of rings were killed, {rounds} in each of {} scenes: {came} messages came to those who live, {lost} went \
-         with who had taken them, no other was lost, none came twice, all slots came back",
+        "{dead} participants of rings were killed, {rounds} times in each of {} scenes: {came} messages came, {lost} went with who had taken \
+         them, {dropped} were dropped where that was chosen; no other was lost, none came twice, all slots came back",
         all.len()
     ));
 }

@@ -140,7 +140,8 @@ const THE_OLDEST_GOES: &[Scene] = &[
 
 const THE_END: &[Scene] = &[
     soon(ANY, CloseSaid, Part::Close, 1),
-    soon(ANY, EndPlaced, Part::Close, 1),
+    // Who takes from a ring that is closed may be faster.
+    Scene { beside: Beside::Nobody, ..soon(ANY, EndPlaced, Part::Close, 1) },
     soon(ANY, SlotWithdrawn, Part::Close, 2),
     soon(ANY, AbortSaid, Part::Abort, 1),
 ];
