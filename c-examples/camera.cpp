@@ -9,9 +9,9 @@
 #include <chrono>
 #include <future>
 #include <iostream>
+#include <stdexcept>
 #include <string>
 #include <thread>
-#include <vector>
 
 namespace {
 
@@ -70,31 +70,22 @@ void film_and_watch() {
   camera.get();
 }
 
-int usage(const char* program) {
-  std::cerr << "usage: " << program << " [SOCKET film|watch]\n";
-  return 2;
-}
-
-int run(const std::vector<std::string>& arguments, const char* program) {
-  if (arguments.empty()) {
-    film_and_watch();
-  } else if (arguments.size() == 2 && arguments[1] == "film") {
-    film(Client::connect(arguments[0]));
-  } else if (arguments.size() == 2 && arguments[1] == "watch") {
-    watch(Client::connect(arguments[0]));
-  } else {
-    return usage(program);
-  }
-  return 0;
-}
-
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return run({argv + 1, argv + argc}, argv[0]);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << '\n';
-    return 1;
+int main(int argc, char** argv) try {
+  const std::string half = argc == 3 ? argv[2] : "";
+  if (argc == 1) {
+    film_and_watch();
+  } else if (half == "film") {
+    film(Client::connect(argv[1]));
+  } else if (half == "watch") {
+    watch(Client::connect(argv[1]));
+  } else {
+    std::cerr << "usage: " << argv[0] << " [SOCKET film|watch]\n";
+    return 2;
   }
+  return 0;
+} catch (const std::exception& error) {
+  std::cerr << error.what() << '\n';
+  return 1;
 }

@@ -682,6 +682,32 @@ typedef struct tensor_ring_options {
 } tensor_ring_options;
 
 /**
+ * How a ring was made. Set `struct_size` to the size of the struct before it is filled in.
+ */
+typedef struct tensor_ring_info {
+    /**
+     * `sizeof(tensor_ring_info)`.
+     */
+    size_t struct_size;
+    /**
+     * How many slots there are.
+     */
+    uint32_t slots;
+    /**
+     * `TENSOR_RING_*`, or-ed, but never `TENSOR_RING_KEEP`, which is the store's business.
+     */
+    uint32_t flags;
+    /**
+     * The most bytes of a message.
+     */
+    uint64_t slot_bytes;
+    /**
+     * How long an acquire waits with `TENSOR_RING_AS_CREATED`, in milliseconds: -1 without limit, 0 not at all.
+     */
+    int64_t acquire_ms;
+} tensor_ring_info;
+
+/**
  * A slot that the caller has, to fill or to read.
  */
 typedef struct tensor_ring_slot {
@@ -1667,6 +1693,11 @@ plasma_status tensor_shared_snapshot(const struct tensor_shared *shared,
                                      int64_t timeout_ms);
 
 /**
+ * Counts the buffers and DLPack tensors that this process has of it by its client, and that keep it from being frozen.
+ */
+plasma_status tensor_shared_views(const struct tensor_shared *shared, size_t *count);
+
+/**
  * Freezes the tensor: from now on it is an ordinary sealed object, which the kernel keeps everybody from writing. Any client gets it by
  * `tensor_read` then. The handle is only to be closed, and the lock, if this thread has it, to be unlocked.
  *
@@ -1726,6 +1757,11 @@ plasma_status tensor_ring_open(struct plasma_client *client,
                                const struct plasma_object_id *object_id,
                                int64_t timeout_ms,
                                struct tensor_ring **out);
+
+/**
+ * Tells how a ring was made, also to who opened it.
+ */
+plasma_status tensor_ring_get_info(const struct tensor_ring *ring, struct tensor_ring_info *out);
 
 /**
  * Tells element type and shape of all messages; `data` is NULL.

@@ -166,6 +166,14 @@ fn build(workshop: &Workshop, name: &str, flags: &[&str]) -> PathBuf {
     workshop.build(name, &[program(name)], &[&["-std=c11"][..], &STRICT, flags].concat())
 }
 
+/// Plays one of those that take the socket of a store.
+fn play(name: &str) {
+    let workshop = Workshop::new();
+    let program = build(&workshop, name, &SANITIZED);
+    let daemon = workshop.daemon(8 << 20);
+    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), format!("{name}: ok\n"));
+}
+
 #[test]
 fn misuse_is_answered_and_harms_nobody() {
     let workshop = Workshop::new();
@@ -175,50 +183,32 @@ fn misuse_is_answered_and_harms_nobody() {
 
 #[test]
 fn misuse_of_tensors_is_answered_and_harms_nobody() {
-    let workshop = Workshop::new();
-    let program = build(&workshop, "tensor_misuse", &SANITIZED);
-    let daemon = workshop.daemon(8 << 20);
-    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "tensor_misuse: ok\n");
+    play("tensor_misuse");
 }
 
 #[test]
 fn misuse_of_bundles_and_names_is_answered_and_harms_nobody() {
-    let workshop = Workshop::new();
-    let program = build(&workshop, "bundle_misuse", &SANITIZED);
-    let daemon = workshop.daemon(8 << 20);
-    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "bundle_misuse: ok\n");
+    play("bundle_misuse");
 }
 
 #[test]
 fn misuse_of_shared_tensors_is_answered_and_harms_nobody() {
-    let workshop = Workshop::new();
-    let program = build(&workshop, "shared_misuse", &SANITIZED);
-    let daemon = workshop.daemon(8 << 20);
-    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "shared_misuse: ok\n");
+    play("shared_misuse");
 }
 
 #[test]
 fn processes_lock_a_shared_tensor_and_one_dies_with_the_lock() {
-    let workshop = Workshop::new();
-    let program = build(&workshop, "shared", &SANITIZED);
-    let daemon = workshop.daemon(8 << 20);
-    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "shared: ok\n");
+    play("shared");
 }
 
 #[test]
 fn misuse_of_rings_is_answered_and_harms_nobody() {
-    let workshop = Workshop::new();
-    let program = build(&workshop, "ring_misuse", &SANITIZED);
-    let daemon = workshop.daemon(8 << 20);
-    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "ring_misuse: ok\n");
+    play("ring_misuse");
 }
 
 #[test]
 fn processes_pass_messages_by_a_ring_and_one_dies_with_a_message() {
-    let workshop = Workshop::new();
-    let program = build(&workshop, "ring", &SANITIZED);
-    let daemon = workshop.daemon(8 << 20);
-    assert_eq!(succeed(Command::new(program).arg(&daemon.socket)), "ring: ok\n");
+    play("ring");
 }
 
 #[test]

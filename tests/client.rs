@@ -6,8 +6,6 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,8 +16,6 @@ use nix::unistd::{ForkResult, fork};
 use plasma_store::client::tensor::{TensorMemory, TensorOptions};
 use plasma_store::client::{Buffer, Client, ConnectOptions, CreateOptions, GetOptions};
 use plasma_store::error::{Error, Result};
-use plasma_store::protocol::Reply;
-use plasma_store::protocol::frame::{Dialect, encode};
 use plasma_store::store::{Store, StoreOptions};
 use plasma_store::tensor::dtype::DType;
 use plasma_store::tensor::layout::Layout;
@@ -525,45 +521,6 @@ fn the_stores_thread_takes_none_of_the_hosts_signals() {
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGCHLD, Signal::SIGALRM] {
             assert_ne!(mask & 1 << (signal as u64 - 1), 0, "{signal}");
         }
-    }
-}
-
-/// Connects to a listener that answers a hello with these bytes, and then hangs up or waits.
-fn connect_to_impostor(answer: &[u8], hang_up: bool) -> Error {
-    let directory = tempfile::tempdir().unwrap();
-    let listener = UnixListener::bind(directory.path().join("s")).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut hello = [0; 256];
-            assert!(stream.read(&mut hello).unwrap() > 24);
-            stream.write_all(answer).unwrap();
-            if !hang_up {
-                let _ = stream.read(&mut hello);
-            }
-        });
-        Client::connect(Some(&directory.path().join("s")), ConnectOptions::default()).unwrap_err()
-    })
-}
-
-#[test]
-fn whoever_is_no_store_of_ours_is_recognised() {
-    let _watchdog = Watchdog::new("whoever_is_no_store_of_ours_is_recognised");
-    let (message_type, body) = Reply::Connect { capacity: 10_000_000, abilities: 0 }.encode(Dialect::Plasma);
-    let old_store = connect_to_impostor(&encode(Dialect::Plasma, message_type, 0, &body), false);
-    assert!(matches!(&old_store, Error::UnsupportedPeer(text) if text.contains("old Plasma")), "{old_store}");
-    let (message_type, body) = Reply::DebugString("hello".into()).encode(Dialect::Plasma);
-    let others = [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), true),
-        (vec![0xff; 100], false),
-        (encode(Dialect::Plasma, 20, 0, b"no table"), false),
-        (encode(Dialect::Plasma, message_type, 0, &body), false),
-        (Vec::new(), true),
-        (vec![0; 10], true),
-    ];
-    for (answer, hang_up) in others {
-        let error = connect_to_impostor(&answer, hang_up);
-        assert!(matches!(error, Error::UnsupportedPeer(_)), "{answer:?}: {error}");
     }
 }
 

@@ -23,7 +23,7 @@ use plasma_store::shm::index::reader::IndexReader;
 use plasma_store::shm::index::writer::{Descriptor, IndexWriter};
 use plasma_store::shm::mapping::Mapping;
 use plasma_store::shm::one_writer::OneWriter;
-use plasma_store::shm::pins::peer::{Lookup, Peer, Pin};
+use plasma_store::shm::pins::peer::{Held, Lookup, Peer};
 use plasma_store::shm::pins::store::SharedIndex;
 use plasma_store::shm::segment::Segment;
 use plasma_store::shm::store_alive::StoreAlive;
@@ -136,7 +136,7 @@ fn read(number: usize, descriptors: &[OwnedFd]) {
     report.of(number, ATTACHED).store(1, Ordering::Release);
     eventually(|| report.of(number, GO).load(Ordering::Acquire) == 1);
     let mut random = Random(std::process::id().into());
-    let mut held: [Option<(u64, Pin)>; HOLDS] = Default::default();
+    let mut held: [Option<(u64, Held)>; HOLDS] = Default::default();
     let mut elsewhere = vec![0u64; ELSEWHERE / 8];
     let parent = parent_id();
     for turn in 0u64.. {
@@ -151,16 +151,16 @@ fn read(number: usize, descriptors: &[OwnedFd]) {
         count(GETS);
         let place = &mut held[random.below(HOLDS as u64) as usize];
         if let Some((id, pin)) = place.take() {
-            if !is_intact(&data, id, &pin) {
+            if !is_intact(&data, id, peer.location(&pin)) {
                 count(VIOLATIONS);
             }
             peer.release(pin);
         }
         let wanted_id = id(wanted);
         (0..WRITES).for_each(|n| elsewhere[random.below(ELSEWHERE as u64 / 8) as usize] = black_box(n));
-        match peer.get(&wanted_id) {
+        match peer.hold(&wanted_id) {
             Lookup::Found(pin) => {
-                count(if is_intact(&data, wanted, &pin) { FOUND } else { VIOLATIONS });
+                count(if is_intact(&data, wanted, peer.location(&pin)) { FOUND } else { VIOLATIONS });
                 *place = Some((wanted, pin));
             }
             Lookup::Missing if wanted >= PERMANENT => {}
@@ -172,8 +172,7 @@ fn read(number: usize, descriptors: &[OwnedFd]) {
 }
 
 /// Whether what was got is the object, and its bytes are what the store wrote when it made it.
-fn is_intact(data: &Mapping, wanted: u64, pin: &Pin) -> bool {
-    let Location { offset, metadata_size: stamp, .. } = pin.location();
+fn is_intact(data: &Mapping, wanted: u64, Location { offset, metadata_size: stamp, .. }: Location) -> bool {
     let mut bytes = [0; OBJECT as usize];
     data.read(offset, &mut bytes).unwrap();
     stamp % IDS == wanted && bytes.chunks_exact(8).all(|word| word == stamp.to_le_bytes())
@@ -375,11 +374,11 @@ fn the_death_of_a_store_is_seen_by_a_load() {
     let reader = IndexReader::attach(&words).unwrap();
     let pins = OneWriter::create("pins", 4 * CAPACITY as u64).unwrap().write_here().unwrap().0;
     let peer = Peer::new(reader, Words::of_mapping(&Arc::new(pins), 0, CAPACITY).unwrap(), || {}).unwrap();
-    let Lookup::Found(pin) = peer.get(&id(1)) else { panic!("it was entered before the store said that it lives") };
+    let Lookup::Found(pin) = peer.hold(&id(1)) else { panic!("it was entered before the store said that it lives") };
     child.kill().unwrap();
-    eventually(|| matches!(peer.get(&id(1)), Lookup::AskStore));
+    eventually(|| matches!(peer.hold(&id(1)), Lookup::AskStore));
     assert!(!peer.index().store_is_alive());
-    assert_eq!(pin.location().data_size, 5);
+    assert_eq!(peer.location(&pin).data_size, 5);
     peer.release(pin);
     child.wait().unwrap();
 }

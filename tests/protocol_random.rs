@@ -219,6 +219,7 @@ impl Random {
             location: self.location(segment),
             participant: self.number() as u32,
             participants: self.several(Self::text),
+            has_control: self.flag(),
         }
     }
 

@@ -31,6 +31,8 @@ use support::{Daemon, Random, RawPeer, Watchdog, connect, eventually, id, put};
 const MEBIBYTE: u64 = 1 << 20;
 const ELEMENTS: usize = 5000;
 const ROUNDS: u64 = 200;
+/// Elements of 8 bytes, of which the last begins behind what 31 bits can count.
+const LARGE: usize = (1 << 28) + 512;
 const CONTROL_BYTES: u64 = 8192;
 
 fn layout(elements: usize) -> Layout {
@@ -46,6 +48,12 @@ fn elements(tensor: &Tensor) -> Vec<&AtomicU64> {
     let first: *mut AtomicU64 = tensor.data().cast();
     // SAFETY: so many elements lie there, aligned, for as long as the tensor is borrowed; all access to them here is atomic.
     (0..ELEMENTS).map(|at| unsafe { &*first.add(at) }).collect()
+}
+
+/// The element at a place that the tensor has.
+fn element(tensor: &Tensor, at: usize) -> &AtomicU64 {
+    // SAFETY: as above, for one of them.
+    unsafe { &*tensor.data().cast::<AtomicU64>().add(at) }
 }
 
 /// Adds to each element, in two steps that nobody else may come between.
@@ -128,6 +136,11 @@ fn part() {
             println!("PART: waits");
             println!("PART: {}", told(shared.lock(-1)));
             shared.unlock().unwrap();
+        }
+        "last" => {
+            let last = element(&tensor, LARGE - 1);
+            println!("PART: {}", last.load(Ordering::Relaxed));
+            last.store(8, Ordering::Relaxed);
         }
         "open" => {}
         other => panic!("{other}"),
@@ -342,6 +355,36 @@ fn a_new_one_is_zero_where_other_objects_were_and_has_what_it_was_filled_with() 
 }
 
 #[test]
+fn more_than_two_gibibytes_are_shared_locked_and_frozen() {
+    let _watchdog = Watchdog::new("more_than_two_gibibytes_are_shared_locked_and_frozen");
+    let daemon = Daemon::start(8 * LARGE as u64 + MEBIBYTE);
+    let client = connect(&daemon.socket());
+    let shared = client.tensor_share(id(1), &layout(LARGE), TensorOptions::default(), false, |_| Ok(())).unwrap();
+    assert_eq!(shared.nbytes(), 8 * LARGE as u64);
+    let tensor = shared.tensor().unwrap();
+    shared.lock(-1).unwrap();
+    element(&tensor, LARGE - 1).store(7, Ordering::Relaxed);
+    shared.unlock().unwrap();
+    let mut other = Part::start(&daemon.socket(), "last");
+    assert_eq!((other.says(), other.says()), ("7".to_owned(), "done".to_owned()));
+    let ends = |data: *const u8| {
+        // SAFETY: so many elements lie there, and nobody writes them any more.
+        [0, LARGE - 1].map(|at| unsafe { data.cast::<u64>().add(at).read() })
+    };
+    let mut seen = [1; 2];
+    let version = shared.snapshot(-1, |data| {
+        seen = ends(data);
+        Ok(())
+    });
+    assert_eq!((version.unwrap(), seen), (2, [0, 8]));
+    other.kill();
+    drop(tensor);
+    shared.freeze(-1).unwrap();
+    let sealed = client.tensor_read(id(1), 0, GetOptions::default()).unwrap();
+    assert_eq!((sealed.layout.nbytes(), ends(sealed.data())), (8 * LARGE as u64, [0, 8]));
+}
+
+#[test]
 fn threads_take_turns_and_nobody_waits_for_itself() {
     let _watchdog = Watchdog::new("threads_take_turns_and_nobody_waits_for_itself");
     let daemon = Daemon::start(16 * MEBIBYTE);
@@ -464,7 +507,7 @@ fn a_participant_that_writes_noise_harms_nobody_but_those_who_share_with_it() {
     let mut hostile = RawPeer::pulling(&daemon.socket());
     let reply = hostile.ask(&Request::Share { id: id(1), action: ShareAction::Join });
     assert!(matches!(reply, Reply::Share { outcome: Ok(_) }), "{reply:?}");
-    let control = hostile.control_file();
+    let control = hostile.descriptors.pop_back().unwrap();
     for length in [0, 2 * CONTROL_BYTES as i64] {
         assert_eq!(ftruncate(&control, length), Err(Errno::EPERM));
     }

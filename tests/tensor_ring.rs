@@ -105,6 +105,26 @@ fn messages_come_in_order_and_slots_go_round() {
 }
 
 #[test]
+fn a_ring_may_have_more_than_two_gibibytes() {
+    let _watchdog = Watchdog::new("a_ring_may_have_more_than_two_gibibytes");
+    const COUNT: usize = 3 << 25;
+    let daemon = Daemon::start((3 * COUNT as u64 + MEBIBYTE) * 8);
+    let client = connect(&daemon.socket());
+    let options = RingOptions { layout: Some(numbers(COUNT as i64)), ..of_numbers(3) };
+    let producer = client.ring_create(id(1), &options).unwrap();
+    let consumer = connect(&daemon.socket()).ring_open(id(1), 0).unwrap();
+    let last = |slot: Slot| Slot { data: slot.data.wrapping_add(8 * (COUNT - 1)), ..slot };
+    for number in 0..6 {
+        let slot = producer.acquire(0).unwrap();
+        write(&last(slot), number);
+        producer.publish(slot.token, None).unwrap();
+        let slot = consumer.take(0).unwrap();
+        assert_eq!((slot.size, read(&last(slot))), (8 * COUNT as u64, number));
+        consumer.release(slot.token).unwrap();
+    }
+}
+
+#[test]
 fn each_message_may_be_of_another_type_and_shape() {
     let _watchdog = Watchdog::new("each_message_may_be_of_another_type_and_shape");
     let stage = Stage::new();

@@ -36,7 +36,7 @@ func Connect(socket string) (*Client, error) {
 
 // ConnectContext tries to connect until a store is there or the context is done.
 func ConnectContext(ctx context.Context, socket string, options ConnectOptions) (*Client, error) {
-	return connect(socket, options, -1, func(function func() C.plasma_status) error { return wait(ctx, nil, function) })
+	return connect(socket, options, -1, func(function func() C.plasma_status) error { return wait(ctx, ends{}, function) })
 }
 
 // attempt makes a C call in one way or another: waiting or not.
@@ -92,12 +92,17 @@ func (c *Client) use(function func() C.plasma_status) error {
 
 // wait makes a call that may wait.
 func (c *Client) wait(ctx context.Context, function func() C.plasma_status) error {
+	return c.waitOr(ctx, nil, function)
+}
+
+// waitOr is wait, which one more channel ends when it is closed.
+func (c *Client) waitOr(ctx context.Context, closing <-chan struct{}, function func() C.plasma_status) error {
 	c.mutex.RLock()
 	defer c.mutex.RUnlock()
 	if c.handle == nil {
 		return closed("client")
 	}
-	err := wait(ctx, c.closing, function)
+	err := wait(ctx, ends{c.closing, closing}, function)
 	select {
 	case <-c.closing:
 		if errors.Is(err, Interrupted) {

@@ -26,11 +26,17 @@
 // well, and NameOf tells it. PutTensors stores many named tensors as one object, which is a safetensors file, and
 // GetTensors gets them all at once.
 //
+// # Memory that several write, and rings
+//
+// CreateShared and OpenShared give a SharedTensor: one array that all who have it open write, with a lock that outlives
+// who dies with it, until Freeze makes it an ordinary object. CreateRing and OpenRing give a Ring of buffers that go
+// round between those who fill them and those who read them in place.
+//
 // # Waiting
 //
-// Calls that wait take a context, and wait for as long as it lets them. A call that waits keeps no other goroutine
-// waiting.
-// Closing a Client ends what waits on it.
+// Calls that wait take a context, and wait for as long as it lets them; a wait for a lock, a slot or a message ends
+// at most a tenth of a second later. A call that waits keeps no other goroutine waiting. Closing a Client ends what
+// waits on it.
 //
 // # Memory
 //

@@ -11,56 +11,67 @@ static plasma_status create_ring(plasma_client *client, const plasma_object_id *
   options.like = shape == NULL ? NULL : &like;
   return tensor_ring_create(client, id, &options, out);
 }
-
-static plasma_status publish_slot(tensor_ring *ring, const tensor_ring_slot *slot, DLDataType dtype, int32_t ndim,
-                                  int64_t *shape) {
-  DLTensor message = {NULL, {kDLCPU, 0}, ndim, dtype, shape, NULL, 0};
-  return tensor_ring_publish(ring, slot, shape == NULL ? NULL : &message);
-}
 */
 import "C"
 
 import (
 	"context"
+	"errors"
 	"math"
 	"runtime"
-	"sync"
+	"time"
 	"unsafe"
 )
 
 // Ring is slots of memory in which messages go from those who fill them to those who read them, first in, first out.
 // Any number of goroutines and processes may do either.
 type Ring struct {
-	mutex  sync.RWMutex
+	participant
 	handle *C.tensor_ring
-	client *Client
+	dtype  DType // that of all messages
+	shape  []int // that of all messages; nil where each has its own
 }
 
 // RingOptions is how a ring is to be. Its messages are of one type and Shape, or without Shape each of its own.
 type RingOptions struct {
-	Slots        int
+	Slots        int // 1 to 65535
 	SlotBytes    int // the most bytes of a message; 0 is as many as all have
 	DType        DType
 	Shape        []int
-	Broadcast    bool   // every client sees every message that is published after its first Take
-	DropOldest   bool   // who finds no free slot takes the oldest message away that nobody reads
-	HandOutAgain bool   // what a process had taken when it ended is taken by another, and not dropped
-	Keep         bool   // it lives until it is deleted, also when nobody takes part
-	Name         string // as in CreateOptions
+	Broadcast    bool // every client sees every message that is published after its first Take
+	DropOldest   bool // who finds no free slot takes the oldest message away that nobody reads
+	HandOutAgain bool // what a process had taken when it ended is taken by another, and not dropped
+	Keep         bool // it lives until it is deleted, also when nobody takes part
+	Guard        bool // for debugging: who touches a slot that it does not have is killed; not with Broadcast
+	// AcquireWait is how long an Acquire or a Put waits for a free slot at most, in every process: 0 is as long as its
+	// context lets, less than 0 not at all.
+	AcquireWait time.Duration
+	Name        string // as in CreateOptions
 }
 
 func (o RingOptions) flags() C.uint32_t {
 	var flags C.uint32_t
-	for _, flag := range []struct {
-		set  bool
-		flag C.uint32_t
-	}{{o.Broadcast, C.TENSOR_RING_BROADCAST}, {o.DropOldest, C.TENSOR_RING_DROP_OLDEST},
-		{o.HandOutAgain, C.TENSOR_RING_HAND_OUT_AGAIN}, {o.Keep, C.TENSOR_RING_KEEP}} {
-		if flag.set {
-			flags |= flag.flag
+	for flag, set := range o.byFlag() {
+		if *set {
+			flags |= flag
 		}
 	}
 	return flags
+}
+
+func (o *RingOptions) byFlag() map[C.uint32_t]*bool {
+	return map[C.uint32_t]*bool{C.TENSOR_RING_BROADCAST: &o.Broadcast, C.TENSOR_RING_DROP_OLDEST: &o.DropOldest,
+		C.TENSOR_RING_HAND_OUT_AGAIN: &o.HandOutAgain, C.TENSOR_RING_KEEP: &o.Keep, C.TENSOR_RING_GUARD: &o.Guard}
+}
+
+// acquireMs is AcquireWait as C has it, where 0 is not at all.
+func (o RingOptions) acquireMs() C.int64_t {
+	if o.AcquireWait < 0 {
+		return 0
+	} else if o.AcquireWait == 0 {
+		return -1
+	}
+	return milliseconds(o.AcquireWait)
 }
 
 // CreateRing makes a ring and takes part in it.
@@ -68,9 +79,9 @@ func (c *Client) CreateRing(id ObjectID, options RingOptions) (*Ring, error) {
 	if options.Slots < 0 || options.Slots > math.MaxUint16 || options.SlotBytes < 0 {
 		return nil, invalid("Slots is %d and SlotBytes %d", options.Slots, options.SlotBytes)
 	}
-	wanted := C.tensor_ring_options{slots: C.uint32_t(options.Slots), flags: options.flags(), acquire_ms: -1}
+	wanted := C.tensor_ring_options{slots: C.uint32_t(options.Slots), flags: options.flags()}
 	wanted.struct_size = C.size_t(unsafe.Sizeof(wanted))
-	wanted.slot_bytes = C.uint64_t(options.SlotBytes)
+	wanted.slot_bytes, wanted.acquire_ms = C.uint64_t(options.SlotBytes), options.acquireMs()
 	if options.Name != "" {
 		text, err := cString(options.Name, "name")
 		if err != nil {
@@ -79,7 +90,7 @@ func (c *Client) CreateRing(id ObjectID, options RingOptions) (*Ring, error) {
 		defer C.free(unsafe.Pointer(text))
 		wanted.name = text
 	}
-	shape, ndim := ringShape(options.Shape), C.int32_t(len(options.Shape))
+	shape, ndim := shapeOrNone(options.Shape), C.int32_t(len(options.Shape))
 	var handle *C.tensor_ring
 	err := c.use(func() C.plasma_status {
 		return C.create_ring(c.handle, id.c(), wanted, options.DType.c(), ndim, shape, &handle)
@@ -87,8 +98,8 @@ func (c *Client) CreateRing(id ObjectID, options RingOptions) (*Ring, error) {
 	return c.newRing(handle, err)
 }
 
-// ringShape is nil for none.
-func ringShape(shape []int) *C.int64_t {
+// shapeOrNone is nil for none.
+func shapeOrNone(shape []int) *C.int64_t {
 	if shape == nil {
 		return nil
 	}
@@ -106,42 +117,60 @@ func (c *Client) newRing(handle *C.tensor_ring, err error) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	ring := &Ring{handle: handle, client: c}
+	ring := &Ring{handle: handle}
+	ring.take(c, "ring")
 	runtime.SetFinalizer(ring, (*Ring).Close)
+	about := C.tensor_description{}
+	about.struct_size = C.size_t(unsafe.Sizeof(about))
+	err = ring.use(func() C.plasma_status { return C.tensor_ring_describe(handle, &about) })
+	if err == nil {
+		ring.dtype, ring.shape = typeAndShape(&about)
+	} else if !errors.Is(err, InvalidArgument) {
+		_ = ring.Close()
+		return nil, err
+	}
 	return ring, nil
 }
 
-// Close leaves the ring, which goes on for others. Slots and messages that it gave must not be used any more. Cancel
-// the contexts of calls that wait before.
+// Close leaves the ring, which goes on for others, and ends what waits here. Slots and messages that it gave must not
+// be used any more.
 func (r *Ring) Close() error {
-	r.mutex.Lock()
-	defer r.mutex.Unlock()
-	C.tensor_ring_leave(r.handle)
-	r.handle = nil
+	r.leave(func() { C.tensor_ring_leave(r.handle) })
 	runtime.SetFinalizer(r, nil)
 	return nil
 }
 
-func (r *Ring) use(function func() C.plasma_status) error {
-	r.mutex.RLock()
-	defer r.mutex.RUnlock()
-	if r.handle == nil {
-		return closed("ring")
-	}
-	return call(function)
+// ID is the ring's.
+func (r *Ring) ID() (ObjectID, error) {
+	var id ObjectID
+	err := r.use(func() C.plasma_status { return C.tensor_ring_id(r.handle, id.c()) })
+	return id, err
 }
 
-func (r *Ring) wait(ctx context.Context, function func(timeout C.int64_t) C.plasma_status) error {
-	r.mutex.RLock()
-	defer r.mutex.RUnlock()
-	if r.handle == nil {
-		return closed("ring")
+// DType is the type of the elements of all messages; the zero DType where each message has its own.
+func (r *Ring) DType() DType { return r.dtype }
+
+// Shape is that of all messages; nil where each message has its own.
+func (r *Ring) Shape() []int { return copied(r.shape) }
+
+// Options is how the ring was made, also by others, but for its name and Keep.
+func (r *Ring) Options() (RingOptions, error) {
+	info := C.tensor_ring_info{}
+	info.struct_size = C.size_t(unsafe.Sizeof(info))
+	if err := r.use(func() C.plasma_status { return C.tensor_ring_get_info(r.handle, &info) }); err != nil {
+		return RingOptions{}, err
 	}
-	err := call(func() C.plasma_status { return function(0) })
-	if failed, ok := err.(*Error); !ok || failed.Status != Timeout {
-		return err
+	options := RingOptions{Slots: int(info.slots), SlotBytes: int(info.slot_bytes), DType: r.dtype, Shape: r.Shape()}
+	for flag, set := range options.byFlag() {
+		*set = info.flags&flag != 0
 	}
-	return r.client.wait(ctx, func() C.plasma_status { return function(-1) })
+	switch {
+	case info.acquire_ms == 0:
+		options.AcquireWait = -1
+	case info.acquire_ms > 0:
+		options.AcquireWait = time.Duration(info.acquire_ms) * time.Millisecond
+	}
+	return options, nil
 }
 
 // Finish closes the ring for all: nothing is published from now on, and who reads gets what was published before, and
@@ -162,88 +191,10 @@ func (r *Ring) Counts() (free, published int, err error) {
 	return int(counts[0]), int(counts[1]), err
 }
 
-// Slot is a slot to fill: Bytes, and then Publish, PublishAs or Abandon.
-type Slot struct {
-	ring *Ring
-	slot C.tensor_ring_slot
-}
-
-// Acquire finds a free slot, waiting for it.
-func (r *Ring) Acquire(ctx context.Context) (*Slot, error) {
-	slot := &Slot{ring: r}
-	err := r.wait(ctx, func(timeout C.int64_t) C.plasma_status {
-		return C.tensor_ring_acquire(r.handle, timeout, &slot.slot)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return slot, nil
-}
-
-// Bytes is the slot's memory, good until it is given back.
-func (s *Slot) Bytes() []byte { return bytes((*C.uint8_t)(s.slot.data), C.uint64_t(s.slot.size)) }
-
-// Publish gives the message to who reads, of a ring whose messages have one type and shape.
-func (s *Slot) Publish() error { return s.PublishAs(DType{}, nil) }
-
-// PublishAs is Publish with a type and a shape of its own.
-func (s *Slot) PublishAs(dtype DType, shape []int) error {
-	lengths, ndim := ringShape(shape), C.int32_t(len(shape))
-	return s.ring.use(func() C.plasma_status {
-		return C.publish_slot(s.ring.handle, &s.slot, dtype.c(), ndim, lengths)
-	})
-}
-
-// Abandon gives the slot up.
-func (s *Slot) Abandon() error {
-	return s.ring.use(func() C.plasma_status { return C.tensor_ring_abandon(s.ring.handle, &s.slot) })
-}
-
-// Message is a message to read where it lies, and then to Release.
-type Message struct {
-	ring  *Ring
-	slot  C.tensor_ring_slot
-	dtype DType
-	shape []int
-}
-
-// Take takes the next message, waiting for it; Closed when the ring is finished and drained.
-func (r *Ring) Take(ctx context.Context) (*Message, error) {
-	message := &Message{ring: r}
-	err := r.wait(ctx, func(timeout C.int64_t) C.plasma_status {
-		return C.tensor_ring_take(r.handle, timeout, &message.slot)
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := message.describe(); err != nil {
-		_ = message.Release()
-		return nil, err
-	}
-	return message, nil
-}
-
-func (m *Message) describe() error {
-	about := C.tensor_description{}
-	about.struct_size = C.size_t(unsafe.Sizeof(about))
-	err := m.ring.use(func() C.plasma_status { return C.tensor_ring_message(m.ring.handle, &m.slot, &about) })
-	m.dtype = DType{TypeCode(about.dtype.code), uint8(about.dtype.bits), uint16(about.dtype.lanes)}
-	for i := 0; i < int(about.ndim); i++ {
-		m.shape = append(m.shape, int(about.shape[i]))
-	}
-	return err
-}
-
-// Bytes is those of all elements, row-major, not to be written; good until Release.
-func (m *Message) Bytes() []byte { return bytes((*C.uint8_t)(m.slot.data), C.uint64_t(m.slot.size)) }
-
-// DType is the type of its elements.
-func (m *Message) DType() DType { return m.dtype }
-
-// Shape is the length along each dimension.
-func (m *Message) Shape() []int { return append([]int(nil), m.shape...) }
-
-// Release gives the slot back.
-func (m *Message) Release() error {
-	return m.ring.use(func() C.plasma_status { return C.tensor_ring_release(m.ring.handle, &m.slot) })
+// FD is a descriptor that can be read when a TryTake is worth while, for poll and the like; one that finds nothing
+// makes it quiet again. It is the ring's, and not to be read or closed.
+func (r *Ring) FD() (int, error) {
+	var descriptor C.int32_t
+	err := r.use(func() C.plasma_status { return C.tensor_ring_fd(r.handle, &descriptor) })
+	return int(descriptor), err
 }

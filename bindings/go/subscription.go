@@ -79,7 +79,7 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	}
 	err := call(next(0))
 	if errors.Is(err, Timeout) {
-		err = wait(ctx, s.closing, next(-1))
+		err = wait(ctx, ends{s.closing}, next(-1))
 	}
 	if err != nil {
 		return Event{}, err

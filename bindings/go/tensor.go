@@ -51,12 +51,28 @@ func (b *Buffer) Tensor() (*Tensor, error) {
 		return nil, err
 	}
 	tensor := &Tensor{buffer: b, data: unsafe.Pointer(about.data)}
-	tensor.dtype = DType{TypeCode(about.dtype.code), uint8(about.dtype.bits), uint16(about.dtype.lanes)}
-	for i := 0; i < int(about.ndim); i++ {
-		tensor.shape = append(tensor.shape, int(about.shape[i]))
+	tensor.dtype, tensor.shape = typeAndShape(&about)
+	for i := range tensor.shape {
 		tensor.byteStrides = append(tensor.byteStrides, int(about.byte_strides[i]))
 	}
 	return tensor, nil
+}
+
+// typeAndShape is what C tells of a tensor; the shape is never nil.
+func typeAndShape(about *C.tensor_description) (DType, []int) {
+	shape := make([]int, int(about.ndim))
+	for i := range shape {
+		shape[i] = int(about.shape[i])
+	}
+	return DType{TypeCode(about.dtype.code), uint8(about.dtype.bits), uint16(about.dtype.lanes)}, shape
+}
+
+// copied is nil for nil.
+func copied(shape []int) []int {
+	if shape == nil {
+		return nil
+	}
+	return append([]int{}, shape...)
 }
 
 // GetTensor gets a tensor without a copy, waiting for it.
@@ -86,7 +102,7 @@ func (t *Tensor) Buffer() *Buffer { return t.buffer }
 func (t *Tensor) DType() DType { return t.dtype }
 
 // Shape is the length along each dimension.
-func (t *Tensor) Shape() []int { return append([]int(nil), t.shape...) }
+func (t *Tensor) Shape() []int { return copied(t.shape) }
 
 // ByteStrides is the bytes from one element to the next along each dimension.
 func (t *Tensor) ByteStrides() []int { return append([]int(nil), t.byteStrides...) }
@@ -289,6 +305,18 @@ func (v TensorView) c() ([]C.int64_t, *C.int64_t, C.uint64_t) {
 		return shapeOf(v.Shape), strides, C.DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED
 	}
 	return shapeOf(v.Shape), strides, 0
+}
+
+// unpadded is the same where there is no place for flags.
+func (v TensorView) unpadded() ([]C.int64_t, *C.int64_t, unsafe.Pointer, error) {
+	if _, err := v.size(); err != nil {
+		return nil, nil, nil, err
+	}
+	if v.Padded {
+		return nil, nil, nil, invalid("elements of %v that have a byte each: pack them", v.DType)
+	}
+	lengths, strides, _ := v.c()
+	return lengths, strides, unsafe.Pointer(firstByte(v.Data)), nil
 }
 
 // reach is how many elements there are up to the last of a shape with strides; false where one lies before the first,

@@ -12,25 +12,28 @@ import (
 	"syscall"
 )
 
-// wait makes a C call that waits, and ends it when the context is done or `closing` is closed. Others that wait go on:
-// this thread alone has a descriptor that wakes it.
-func wait(ctx context.Context, closing <-chan struct{}, function func() C.plasma_status) error {
+// ends are channels that end a wait when they are closed; nil never does.
+type ends [2]<-chan struct{}
+
+// wait makes a C call that waits, and ends it when the context is done or one of the channels is closed. Others that
+// wait go on: this thread alone has a descriptor that wakes it.
+func wait(ctx context.Context, closing ends, function func() C.plasma_status) error {
 	if ctx.Err() != nil {
 		return ended(ctx)
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var ends [2]int
-	if err := syscall.Pipe2(ends[:], syscall.O_CLOEXEC); err != nil {
+	var pipe [2]int
+	if err := syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
 		return &Error{Status: IOError, Message: "pipe2: " + err.Error(), cause: err}
 	}
-	defer syscall.Close(ends[0])
-	defer syscall.Close(ends[1])
-	if err := call(func() C.plasma_status { return C.plasma_set_wake_fd(C.int(ends[0])) }); err != nil {
+	defer syscall.Close(pipe[0])
+	defer syscall.Close(pipe[1])
+	if err := call(func() C.plasma_status { return C.plasma_set_wake_fd(C.int(pipe[0])) }); err != nil {
 		return err
 	}
 	defer C.plasma_set_wake_fd(-1)
-	stop := knock(ctx, closing, ends[1])
+	stop := knock(ctx, closing, pipe[1])
 	err := call(function)
 	stop()
 	if errors.Is(err, Interrupted) && ctx.Err() != nil {
@@ -39,15 +42,16 @@ func wait(ctx context.Context, closing <-chan struct{}, function func() C.plasma
 	return err
 }
 
-// knock writes to a pipe when the context is done or `closing` is closed. What it returns ends that, and waits for the
-// end.
-func knock(ctx context.Context, closing <-chan struct{}, pipe int) func() {
+// knock writes to a pipe when the context is done or one of the channels is closed. What it returns ends that, and
+// waits for the end.
+func knock(ctx context.Context, closing ends, pipe int) func() {
 	finished, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
 		select {
 		case <-ctx.Done():
-		case <-closing:
+		case <-closing[0]:
+		case <-closing[1]:
 		case <-finished:
 			return
 		}

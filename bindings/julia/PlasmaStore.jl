@@ -20,6 +20,18 @@ libplasma_store.
     model = get_tensors(client, "model/1")              # all of them at once
     sum(model["weight"]), model.metadata["step"]
 
+    totals = share_zeros(client, "totals", Float64, (3,))   # others: open_shared(client, "totals")
+    locked(totals; timeout_ms = 1000) do owner_died         # whether who had the lock before died with it
+        totals[1] += 1.5                                    # seen by everybody at once
+    end
+    freeze(totals)                                          # an ordinary object, which nobody writes any more
+
+    ring = create_ring(client, "images", 8, Float32, (640, 480))
+    fill_slot(image -> fill!(image, 1), ring)               # in place, and published
+    finish(ring)
+    other = open_ring(client, "images")                     # in another process
+    foreach(image -> println(sum(image)), other)            # in place, until the ring is finished and empty
+
 Where a call takes an id it takes a name as well, whose hash is the id in every language. What is put by a name keeps
 it.
 
@@ -33,9 +45,23 @@ library to load, else the system's `libplasma_store.so.1` is.
 module PlasmaStore
 
 export ObjectID, Client, StoredArray, Bundle, PlasmaError, connect, put_tensor, get_tensor, put_tensors, get_tensors,
-    put_bytes, get_bytes, name_of
+    put_bytes, get_bytes, name_of, SharedTensor, share_zeros, share_tensor, open_shared, locked, version_of, views_of, snapshot,
+    freeze, holders, TensorRing, RingInfo, create_ring, open_ring, fill_slot, read_slot, put_many, take_many, finish,
+    abort, counts, descriptor, ring_info
 
 const LIBRARY = get(ENV, "PLASMA_STORE_LIBRARY", "libplasma_store.so.1")
+
+# --- numbers of plasma_store.h
+
+const PLASMA_OWNER_DIED = 22
+const PLASMA_CLOSED = 23
+const TENSOR_SHARED_KEEP = 1
+const TENSOR_RING_BROADCAST = 1
+const TENSOR_RING_DROP_OLDEST = 2
+const TENSOR_RING_HAND_OUT_AGAIN = 4
+const TENSOR_RING_KEEP = 8
+const TENSOR_RING_GUARD = 16
+const TENSOR_RING_AS_CREATED = -2
 
 # --- the structs of plasma_store.h and DLPack: the same fields in the same order
 
@@ -117,6 +143,37 @@ struct BundleOptions
     metadata_keys::Ptr{Ptr{UInt8}}
     metadata_values::Ptr{Ptr{UInt8}}
     name::Ptr{UInt8}
+end
+
+struct SharedOptions
+    struct_size::Csize_t
+    flags::UInt32
+    name::Ptr{UInt8}
+end
+
+struct RingOptions
+    struct_size::Csize_t
+    slots::UInt32
+    flags::UInt32
+    slot_bytes::UInt64
+    like::Ptr{DLTensor}
+    acquire_ms::Int64
+    name::Ptr{UInt8}
+end
+
+"How a ring was made."
+struct RingInfo
+    struct_size::Csize_t
+    slots::UInt32
+    flags::UInt32
+    slot_bytes::UInt64
+    acquire_ms::Int64
+end
+
+struct RingSlot
+    token::UInt64
+    data::Ptr{Cvoid}
+    size::UInt64
 end
 
 # --- errors
@@ -251,11 +308,15 @@ function put_tensor(client::Client, id::AnyID, array::Array)
     return nothing
 end
 
-stored_shape(array::Array) = Int64[reverse(size(array))...]
+stored_shape(array::Array) = stored_shape(size(array))
+stored_shape(dims::Tuple) = Int64[reverse(dims)...]
 
 # Good as long as array and shape are preserved.
-dl_tensor(array::Array{T,N}, shape::Vector{Int64}) where {T,N} =
-    DLTensor(Ptr{Cvoid}(pointer(array)), DLDevice(1, 0), N, dtype_of(T), pointer(shape), C_NULL, 0)
+dl_tensor(array::Array{T}, shape::Vector{Int64}) where {T} = dl_tensor(T, shape, Ptr{Cvoid}(pointer(array)))
+
+# Good as long as the shape is preserved.
+dl_tensor(::Type{T}, shape::Vector{Int64}, data::Ptr{Cvoid} = C_NULL) where {T} =
+    DLTensor(data, DLDevice(1, 0), length(shape), dtype_of(T), pointer(shape), C_NULL, 0)
 
 "Whether elements lie one after the other, along `dimensions` from the fastest to the slowest."
 function is_dense(about::TensorDescription, dimensions, width::Integer)
@@ -270,26 +331,39 @@ end
 "Gets a tensor without a copy, waiting at most `timeout_ms`, -1 for ever. Its size is the shape of others reversed."
 get_tensor(client::Client, id::AnyID; timeout_ms::Integer = -1) = stored_array(get_buffer(client, id, timeout_ms))
 
-function stored_array(buffer::Buffer)
-    none = ntuple(_ -> Int64(0), 32)
-    described = Ref(TensorDescription(sizeof(TensorDescription), C_NULL, 0, DLDataType(0, 0, 0), 0, none, none))
+stored_array(buffer::Buffer) = StoredArray(elements_in(buffer), buffer)
+
+function elements_in(buffer::Buffer)
+    described = nothing_described()
     GC.@preserve buffer check(ccall((:tensor_describe, LIBRARY), Int32,
         (Ptr{Cvoid}, Ref{TensorDescription}), buffer.handle, described))
-    return wrap(described[], buffer)
+    return elements_at(described[])
 end
 
-function wrap(about::TensorDescription, buffer::Buffer)
-    type, n = about.dtype, Int(about.ndim)
+function nothing_described()
+    none = ntuple(_ -> Int64(0), 32)
+    return Ref(TensorDescription(sizeof(TensorDescription), C_NULL, 0, DLDataType(0, 0, 0), 0, none, none))
+end
+
+function element_of(about::TensorDescription)
+    type = about.dtype
     element = type.lanes == 1 ? get(ELEMENTS, (type.code, type.bits), nothing) : nothing
     element === nothing && throw(ArgumentError("DLPack type $(type.code), $(type.bits) bits: use get_bytes"))
-    shape = ntuple(dimension -> Int(about.shape[dimension]), n)
+    return element
+end
+
+shape_of(about::TensorDescription) = ntuple(dimension -> Int(about.shape[dimension]), Int(about.ndim))
+
+# Good as long as what they lie in is preserved.
+function elements_at(about::TensorDescription)
+    element, shape, n = element_of(about), shape_of(about), Int(about.ndim)
     first = Ptr{element}(about.data)
     if prod(shape) == 0
-        return StoredArray(Array{element}(undef, reverse(shape)), buffer)
+        return Array{element}(undef, reverse(shape))
     elseif is_dense(about, n:-1:1, sizeof(element))
-        return StoredArray(unsafe_wrap(Array, first, reverse(shape)), buffer)
+        return unsafe_wrap(Array, first, reverse(shape))
     elseif is_dense(about, 1:n, sizeof(element))
-        return StoredArray(PermutedDimsArray(unsafe_wrap(Array, first, shape), ntuple(i -> n + 1 - i, n)), buffer)
+        return PermutedDimsArray(unsafe_wrap(Array, first, shape), ntuple(i -> n + 1 - i, n))
     end
     throw(ArgumentError("a tensor of shape $shape with gaps between its elements"))
 end
@@ -399,15 +473,20 @@ function get_bytes(client::Client, id::AnyID; timeout_ms::Integer = -1)
 end
 
 "The name that a sealed object was put by, \"\" for none. Nothing is waited or asked for."
-function name_of(client::Client, id::ObjectID)
-    name, needed = UInt8[], Ref{Csize_t}(255)
-    while length(name) <= needed[]
-        name = Vector{UInt8}(undef, Int(needed[]) + 1)
-        GC.@preserve client check(ccall((:plasma_object_name, LIBRARY), Int32,
-            (Ptr{Cvoid}, Ref{ObjectID}, Ptr{UInt8}, Csize_t, Ref{Csize_t}),
-            client.handle, Ref(id), name, length(name), needed))
+name_of(client::Client, id::ObjectID) = text_of() do text, needed
+    GC.@preserve client ccall((:plasma_object_name, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{ObjectID}, Ptr{UInt8}, Csize_t, Ref{Csize_t}),
+        client.handle, Ref(id), text, length(text), needed)
+end
+
+# A text of any length, which a call writes.
+function text_of(write)
+    text, needed = UInt8[], Ref{Csize_t}(255)
+    while length(text) <= needed[]
+        text = Vector{UInt8}(undef, Int(needed[]) + 1)
+        check(write(text, needed))
     end
-    return String(name[1:needed[]])
+    return String(text[1:needed[]])
 end
 
 "Whether a sealed object of this id is in the store."
@@ -423,6 +502,402 @@ function Base.delete!(client::Client, id::AnyID)
     GC.@preserve client check(ccall((:plasma_delete, LIBRARY), Int32,
         (Ptr{Cvoid}, Ref{ObjectID}, Csize_t, Ptr{Int32}), client.handle, Ref(id_of(id)), 1, C_NULL))
     return nothing
+end
+
+# --- tensors that several processes write
+
+"""
+An array in memory that all who have it open write and read, until one of them freezes it: what is set is seen by
+everybody at once. `close` lets go of it; it cannot be used any more then.
+"""
+mutable struct SharedTensor{T,N,A<:AbstractArray{T,N}} <: AbstractArray{T,N}
+    handle::Ptr{Cvoid}
+    buffer::Buffer
+    values::A
+end
+
+Base.size(shared::SharedTensor) = size(shared.values)
+Base.IndexStyle(::Type{<:SharedTensor}) = IndexCartesian()
+
+function Base.getindex(shared::SharedTensor{T,N}, index::Vararg{Int,N}) where {T,N}
+    GC.@preserve shared value = values_of(shared)[index...]
+    return value
+end
+
+function Base.setindex!(shared::SharedTensor{T,N}, value, index::Vararg{Int,N}) where {T,N}
+    GC.@preserve shared values_of(shared)[index...] = value
+    return shared
+end
+
+function values_of(shared::SharedTensor)
+    shared.buffer.handle == C_NULL && throw(ArgumentError("the shared tensor is closed, or frozen"))
+    return shared.values
+end
+
+"""
+Creates a shared tensor of zeros, and opens it; its shape for others is `reverse(dims)`. With `keep` it lives until it
+is deleted, else until nobody has it open.
+"""
+share_zeros(client::Client, id::AnyID, ::Type{T}, dims::Tuple; keep::Bool = false) where {T} =
+    shared_like(shape -> dl_tensor(T, shape), client, id, stored_shape(dims), keep)
+
+"Creates a shared tensor with a copy of an array, and opens it."
+function share_tensor(client::Client, id::AnyID, array::AbstractArray; keep::Bool = false)
+    filled = Array(array)
+    return GC.@preserve filled shared_like(shape -> dl_tensor(filled, shape), client, id, stored_shape(filled), keep)
+end
+
+function shared_like(like, client::Client, id::AnyID, shape::Vector{Int64}, keep::Bool)
+    name, handle = kept_name(id), Ref{Ptr{Cvoid}}(C_NULL)
+    GC.@preserve client shape name begin
+        flags = keep ? TENSOR_SHARED_KEEP : 0
+        options = Ref(SharedOptions(sizeof(SharedOptions), flags, pointer_or_null(name)))
+        check(ccall((:tensor_shared_create, LIBRARY), Int32,
+            (Ptr{Cvoid}, Ref{ObjectID}, Ref{DLTensor}, Ref{SharedOptions}, Ref{Ptr{Cvoid}}),
+            client.handle, Ref(id_of(id)), Ref(like(shape)), options, handle))
+    end
+    return shared_tensor(handle[])
+end
+
+"Opens a shared tensor, waiting at most `timeout_ms` until there is one, -1 for ever."
+function open_shared(client::Client, id::AnyID; timeout_ms::Integer = -1)
+    handle = Ref{Ptr{Cvoid}}(C_NULL)
+    GC.@preserve client check(ccall((:tensor_shared_open, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{ObjectID}, Int64, Ref{Ptr{Cvoid}}), client.handle, Ref(id_of(id)), timeout_ms, handle))
+    return shared_tensor(handle[])
+end
+
+function shared_tensor(handle::Ptr{Cvoid})
+    try
+        buffer = shared_buffer(handle)
+        return finalizer(close, SharedTensor(handle, buffer, elements_in(buffer)))
+    catch
+        close_shared(handle)
+        rethrow()
+    end
+end
+
+function shared_buffer(handle::Ptr{Cvoid})
+    buffer = Ref{Ptr{Cvoid}}(C_NULL)
+    check(ccall((:tensor_shared_buffer, LIBRARY), Int32, (Ptr{Cvoid}, Ref{Ptr{Cvoid}}), handle, buffer))
+    return finalizer(release, Buffer(buffer[]))
+end
+
+close_shared(handle::Ptr{Cvoid}) = ccall((:tensor_shared_close, LIBRARY), Cvoid, (Ptr{Cvoid},), handle)
+
+function Base.close(shared::SharedTensor)
+    release(shared.buffer)
+    handle, shared.handle = shared.handle, C_NULL
+    close_shared(handle)
+    return nothing
+end
+
+"""
+Calls `f` with the lock, which nobody else has then in any process, waiting for it at most `timeout_ms`, -1 for ever.
+`f` is told whether who had the lock before died with it, so that elements may be half written; they are taken to be
+in order again when `f` is done.
+"""
+function locked(f, shared::SharedTensor; timeout_ms::Integer = -1)
+    task = current_task()
+    sticky, task.sticky = task.sticky, true # to C the lock is the thread's
+    try
+        GC.@preserve shared status = ccall((:tensor_shared_lock, LIBRARY), Int32, (Ptr{Cvoid}, Int64),
+            shared.handle, timeout_ms)
+        status == PLASMA_OWNER_DIED || check(status)
+        try
+            return f(status == PLASMA_OWNER_DIED)
+        finally
+            GC.@preserve shared check(ccall((:tensor_shared_unlock, LIBRARY), Int32, (Ptr{Cvoid},), shared.handle))
+        end
+    finally
+        task.sticky = sticky
+    end
+end
+
+"How often the lock was taken and given back: odd while somebody has it."
+function version_of(shared::SharedTensor)
+    version = Ref{UInt64}(0)
+    GC.@preserve shared check(ccall((:tensor_shared_version, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{UInt64}), shared.handle, version))
+    return version[]
+end
+
+"How many buffers and arrays this process has of it by its client, and that keep it from being frozen."
+function views_of(shared::SharedTensor)
+    count = Ref{Csize_t}(0)
+    GC.@preserve shared check(ccall((:tensor_shared_views, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{Csize_t}), shared.handle, count))
+    return Int(count[])
+end
+
+"A copy of all elements as they were at one moment when nobody had the lock, or as they are for who has it."
+function snapshot(shared::SharedTensor; timeout_ms::Integer = -1)
+    copied, memory = another(values_of(shared))
+    GC.@preserve shared memory check(ccall((:tensor_shared_snapshot, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ptr{Cvoid}, Csize_t, Int64),
+        shared.handle, Ptr{Cvoid}(pointer(memory)), sizeof(memory), timeout_ms))
+    return copied
+end
+
+# An array that lies as this one does, and the array that has its memory.
+function another(values::Array)
+    memory = similar(values)
+    return memory, memory
+end
+
+function another(values::PermutedDimsArray{T,N,P}) where {T,N,P}
+    memory = similar(parent(values))
+    return PermutedDimsArray(memory, P), memory
+end
+
+"""
+Makes it an ordinary sealed object, which nobody can write any more, and waits at most `timeout_ms` for others to
+close it, -1 for ever. The error names those who can still write it; then it is shared as before.
+"""
+function freeze(shared::SharedTensor; timeout_ms::Integer = 0)
+    release(shared.buffer)
+    try
+        GC.@preserve shared check(ccall((:tensor_shared_freeze, LIBRARY), Int32,
+            (Ptr{Cvoid}, Int64), shared.handle, timeout_ms))
+    catch
+        shared.buffer = shared_buffer(shared.handle)
+        shared.values = elements_in(shared.buffer)
+        rethrow()
+    end
+    return nothing
+end
+
+"Who has a shared tensor or a ring open, as the store names them."
+function holders(client::Client, id::AnyID)
+    wanted = id_of(id)
+    text = text_of() do text, needed
+        GC.@preserve client ccall((:tensor_shared_holders, LIBRARY), Int32,
+            (Ptr{Cvoid}, Ref{ObjectID}, Ptr{UInt8}, Csize_t, Ref{Csize_t}),
+            client.handle, Ref(wanted), text, length(text), needed)
+    end
+    return isempty(text) ? String[] : String.(split(text, '\n'))
+end
+
+# --- rings of buffers
+
+"""
+Slots of memory that go round between those who fill them and those who read them, first in, first out. `close` leaves
+it; it goes on for others.
+"""
+mutable struct TensorRing
+    handle::Ptr{Cvoid}
+end
+
+"""
+Makes a ring of messages of one type and size, and takes part in it; their shape for others is `reverse(dims)`.
+
+With `broadcast` every client sees every message that is published after its first look; `drop_oldest`: who finds no
+free slot takes the oldest message away that nobody reads; `hand_out_again`: what a process had taken when it ended is
+taken by another, and not dropped; `keep`: it lives until it is deleted; `guard`, for debugging: who touches a slot
+that it does not have is killed. `acquire_ms` is how long who does not say so waits for a free slot.
+"""
+function create_ring(client::Client, id::AnyID, slots::Integer, ::Type{T}, dims::Tuple; options...) where {T}
+    shape = stored_shape(dims)
+    likes = DLTensor[dl_tensor(T, shape)]
+    return GC.@preserve shape likes ring_like(client, id, slots, pointer(likes); options...)
+end
+
+"Makes a ring of messages of at most `slot_bytes` bytes, each of a type and a size of its own."
+create_ring(client::Client, id::AnyID, slots::Integer; options...) =
+    ring_like(client, id, slots, Ptr{DLTensor}(C_NULL); options...)
+
+function ring_like(client::Client, id::AnyID, slots::Integer, like::Ptr{DLTensor}; slot_bytes::Integer = 0,
+        acquire_ms::Integer = -1, broadcast::Bool = false, drop_oldest::Bool = false, hand_out_again::Bool = false,
+        keep::Bool = false, guard::Bool = false)
+    flags = broadcast * TENSOR_RING_BROADCAST | drop_oldest * TENSOR_RING_DROP_OLDEST |
+        hand_out_again * TENSOR_RING_HAND_OUT_AGAIN | keep * TENSOR_RING_KEEP | guard * TENSOR_RING_GUARD
+    name, handle = kept_name(id), Ref{Ptr{Cvoid}}(C_NULL)
+    GC.@preserve client name begin
+        options = Ref(RingOptions(sizeof(RingOptions), slots, flags, slot_bytes, like, acquire_ms,
+            pointer_or_null(name)))
+        check(ccall((:tensor_ring_create, LIBRARY), Int32,
+            (Ptr{Cvoid}, Ref{ObjectID}, Ref{RingOptions}, Ref{Ptr{Cvoid}}),
+            client.handle, Ref(id_of(id)), options, handle))
+    end
+    return finalizer(close, TensorRing(handle[]))
+end
+
+"Takes part in a ring, waiting at most `timeout_ms` until there is one, -1 for ever."
+function open_ring(client::Client, id::AnyID; timeout_ms::Integer = -1)
+    handle = Ref{Ptr{Cvoid}}(C_NULL)
+    GC.@preserve client check(ccall((:tensor_ring_open, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{ObjectID}, Int64, Ref{Ptr{Cvoid}}), client.handle, Ref(id_of(id)), timeout_ms, handle))
+    return finalizer(close, TensorRing(handle[]))
+end
+
+function Base.close(ring::TensorRing)
+    handle, ring.handle = ring.handle, C_NULL
+    ccall((:tensor_ring_leave, LIBRARY), Cvoid, (Ptr{Cvoid},), handle)
+    return nothing
+end
+
+"How the ring was made, also by others: `slots`, `flags`, `slot_bytes`, `acquire_ms`."
+function ring_info(ring::TensorRing)
+    info = Ref(RingInfo(sizeof(RingInfo), 0, 0, 0, 0))
+    GC.@preserve ring check(ccall((:tensor_ring_get_info, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{RingInfo}), ring.handle, info))
+    return info[]
+end
+
+"""
+Waits for a free slot, has `f` fill the array that lies there, and publishes it. The array is good until `f` is done;
+where `f` fails the slot is given up. Waits at most `timeout_ms`, -1 for ever; without it as the ring was made to.
+"""
+fill_slot(f, ring::TensorRing; timeout_ms::Integer = TENSOR_RING_AS_CREATED) =
+    publish_filled(slot -> f(message_in(ring, slot)), ring, Ptr{DLTensor}(C_NULL), timeout_ms)
+
+"The same with a type and a size of its own."
+function fill_slot(f, ring::TensorRing, ::Type{T}, dims::Tuple;
+        timeout_ms::Integer = TENSOR_RING_AS_CREATED) where {T}
+    shape = stored_shape(dims)
+    likes = DLTensor[dl_tensor(T, shape)]
+    GC.@preserve shape likes publish_filled(slot -> f(room_in(slot, T, dims)), ring, pointer(likes), timeout_ms)
+    return nothing
+end
+
+function publish_filled(f, ring::TensorRing, like::Ptr{DLTensor}, timeout_ms::Integer)
+    slot = Ref(RingSlot(0, C_NULL, 0))
+    GC.@preserve ring check(ccall((:tensor_ring_acquire, LIBRARY), Int32,
+        (Ptr{Cvoid}, Int64, Ref{RingSlot}), ring.handle, timeout_ms, slot))
+    try
+        f(slot)
+        GC.@preserve ring check(ccall((:tensor_ring_publish, LIBRARY), Int32,
+            (Ptr{Cvoid}, Ref{RingSlot}, Ptr{DLTensor}), ring.handle, slot, like))
+    catch
+        # An error where the slot is not ours any more, as that of a ring which is closed.
+        GC.@preserve ring ccall((:tensor_ring_abandon, LIBRARY), Int32,
+            (Ptr{Cvoid}, Ref{RingSlot}), ring.handle, slot)
+        rethrow()
+    end
+    return nothing
+end
+
+# The message in a slot, or what is to be written there.
+function message_in(ring::TensorRing, slot::Ref{RingSlot})
+    described = nothing_described()
+    GC.@preserve ring check(ccall((:tensor_ring_message, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{RingSlot}, Ref{TensorDescription}), ring.handle, slot, described))
+    return elements_at(described[])
+end
+
+function room_in(slot::Ref{RingSlot}, ::Type{T}, dims::Tuple) where {T}
+    size = sizeof(T) * prod(dims)
+    size <= slot[].size || throw(ArgumentError("a message of $size bytes in a slot of $(slot[].size)"))
+    return unsafe_wrap(Array, Ptr{T}(slot[].data), dims)
+end
+
+"""
+Waits for the next message, at most `timeout_ms`, -1 for ever, has `f` read it where it lies, and gives its slot back.
+The array is good until `f` is done, and not to be written.
+"""
+function read_slot(f, ring::TensorRing; timeout_ms::Integer = -1)
+    slot, status = next_message(ring, timeout_ms)
+    check(status)
+    return read_and_release(f, ring, slot)
+end
+
+"Has `f` read each message where it lies, until the ring is finished and empty."
+function Base.foreach(f, ring::TensorRing)
+    while true
+        slot, status = next_message(ring, -1)
+        status == PLASMA_CLOSED && return nothing
+        check(status)
+        read_and_release(f, ring, slot)
+    end
+end
+
+function next_message(ring::TensorRing, timeout_ms::Integer)
+    slot = Ref(RingSlot(0, C_NULL, 0))
+    GC.@preserve ring status = ccall((:tensor_ring_take, LIBRARY), Int32,
+        (Ptr{Cvoid}, Int64, Ref{RingSlot}), ring.handle, timeout_ms, slot)
+    return slot, status
+end
+
+function read_and_release(f, ring::TensorRing, slot::Ref{RingSlot})
+    try
+        return f(message_in(ring, slot))
+    finally
+        GC.@preserve ring check(ccall((:tensor_ring_release, LIBRARY), Int32,
+            (Ptr{Cvoid}, Ref{RingSlot}), ring.handle, slot))
+    end
+end
+
+"Publishes a copy of an array; waits as `fill_slot` does."
+function Base.put!(ring::TensorRing, array::AbstractArray; timeout_ms::Integer = TENSOR_RING_AS_CREATED)
+    given = Array(array)
+    shape = stored_shape(given)
+    GC.@preserve ring given shape check(ccall((:tensor_ring_put, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{DLTensor}, Int64), ring.handle, Ref(dl_tensor(given, shape)), timeout_ms))
+    return ring
+end
+
+"Takes a copy of the next message; waits as `read_slot` does."
+Base.take!(ring::TensorRing; timeout_ms::Integer = -1) = read_slot(copy, ring; timeout_ms = timeout_ms)
+
+"""
+Publishes copies of messages that lie along the last dimension, and tells how many: fewer where time or the ring ended
+after some. For rings of one type and size.
+"""
+function put_many(ring::TensorRing, messages::Array; timeout_ms::Integer = TENSOR_RING_AS_CREATED)
+    element, dims = message_kind(ring)
+    if eltype(messages) !== element || size(messages)[1:end-1] != dims
+        throw(ArgumentError("messages are $element of size $dims, and these $(eltype(messages)) of $(size(messages))"))
+    end
+    done = Ref{Csize_t}(0)
+    GC.@preserve ring messages status = ccall((:tensor_ring_put_many, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ptr{Cvoid}, Csize_t, Int64, Ref{Csize_t}),
+        ring.handle, Ptr{Cvoid}(pointer(messages)), size(messages)[end], timeout_ms, done)
+    done[] == 0 && check(status)
+    return Int(done[])
+end
+
+"Takes copies of at most so many messages, along the last dimension: waits for the first, and takes what is there."
+function take_many(ring::TensorRing, most::Integer; timeout_ms::Integer = -1)
+    element, dims = message_kind(ring)
+    taken, done = Array{element}(undef, dims..., most), Ref{Csize_t}(0)
+    GC.@preserve ring taken check(ccall((:tensor_ring_take_many, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ptr{Cvoid}, Csize_t, Int64, Ref{Csize_t}),
+        ring.handle, Ptr{Cvoid}(pointer(taken)), most, timeout_ms, done))
+    return copy(selectdim(taken, ndims(taken), 1:Int(done[])))
+end
+
+# Type and size of all messages.
+function message_kind(ring::TensorRing)
+    described = nothing_described()
+    GC.@preserve ring check(ccall((:tensor_ring_describe, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{TensorDescription}), ring.handle, described))
+    return element_of(described[]), reverse(shape_of(described[]))
+end
+
+"Closes the ring for all: nothing is published any more, and who reads gets what was published before."
+finish(ring::TensorRing) =
+    GC.@preserve ring check(ccall((:tensor_ring_close, LIBRARY), Int32, (Ptr{Cvoid},), ring.handle))
+
+"Ends the ring for everybody at once."
+abort(ring::TensorRing) =
+    GC.@preserve ring check(ccall((:tensor_ring_abort, LIBRARY), Int32, (Ptr{Cvoid},), ring.handle))
+
+"How many slots are free, and how many messages nobody has taken."
+function counts(ring::TensorRing)
+    free, published = Ref{Csize_t}(0), Ref{Csize_t}(0)
+    GC.@preserve ring check(ccall((:tensor_ring_counts, LIBRARY), Int32,
+        (Ptr{Cvoid}, Ref{Csize_t}, Ref{Csize_t}), ring.handle, free, published))
+    return Int(free[]), Int(published[])
+end
+
+"""
+A descriptor that can be read when a `read_slot` with `timeout_ms = 0` is worth while, for `FileWatching.poll_fd`. It
+is the ring's, and not to be read or closed.
+"""
+function descriptor(ring::TensorRing)
+    number = Ref{Int32}(-1)
+    GC.@preserve ring check(ccall((:tensor_ring_fd, LIBRARY), Int32, (Ptr{Cvoid}, Ref{Int32}), ring.handle, number))
+    return RawFD(number[])
 end
 
 # --- the tutorial of Apache Arrow Plasma, the counterpart of c-examples/tutorial.py

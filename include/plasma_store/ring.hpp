@@ -362,6 +362,21 @@ class Ring {
     return Shape(about.shape, about.shape + about.ndim);
   }
 
+  /// How it was made, also by others: as RingOptions say, but for their name, `keep`, type and shape.
+  Result<RingOptions> try_options() const {
+    auto info = detail::sized<tensor_ring_info>();
+    const plasma_status status = tensor_ring_get_info(handle(), &info);
+    if (status != PLASMA_OK) return Error::last(status, "tensor_ring_get_info");
+    RingOptions options = RingOptions::of_bytes(info.slots, info.slot_bytes);
+    options.broadcast = (info.flags & TENSOR_RING_BROADCAST) != 0;
+    options.drop_oldest = (info.flags & TENSOR_RING_DROP_OLDEST) != 0;
+    options.hand_out_again = (info.flags & TENSOR_RING_HAND_OUT_AGAIN) != 0;
+    options.guard = (info.flags & TENSOR_RING_GUARD) != 0;
+    if (info.acquire_ms >= 0) options.acquire = std::chrono::milliseconds(info.acquire_ms);
+    return options;
+  }
+  RingOptions options() const { return try_options().value(); }
+
   /// A free slot to fill. Without a timeout it waits as was said when the ring was made.
   Result<Slot> try_acquire(std::optional<Timeout> timeout = std::nullopt) const {
     tensor_ring_slot slot{};

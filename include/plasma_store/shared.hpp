@@ -188,6 +188,13 @@ class SharedTensor {
   }
   std::uint64_t version() const { return try_version().value(); }
 
+  /// How many tensors and buffers of it this process has by its client, and that keep it from being frozen.
+  Result<std::size_t> try_views() const {
+    std::size_t count = 0;
+    return detail::outcome(tensor_shared_views(handle(), &count), "tensor_shared_views", count);
+  }
+  std::size_t views() const { return try_views().value(); }
+
   /// A copy of all elements as they were at one moment when nobody had the lock, or as they are for who has it.
   template <class T>
   Result<std::vector<T>> try_snapshot(Timeout timeout = forever) const {

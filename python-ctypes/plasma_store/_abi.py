@@ -372,6 +372,18 @@ class tensor_ring_options(Structure):
     ]
 
 
+class tensor_ring_info(Structure):
+    """How a ring was made."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("slots", c_uint32),
+        ("flags", c_uint32),
+        ("slot_bytes", c_uint64),
+        ("acquire_ms", c_int64),
+    ]
+
+
 class tensor_ring_slot(Structure):
     """A slot that the caller has."""
 
@@ -524,6 +536,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_shared_lock": (plasma_status, [_shared, c_int64]),
     "tensor_shared_unlock": (plasma_status, [_shared]),
     "tensor_shared_version": (plasma_status, [_shared, POINTER(c_uint64)]),
+    "tensor_shared_views": (plasma_status, [_shared, POINTER(c_size_t)]),
     "tensor_shared_snapshot": (plasma_status, [_shared, c_void_p, c_size_t, c_int64]),
     "tensor_shared_freeze": (plasma_status, [_shared, c_int64]),
     "tensor_shared_holders": (plasma_status, [_client, _id, c_char_p, c_size_t, POINTER(c_size_t)]),
@@ -549,6 +562,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "tensor_bundle_free": (None, [_bundle]),
     "tensor_ring_create": (plasma_status, [_client, _id, POINTER(tensor_ring_options), POINTER(_ring)]),
     "tensor_ring_open": (plasma_status, [_client, _id, c_int64, POINTER(_ring)]),
+    "tensor_ring_get_info": (plasma_status, [_ring, POINTER(tensor_ring_info)]),
     "tensor_ring_describe": (plasma_status, [_ring, POINTER(tensor_description)]),
     "tensor_ring_acquire": (plasma_status, [_ring, c_int64, _slot]),
     "tensor_ring_publish": (plasma_status, [_ring, _slot, POINTER(DLTensor)]),

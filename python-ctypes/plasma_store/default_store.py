@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from typing import Optional
 
@@ -38,6 +39,7 @@ def default_client() -> PlasmaClient:
             _default.client = PlasmaClient(_default.store.socket_path)
             # Nobody called `connect`, so nobody forgot to disconnect.
             _default.client._forgettable = True
+            _end_with_process()
         return _default.client
 
 
@@ -47,10 +49,22 @@ def _forget() -> None:
     _default = _Default()
 
 
+def _end_with_process() -> None:
+    """Has the store end with this process, but after those that multiprocessing has started here and waits for at its end.
+
+    A process that it has forked calls nothing of `atexit` before Python 3.13.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if util is None:
+        # What is registered later is called earlier.
+        atexit.register(_end)
+    else:
+        util.Finalize(None, _end, exitpriority=-1)
+
+
 def _end() -> None:
     if _default.store is not None:
         _default.store.close()
 
 
 os.register_at_fork(after_in_child=_forget)
-atexit.register(_end)

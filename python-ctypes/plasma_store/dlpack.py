@@ -6,7 +6,7 @@ import ctypes
 import operator
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Iterable, List, NamedTuple, Optional, Sequence, SupportsIndex, Tuple, Union
 
 from . import _abi
 from ._lib import capsule_is_valid, capsule_new, capsule_pointer, lib
@@ -17,6 +17,8 @@ from .errors import PlasmaInvalidArgument, PlasmaUnsupported, check
 if TYPE_CHECKING:
     from typing_extensions import CapsuleType
 
+# As numpy takes it: a number by itself is one dimension.
+Shape = Union[SupportsIndex, Iterable[SupportsIndex]]
 CPU = (_abi.kDLCPU, 0)
 LEGACY = b"dltensor"
 VERSIONED = b"dltensor_versioned"
@@ -25,18 +27,16 @@ VERSIONED = b"dltensor_versioned"
 for _name in (LEGACY, VERSIONED):
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_name))
 
-def managed_versioned(hold: Hold, view: Optional[_abi.tensor_view_options] = None) -> Any:
-    """A new `DLManagedTensorVersioned *` over the memory of a hold, with a hold of its own. Its deleter must be called."""
-    out = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
-    check(lib.tensor_view_versioned(hold, view, out) if view else lib.tensor_from_buffer_versioned(hold, out))
-    return out
-
-
-def managed_legacy(hold: Hold, view: Optional[_abi.tensor_view_options] = None) -> Any:
-    """The same as a `DLManagedTensor *`, which cannot say that the memory is read-only."""
-    out = ctypes.POINTER(_abi.DLManagedTensor)()
-    check(lib.tensor_view(hold, view, out) if view else lib.tensor_from_buffer(hold, out))
-    return out
+def managed_of(hold: Hold, versioned: bool, view: Optional[_abi.tensor_view_options] = None) -> Any:
+    """A new `DLManagedTensorVersioned *` over the memory of a hold, with a hold of its own, or a `DLManagedTensor *`, which cannot say
+    that the memory is read-only. Its deleter must be called."""
+    if versioned:
+        new = ctypes.POINTER(_abi.DLManagedTensorVersioned)()
+        check(lib.tensor_view_versioned(hold, view, new) if view else lib.tensor_from_buffer_versioned(hold, new))
+        return new
+    old = ctypes.POINTER(_abi.DLManagedTensor)()
+    check(lib.tensor_view(hold, view, old) if view else lib.tensor_from_buffer(hold, old))
+    return old
 
 
 def delete(managed: Any) -> None:
@@ -59,9 +59,10 @@ class _Export(NamedTuple):
 _exports: Deque[_Export] = deque()
 
 
-def export(managed: Any, name: bytes) -> CapsuleType:
+def export(managed: Any, versioned: bool) -> CapsuleType:
     """A capsule over a new managed tensor, for one consumer."""
     collect_unconsumed()
+    name = VERSIONED if versioned else LEGACY
     capsule: CapsuleType = capsule_new(ctypes.cast(managed, ctypes.c_void_p), name, None)
     _exports.append(_Export(capsule, name, managed))
     return capsule
@@ -172,11 +173,19 @@ def row_major(shape: Tuple[int, ...], itemsize: int) -> Tuple[int, ...]:
     return tuple(strides)
 
 
-def described(shape: Sequence[int], element: DType) -> _abi.DLTensor:
+def sizes_of(shape: Shape) -> Tuple[int, ...]:
+    """Elements along each dimension."""
+    try:
+        return tuple(map(operator.index, shape)) if isinstance(shape, Iterable) else (operator.index(shape),)
+    except TypeError:
+        raise TypeError(f"shape is {shape!r}, which is neither a whole number nor some of them") from None
+
+
+def described(shape: Shape, element: DType) -> _abi.DLTensor:
     """A shape and an element type as C takes them, without data."""
-    sizes = [operator.index(size) for size in shape]
+    sizes = sizes_of(shape)
     if any(size < 0 or size >= 1 << 63 for size in sizes):
-        raise PlasmaInvalidArgument(f"shape {tuple(sizes)} has a dimension that is negative or over 2^63 - 1")
+        raise PlasmaInvalidArgument(f"shape {sizes} has a dimension that is negative or over 2^63 - 1")
     kind = _abi.DLDataType(element.code, element.bits, element.lanes)
     tensor = _abi.DLTensor(ndim=len(sizes), dtype=kind, shape=(ctypes.c_int64 * len(sizes))(*sizes))
     tensor.device.device_type = _abi.kDLCPU

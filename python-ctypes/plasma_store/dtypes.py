@@ -102,16 +102,22 @@ BY_ELEMENT: Dict[int, DType] = {dtype.element: dtype for dtype in DTYPES.values(
 BY_TYPESTR: Dict[str, DType] = {dtype.typestr: dtype for dtype in DTYPES.values() if dtype.typestr}
 
 
+# What numpy takes Python's own types for, and what it called one of its own before version 2.
+_OF_NUMPY = {"int": "int64", "float": "float64", "complex": "complex128", "bool_": "bool"}
+
+
 def dtype_of(dtype: Any) -> DType:
-    """The element type that may be given as text, or as a type of numpy, torch or the like.
+    """The element type that may be given as text, also as numpy's "f4", or as a type of Python, numpy, torch or the like.
 
     Raises PlasmaUnsupported, a TypeError, naming what can be stored.
     """
     text = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", str(dtype))
     name = str(text).rpartition(".")[2]
-    if name not in DTYPES:
+    found = DTYPES.get(_OF_NUMPY.get(name, name)) or BY_TYPESTR.get(name)
+    found = found or BY_TYPESTR.get(f"<{name}") or BY_TYPESTR.get(f"|{name}")
+    if found is None:
         raise PlasmaUnsupported(f"dtype {dtype!r} cannot be stored; these can: {', '.join(DTYPES)}")
-    return DTYPES[name]
+    return found
 
 
 def dtype_of_interface(typestr: str, name: Any) -> DType:

@@ -115,7 +115,7 @@ def id_of(given: AnyID) -> ObjectID:
         return given
     if isinstance(given, str):
         return ObjectID.from_name(given)
-    raise TypeError(f"an ObjectID is needed, not {given!r}")
+    raise TypeError(f"an ObjectID or a name is needed, not {given!r}")
 
 
 def ids_of(given: AnyIDs) -> List[ObjectID]:

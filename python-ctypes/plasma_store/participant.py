@@ -10,11 +10,11 @@ from . import _abi
 from ._lib import lib
 from .client import PlasmaClient
 from .default_store import default_client
-from .errors import PlasmaError, PlasmaInvalidArgument, check
+from .errors import PlasmaCorrupt, PlasmaError, PlasmaInvalidArgument, PlasmaObjectNotFound, PlasmaTimeout, check
 from .forgotten import forgotten
-from .object_id import ObjectID, c_id
+from .object_id import AnyID, ObjectID, c_id, called, id_of
 from .reference import Place, reached
-from .waiting import until_done
+from .waiting import from_seconds, until_done
 
 State = Literal["open", "closed", "left", "frozen", "lost"]
 Self = TypeVar("Self", bound="SharedObject")
@@ -128,6 +128,14 @@ class SharedObject:
     def _join(cls, client: PlasmaClient, object_id: ObjectID, timeout_ms: int) -> Participant:
         raise NotImplementedError
 
+    @classmethod
+    def _join_named(cls, client: PlasmaClient, name: AnyID, timeout: Optional[float]) -> Participant:
+        """The same for a user, who is told by the name that he gave what is not there."""
+        try:
+            return cls._join(client, id_of(name), from_seconds(timeout))
+        except (PlasmaObjectNotFound, PlasmaTimeout, PlasmaCorrupt) as error:
+            raise type(error)(f"{cls._what} {called(name)}: {error}") from None
+
     def _begin_again(self) -> None:
         """Forgets what was the parent's."""
         raise NotImplementedError
@@ -147,7 +155,11 @@ class SharedObject:
 
 def client_or_default(client: Optional[PlasmaClient]) -> PlasmaClient:
     """The client, or that of the store which this process has for those who name none."""
-    return default_client() if client is None else client
+    if client is None:
+        return default_client()
+    if not isinstance(client, PlasmaClient):
+        raise TypeError(f"client is {client!r}, which is no PlasmaClient")
+    return client
 
 
 def _holders(client: PlasmaClient, object_id: ObjectID) -> List[str]:

@@ -50,8 +50,7 @@ def _hear(heard: asyncio.Future[None]) -> None:
 class AcquiresLater:
     """A slot that a thread waits for, while an event loop does something else."""
 
-    def __init__(self, ring: TensorRing, patience_ms: Optional[int]) -> None:
-        # None: as the ring was made to, which whoever opened it by its name does not know.
+    def __init__(self, ring: TensorRing, patience_ms: int) -> None:
         self._ring, self._patience_ms = ring, patience_ms
         self._unwanted = threading.Event()
 
@@ -70,8 +69,6 @@ class AcquiresLater:
 
     def _wait(self) -> Optional[RingSlot]:
         patience = self._patience_ms
-        if patience is None:
-            return self._ring.acquire()
         deadline = None if patience < 0 else time.monotonic() + patience / 1000
         while not self._unwanted.is_set():
             left = _SLICE_S if deadline is None else min(_SLICE_S, max(0.0, deadline - time.monotonic()))

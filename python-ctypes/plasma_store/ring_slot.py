@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import math
-import operator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Type
+from typing import TYPE_CHECKING, Any, Optional, Tuple, Type
 
 from . import _abi
 from ._lib import bare, lib
-from .dlpack import collect_unconsumed, described
+from .dlpack import Shape, collect_unconsumed, described, sizes_of
 from .dtypes import DTYPES, dtype_of, element_of
-from .elements import Elements
+from .elements import SharedElements
 from .errors import PlasmaExported, PlasmaInvalidArgument, check
 from .memory import Layout, Memory
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .participant import Participant
     from .tensor_ring import TensorRing
 
@@ -24,10 +25,11 @@ _release, _publish, _abandon = bare("tensor_ring_release"), bare("tensor_ring_pu
 _BYTE = DTYPES["uint8"]
 
 
-class Slot(Elements):
+class Slot(SharedElements):
     """A slot of a ring while somebody here has it: what `RingSlot` and `RingMessage` have in common."""
 
     __slots__ = ("__weakref__", "_given", "_layout", "_memory", "_ring")
+    _state = "had"
 
     def __init__(self, ring: TensorRing, given: Any, memory: Memory) -> None:
         # None once it was given back.
@@ -63,6 +65,29 @@ class Slot(Elements):
     def dtype(self) -> str:
         """Name of the element type, such as "float32"."""
         return (self._ring._layout or self._known_layout())[0].name
+
+    def __repr__(self) -> str:
+        if self._given is None:
+            return f"{type(self).__name__}(state='given back', ring={self._ring._name()!r})"
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype!r}, state={self._state!r}, ring={self._ring._name()!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._given is None:
+            return
+        if error is None:
+            self._done()
+        else:
+            # The frames of the exception have their arrays still.
+            self._let_go()
+
+    def _done(self) -> None:
+        """What a slot is got for."""
+        raise NotImplementedError
 
     def _exported(self, versioned: bool) -> Any:
         self._live()
@@ -135,13 +160,14 @@ class RingSlot(Slot):
     """
 
     __slots__ = ()
+    _state = "acquired"
 
-    def layout(self, shape: Sequence[int], dtype: Any) -> None:
+    def layout(self, shape: Shape, dtype: Any) -> None:
         """Says what the message in the slot is, where the ring has messages of any kind: `array` is of that kind from now on.
 
         Until then it is all bytes of the slot.
         """
-        element, sizes = dtype_of(dtype), tuple(operator.index(size) for size in shape)
+        element, sizes = dtype_of(dtype), sizes_of(shape)
         if self._ring._layout is not None and self._ring._layout != (element, sizes):
             known = self._ring._layout
             raise PlasmaInvalidArgument(f"messages of this ring are {known[0].name} of shape {known[1]}, not {dtype} of {sizes}")
@@ -160,23 +186,11 @@ class RingSlot(Slot):
             return self._end(_publish, ctypes.byref(described(self.shape, self._known_layout()[0])))
         self._end(_publish, None)
 
+    _done = publish
+
     def abandon(self) -> None:
         """Gives the slot back as it was got: it is free again, and nobody reads it."""
         self._end(_abandon)
-
-    def __enter__(self) -> RingSlot:
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._given is None:
-            return
-        if error is None:
-            self.publish()
-        else:
-            # The frames of the exception have their arrays still.
-            self._let_go()
 
     def _known_layout(self) -> Layout:
         return self._layout or (_BYTE, (self._live().size,))
@@ -194,24 +208,13 @@ class RingMessage(Slot):
     """
 
     __slots__ = ()
+    _state = "taken"
 
     def release(self) -> None:
         """Gives the slot back. Raises PlasmaExported, a BufferError, while there are arrays of it."""
         self._end(_release)
 
-    def __enter__(self) -> RingMessage:
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._given is None:
-            return
-        if error is None:
-            self._end(_release)
-        else:
-            # The frames of the exception have their arrays still.
-            self._let_go()
+    _done = release
 
     def _known_layout(self) -> Layout:
         if self._layout is None:

@@ -32,20 +32,27 @@ class SharedLock:
 
     def acquire(self) -> None:
         """Waits for the lock and takes it. Raises PlasmaTimeout; PlasmaBusy when this thread has it already."""
-        joined = self._shared._live()
+        joined, mine = self._shared._live(), threading.get_ident()
+        had = self._shared._owner == mine
         try:
             status = joined.wait(lambda left_ms: lib.tensor_shared_lock(joined.pointer, left_ms), self._timeout_ms)
             if status != _abi.PLASMA_OWNER_DIED:
                 check(status)
+            self.owner_died, self._joined = status == _abi.PLASMA_OWNER_DIED, joined
+            self._shared._owner = mine
         except PlasmaError:
             raise
         except BaseException:
             # Ctrl-C may have come when the lock was taken already. The library knows whether this thread has it.
-            if self._shared._owner != threading.get_ident():
-                lib.tensor_shared_unlock(joined.pointer)
+            if not had:
+                self._undo(joined, mine)
             raise
-        self.owner_died, self._joined = status == _abi.PLASMA_OWNER_DIED, joined
-        self._shared._owner = threading.get_ident()
+
+    def _undo(self, joined: Participant, mine: int) -> None:
+        self._joined = None
+        if self._shared._owner == mine:
+            self._shared._owner = 0
+        lib.tensor_shared_unlock(joined.pointer)
 
     def release(self) -> None:
         """Gives the lock back. A forked child has none of its parent's to give."""

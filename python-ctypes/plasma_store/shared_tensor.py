@@ -11,9 +11,9 @@ from . import _abi
 from ._lib import lib
 from .buffer import Hold
 from .client import PlasmaClient
-from .dlpack import Source, collect_unconsumed, described, managed_legacy, managed_versioned, row_major
+from .dlpack import Shape, Source, collect_unconsumed, described, managed_of, row_major, sizes_of
 from .dtypes import DType, dtype_of, element_of
-from .elements import Elements
+from .elements import SharedElements
 from .errors import PlasmaBusy, PlasmaError, PlasmaExported, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Memory
 from .object_id import AnyID, ObjectID, c_id, c_text, id_of
@@ -22,11 +22,8 @@ from .reference import Place, reached
 from .shared_lock import SharedLock
 from .waiting import from_seconds
 
-# What the library says when somebody here is in the way.
-_OURS = "this process has"
 
-
-class SharedTensor(SharedObject, Elements):
+class SharedTensor(SharedObject, SharedElements):
     """An array that any number of processes write and read in the same memory, with a lock for those who need one.
 
     Made by `zeros`, `empty`, `full`, `like` and `from_array`, and by `open` from one that somebody else made. Without a `client` it
@@ -65,7 +62,7 @@ class SharedTensor(SharedObject, Elements):
     @classmethod
     def zeros(
         cls,
-        shape: Sequence[int],
+        shape: Shape,
         dtype: Any = "float64",
         *,
         name: Optional[AnyID] = None,
@@ -77,14 +74,14 @@ class SharedTensor(SharedObject, Elements):
         With `keep` it lives until somebody deletes it, by `unlink` or `PlasmaClient.delete`, also while nobody has it open. Raises
         PlasmaObjectExists, PlasmaStoreFull.
         """
-        return cls._create(described(tuple(shape), dtype_of(dtype)), name, client, keep)
+        return cls._create(described(shape, dtype_of(dtype)), name, client, keep)
 
     empty = zeros
 
     @classmethod
     def full(
         cls,
-        shape: Sequence[int],
+        shape: Shape,
         value: Any,
         dtype: Any = None,
         *,
@@ -96,7 +93,7 @@ class SharedTensor(SharedObject, Elements):
         import numpy
 
         filler = numpy.asarray(value, None if dtype is None else dtype_of(dtype).numpy())
-        return cls.from_array(numpy.broadcast_to(filler, shape), name=name, client=client, keep=keep)
+        return cls.from_array(numpy.broadcast_to(filler, sizes_of(shape)), name=name, client=client, keep=keep)
 
     @classmethod
     def like(
@@ -124,9 +121,8 @@ class SharedTensor(SharedObject, Elements):
 
         Raises PlasmaTimeout, or PlasmaObjectNotFound where nothing was waited for; PlasmaObjectAlreadySealed.
         """
-        client, object_id = client_or_default(client), id_of(name)
-        joined = cls._join(client, object_id, from_seconds(timeout))
-        return cls(joined, object_id, name, client._place)
+        client = client_or_default(client)
+        return cls(cls._join_named(client, name, timeout), id_of(name), name, client._place)
 
     @classmethod
     def _create(
@@ -221,8 +217,7 @@ class SharedTensor(SharedObject, Elements):
         try:
             check(status)
         except PlasmaBusy as error:
-            # DLPack tensors, which only the library counts.
-            raise PlasmaExported(str(error)) if _OURS in str(error) else error
+            raise PlasmaExported(str(error)) if _views_of(joined) else error
         self._end("frozen")
         return self._id
 
@@ -240,8 +235,7 @@ class SharedTensor(SharedObject, Elements):
         self.close()
 
     def _exported(self, versioned: bool) -> Any:
-        hold = _hold(self._live())
-        return managed_versioned(hold) if versioned else managed_legacy(hold)
+        return managed_of(_hold(self._live()), versioned)
 
     def _copied(self) -> Any:
         return self.snapshot()
@@ -321,6 +315,13 @@ def _hold(joined: Participant) -> Hold:
     hold = Hold()
     check(lib.tensor_shared_buffer(joined.pointer, hold))
     return hold
+
+
+def _views_of(joined: Participant) -> int:
+    """How many DLPack tensors of it there are here, which only the library counts."""
+    out = ctypes.c_size_t()
+    check(lib.tensor_shared_views(joined.pointer, out))
+    return out.value
 
 
 def _described(joined: Participant) -> _abi.tensor_description:

@@ -11,18 +11,9 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Literal, NamedTuple
 from . import _abi
 from ._lib import bare, lib
 from .buffer import Hold
-from .dlpack import (
-    CPU,
-    LEGACY,
-    VERSIONED,
-    _exports,
-    collect_unconsumed,
-    export,
-    managed_legacy,
-    managed_versioned,
-    row_major,
-)
+from .dlpack import _exports, collect_unconsumed, export, managed_of, row_major
 from .dtypes import BY_ELEMENT, DTYPES
+from .elements import Elements
 from .errors import PlasmaError, PlasmaInvalidArgument, PlasmaObjectNotSealed, PlasmaUnsupported, check
 from .object_id import ObjectID
 from .reference import Place, Whole, tensor_again
@@ -62,7 +53,7 @@ class _Part(NamedTuple):
     axis: Optional[int]
 
 
-class Tensor:
+class Tensor(Elements):
     """An array that lies in a store's shared memory. Made by `PlasmaClient.get_tensor` and `create_tensor`.
 
     `np.asarray(tensor)`, `np.from_dlpack(tensor)`, `torch.from_dlpack(tensor)` do not copy. The memory is kept for as long as
@@ -321,38 +312,12 @@ class Tensor:
             "data": (self._address, self._sealed or self.readonly),
         }
 
-    def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
-        array = self.numpy()
-        wanted = array.dtype if dtype is None else dtype
-        copies = wanted != array.dtype or not self.itemsize
-        if copy is False and copies:
-            raise ValueError(f"a {self.dtype} tensor cannot be an array of {wanted} without a copy")
-        return array.astype(wanted) if copy or wanted != array.dtype else array
+    def _array(self) -> Tuple[Any, bool]:
+        return self.numpy(), not self.itemsize
 
-    def __dlpack_device__(self) -> Tuple[int, int]:
-        return CPU
-
-    def __dlpack__(
-        self,
-        *,
-        stream: Optional[Any] = None,
-        max_version: Optional[Tuple[int, int]] = None,
-        dl_device: Optional[Tuple[int, int]] = None,
-        copy: Optional[bool] = None,
-    ) -> CapsuleType:
-        """A capsule for one consumer. From a consumer that does not know DLPack 1.0, that the memory is read-only is kept back.
-
-        `copy=True` gives a copy in memory of its own, which can be written. Raises BufferError for another device than the CPU.
-        """
-        if stream is not None:
-            raise ValueError(f"memory of the CPU has no streams, so stream must be None, not {stream!r}")
-        if dl_device is not None and tuple(dl_device) != CPU:
-            wish = " without a copy" if copy is False else ""
-            raise BufferError(f"the tensor is on device {CPU} and cannot be exported to {tuple(dl_device)}{wish}")
+    def _capsule(self, versioned: bool, copy: bool) -> CapsuleType:
         view = self._view_options(_abi.PLASMA_VIEW_COPY if copy else 0)
-        if max_version is not None and max_version[0] >= _abi.DLPACK_MAJOR_VERSION:
-            return export(managed_versioned(self._hold, view), VERSIONED)
-        return export(managed_legacy(self._hold, view), LEGACY)
+        return export(managed_of(self._hold, versioned, view), versioned)
 
     def _view_options(self, flags: int) -> Optional[_abi.tensor_view_options]:
         """What C calls this view; None for the whole tensor where it lies."""

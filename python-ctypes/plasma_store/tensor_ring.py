@@ -6,13 +6,13 @@ import ctypes
 import sys
 from collections import deque
 from types import TracebackType
-from typing import Any, AsyncIterator, Deque, Dict, Iterator, List, Literal, Optional, Sequence, Tuple, Type, Union
+from typing import Any, AsyncIterator, Deque, Dict, Iterator, List, Literal, Optional, Tuple, Type, Union
 
 from . import _abi
 from ._lib import bare, lib
 from .client import PlasmaClient
 from .connection import AT_ONCE
-from .dlpack import Source, described
+from .dlpack import Shape, Source, described
 from .dtypes import dtype_of, element_of
 from .errors import PlasmaClosed, PlasmaError, PlasmaInvalidArgument, PlasmaUnsupported, check
 from .memory import Layout, Memory
@@ -60,7 +60,7 @@ class TensorRing(SharedObject):
     def __init__(
         self,
         slots: int,
-        shape: Optional[Sequence[int]] = None,
+        shape: Optional[Shape] = None,
         dtype: Any = None,
         *,
         slot_bytes: Optional[int] = None,
@@ -74,6 +74,8 @@ class TensorRing(SharedObject):
     ) -> None:
         if (shape is None) == (slot_bytes is None):
             raise PlasmaInvalidArgument("a ring needs a shape and a dtype, or slot_bytes")
+        if slot_bytes is not None and dtype is not None:
+            raise PlasmaInvalidArgument(f"dtype is {dtype!r}, but with slot_bytes each message has its own: see RingSlot.layout")
         if when_reader_dies not in ("again", "drop"):
             raise PlasmaInvalidArgument(f'when_reader_dies is "again" or "drop", not {when_reader_dies!r}')
         options = _abi.tensor_ring_options(slots=_count(slots, "slots", 32), slot_bytes=_count(slot_bytes or 0, "slot_bytes", 64))
@@ -85,7 +87,7 @@ class TensorRing(SharedObject):
         client, object_id = client_or_default(client), ObjectID.from_random() if name is None else id_of(name)
         joined, handle = _participant(client), client._live()
         check(lib.tensor_ring_create(handle.pointer, c_id(object_id), options, joined.pointer))
-        self._enter(joined, object_id, name, client._place, options.acquire_ms)
+        self._enter(joined, object_id, name, client._place)
 
     @classmethod
     def open(
@@ -95,15 +97,13 @@ class TensorRing(SharedObject):
 
         Raises PlasmaTimeout, or PlasmaObjectNotFound where nothing was waited for.
         """
-        client, object_id, ring = client_or_default(client), id_of(name), cls.__new__(cls)
-        ring._enter(cls._join(client, object_id, from_seconds(timeout)), object_id, name, client._place, None)
+        client, ring = client_or_default(client), cls.__new__(cls)
+        ring._enter(cls._join_named(client, name, timeout), id_of(name), name, client._place)
         return ring
 
-    def _enter(
-        self, joined: Participant, object_id: ObjectID, name: Optional[AnyID], place: Place, acquire_ms: Optional[int]
-    ) -> None:
+    def _enter(self, joined: Participant, object_id: ObjectID, name: Optional[AnyID], place: Place) -> None:
         self._begin(joined, object_id, name, place)
-        self._acquire_ms, self._layout = acquire_ms, _layout_of(joined)
+        self._acquire_ms, self._layout = _acquire_ms_of(joined), _layout_of(joined)
         self._dtype: Any = None
         self._begin_again()
 
@@ -139,15 +139,21 @@ class TensorRing(SharedObject):
         this thread got all slots itself and would wait for ever.
         """
         joined, given = self._live(), _abi.tensor_ring_slot()
-        if self._left:
-            self._reap()
-        status = _acquire(joined.pointer, AT_ONCE, ctypes.byref(given))
-        if status == _abi.PLASMA_TIMEOUT:
-            patience = _AS_CREATED if timeout is None else from_seconds(timeout)
-            status = self._wait(joined, lib.tensor_ring_acquire, given, patience)
-        if status:
-            check(status)
-        return RingSlot(self, given, self._writable.get(given.data) or self._map(joined, given, self._writable))
+        try:
+            if self._left:
+                self._reap()
+            status = _acquire(joined.pointer, AT_ONCE, ctypes.byref(given))
+            if status == _abi.PLASMA_TIMEOUT:
+                patience = _AS_CREATED if timeout is None else from_seconds(timeout)
+                status = joined.wait(lambda left_ms: lib.tensor_ring_acquire(joined.pointer, left_ms, given), patience)
+            if status:
+                check(status)
+            return RingSlot(self, given, self._writable.get(given.data) or self._map(joined, given, self._writable))
+        except BaseException:
+            # Ctrl-C may have come when there was a slot already. Of one that was given back since, the token names nothing.
+            if given.token:
+                lib.tensor_ring_abandon(joined.pointer, given)
+            raise
 
     def take(self, timeout: Optional[float] = None) -> RingMessage:
         """The oldest message, to be read in place, for a `with` block at whose end its slot is released.
@@ -156,14 +162,21 @@ class TensorRing(SharedObject):
         was read; PlasmaAborted; PlasmaBusy when this thread got all slots and would wait for ever.
         """
         joined, given = self._live(), _abi.tensor_ring_slot()
-        if self._left:
-            self._reap()
-        status = _take(joined.pointer, AT_ONCE, ctypes.byref(given))
-        if status == _abi.PLASMA_TIMEOUT:
-            status = self._wait(joined, lib.tensor_ring_take, given, from_seconds(timeout))
-        if status:
-            check(status)
-        return self._message(joined, given)
+        try:
+            if self._left:
+                self._reap()
+            status = _take(joined.pointer, AT_ONCE, ctypes.byref(given))
+            if status == _abi.PLASMA_TIMEOUT:
+                patience = from_seconds(timeout)
+                status = joined.wait(lambda left_ms: lib.tensor_ring_take(joined.pointer, left_ms, given), patience)
+            if status:
+                check(status)
+            return self._message(joined, given)
+        except BaseException:
+            # As in `acquire`.
+            if given.token:
+                lib.tensor_ring_release(joined.pointer, given)
+            raise
 
     def _message(self, joined: Participant, given: Any) -> RingMessage:
         memory = self._readable.get(given.data)
@@ -187,16 +200,6 @@ class TensorRing(SharedObject):
                 return
             if not left.go():
                 self._left.append(left)
-
-    def _wait(self, joined: Participant, call: Any, given: Any, patience: int) -> int:
-        try:
-            return joined.wait(lambda left_ms: call(joined.pointer, left_ms, given), patience)
-        except BaseException:
-            # Ctrl-C may have come when there was a slot already. It is one for either purpose; the other call does nothing.
-            if given.data:
-                lib.tensor_ring_abandon(joined.pointer, given)
-                lib.tensor_ring_release(joined.pointer, given)
-            raise
 
     def __iter__(self) -> Iterator[Any]:
         """Arrays in the slots of messages, until the ring is closed and everything was read.
@@ -259,6 +262,8 @@ class TensorRing(SharedObject):
         if count < 1:
             raise PlasmaInvalidArgument(f"most is {count}, and at least one is taken")
         rows = numpy.empty((count, *shape), element.numpy()) if out is None else out
+        if not isinstance(rows, numpy.ndarray):
+            raise TypeError(f"out is a {type(rows).__name__}, and no numpy.ndarray")
         if rows.shape[1:] != shape or len(rows) < count or rows.dtype != element.numpy() or not rows.flags.c_contiguous:
             raise PlasmaInvalidArgument(f"out is {rows.dtype} of shape {rows.shape}, not {count} rows of {element.name} of {shape}")
         if not rows.flags.writeable:
@@ -354,7 +359,7 @@ class TensorRing(SharedObject):
 
     def __reduce__(self) -> Tuple[Any, ...]:
         self._live()
-        return ring_again, (self._place, self._id.binary(), self.name, self._acquire_ms)
+        return ring_again, (self._place, self._id.binary(), self.name)
 
     def __repr__(self) -> str:
         known = "" if self.state == "lost" else f"shape={self.shape}, dtype={self.dtype!r}, "
@@ -382,13 +387,13 @@ class TensorRing(SharedObject):
         return bool(array.shape == shape and array.dtype == self._dtype)
 
 
-def ring_again(place: Place, name: bytes, text: Optional[str], acquire_ms: Optional[int]) -> TensorRing:
+def ring_again(place: Place, name: bytes, text: Optional[str]) -> TensorRing:
     """The ring that was pickled, in which this process takes part from now on, or one that raises when it is used."""
     object_id = ObjectID(name)
     try:
         joined = reached(place, lambda client: TensorRing._join(client, object_id, 0))
         ring = TensorRing.__new__(TensorRing)
-        ring._enter(joined, object_id, text, place, acquire_ms)
+        ring._enter(joined, object_id, text, place)
         ring._forgettable = True
         return ring
     except PlasmaError as error:
@@ -398,6 +403,13 @@ def ring_again(place: Place, name: bytes, text: Optional[str], acquire_ms: Optio
 
 def _participant(client: PlasmaClient) -> Participant:
     return Participant(client, _abi.tensor_ring, lib.tensor_ring_leave)
+
+
+def _acquire_ms_of(joined: Participant) -> int:
+    """How long an acquire waits that does not say so itself."""
+    out = _abi.tensor_ring_info(ctypes.sizeof(_abi.tensor_ring_info))
+    check(lib.tensor_ring_get_info(joined.pointer, out))
+    return int(out.acquire_ms)
 
 
 def _layout_of(joined: Participant) -> Optional[Layout]:

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from typing import Callable, Optional
+from typing import Callable, Optional, SupportsFloat
 
 from . import _abi
 from ._lib import lib, run_signal_handlers
@@ -113,6 +113,8 @@ def from_seconds(seconds: Optional[float], name: str = "timeout") -> int:
     """A time to wait as C takes it: milliseconds, or -1 for None, which stands for as long as it takes."""
     if seconds is None:
         return -1
+    if not isinstance(seconds, SupportsFloat):
+        raise TypeError(f"{name} is {seconds!r}, which is no number")
     if not seconds >= 0:
         raise PlasmaInvalidArgument(f"{name} is None, 0 or so many seconds, not {seconds!r}")
     return milliseconds(math.ceil(seconds * 1000), name) if seconds < 1e15 else -1

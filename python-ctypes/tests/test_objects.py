@@ -137,7 +137,7 @@ def test_the_oldest_unused_objects_make_room(client: PlasmaClient) -> None:
 
 
 def test_wrong_types_are_type_errors(client: PlasmaClient, object_id: ObjectID) -> None:
-    with pytest.raises(TypeError, match="ObjectID is needed, not b'x'"):
+    with pytest.raises(TypeError, match="ObjectID or a name is needed, not b'x'"):
         client.get_buffers([b"x"])  # type: ignore[list-item]
     with pytest.raises(TypeError):
         client.delete(object_id)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ import pytest
 import plasma_store
 from conftest import in_fork, until
 from plasma_store import ObjectID, PlasmaClient, SharedTensor, Store, default_store
+from plasma_store.shared_lock import SharedLock
 from test_forgotten import warned
 
 np = pytest.importorskip("numpy")
@@ -80,6 +81,9 @@ def test_all_that_makes_one(client: PlasmaClient) -> None:
         (SharedTensor.empty((2, 3), np.int16, client=client), np.zeros((2, 3), "int16")),
         (SharedTensor.full((2, 3), 7, "int16", client=client), np.full((2, 3), 7, "int16")),
         (SharedTensor.full((), 2.5, client=client), np.array(2.5)),
+        (SharedTensor.zeros(3, float, client=client), np.zeros(3)),
+        (SharedTensor.empty(np.int64(3), "i2", client=client), np.zeros(3, "i2")),
+        (SharedTensor.full(3, 1, complex, client=client), np.ones(3, complex)),
         (SharedTensor.like(array, client=client), np.zeros((2, 3), "int16")),
         (SharedTensor.from_array(array, client=client), array),
         (SharedTensor.from_array(array[::-1, 1:], client=client), array[::-1, 1:]),
@@ -98,7 +102,7 @@ def test_all_that_makes_one(client: PlasmaClient) -> None:
 
 def test_elements_of_any_type(client: PlasmaClient) -> None:
     pytest.importorskip("ml_dtypes")
-    for dtype in ("bool", "complex64", "bfloat16", "float8_e4m3fn"):
+    for dtype in ("bool", "float16", "complex64", "complex128", "bfloat16", "float8_e4m3fn"):
         with SharedTensor.full((2, 2), 1, dtype, client=client) as shared:
             assert shared.array.tolist() == again(shared).array.tolist() == np.ones((2, 2)).tolist()
             shared.array[0] = 0
@@ -123,10 +127,12 @@ def test_writes_are_seen_by_all_who_have_it(client: PlasmaClient, other: PlasmaC
 
 
 def test_it_is_waited_for_by_name(client: PlasmaClient, other: PlasmaClient) -> None:
-    with pytest.raises(plasma_store.PlasmaObjectNotFound):
+    with pytest.raises(plasma_store.PlasmaObjectNotFound, match=r"shared tensor 'late' \(\w{40}\): object"):
         SharedTensor.open("late", client=other, timeout=0)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match="shared tensor 'late'"):
         SharedTensor.open("late", client=other, timeout=0.01)
+    with pytest.raises(TypeError, match="timeout is 'soon', which is no number"):
+        SharedTensor.open("late", client=other, timeout="soon")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="timeout is None, 0 or so many seconds, not -1"):
         SharedTensor.open("late", client=other, timeout=-1)
     opened: List[SharedTensor] = []
@@ -305,6 +311,27 @@ def test_ctrl_c_ends_a_wait_for_the_lock(shared: SharedTensor, child: Child) -> 
     assert (process.returncode, output) == (0, "interrupted 1\n")
 
 
+def test_ctrl_c_leaves_no_lock_behind(shared: SharedTensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(SharedLock):
+        @property
+        def owner_died(self) -> bool:
+            return False
+
+        @owner_died.setter
+        def owner_died(self, _: bool) -> None:
+            if shared.version % 2:
+                raise KeyboardInterrupt
+
+    lock = Interrupted(shared, None)
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire()
+    assert shared.version == 2
+    with shared.lock(0):
+        with pytest.raises(plasma_store.PlasmaBusy):
+            lock.acquire()
+        assert shared.version == 3, "who was refused gives nothing back"
+
+
 def test_who_comes_after_a_dead_owner_is_told(shared: SharedTensor, other: PlasmaClient) -> None:
     killed_with_the_lock(shared)
     assert shared.array[0, 0] == 1
@@ -392,6 +419,28 @@ def test_others_keep_it_from_being_frozen_and_are_named(shared: SharedTensor, ot
     timer.start()
     shared.freeze(timeout=None)
     timer.join()
+
+
+LARGE = (1 << 31) + 4096
+WRITES_LAST = """
+import sys, pickle
+shared = pickle.loads(bytes.fromhex(sys.argv[1]))
+assert shared.array[-1] == 7 and len(shared.array) > 1 << 31
+with shared.lock(60):
+    shared.array[-1] = 8
+"""
+
+
+def test_more_than_two_gibibytes(child: Child) -> None:
+    with plasma_store.start_store(LARGE + (1 << 20)) as store, plasma_store.connect(store.socket_path) as client:
+        shared = SharedTensor.zeros((LARGE,), "uint8", client=client)
+        shared.array[-1] = 7
+        process = child(WRITES_LAST, pickle.dumps(shared).hex())
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, output
+        assert (shared.array[-1], shared.array[1 << 31], shared.nbytes) == (8, 0, LARGE)
+        shared.freeze(timeout=PATIENCE_S)
+        assert client.get_tensor(shared.id, 0).data[LARGE - 1] == 8
 
 
 def test_a_copy_is_frozen_while_all_goes_on(shared: SharedTensor, client: PlasmaClient) -> None:
@@ -536,6 +585,48 @@ def test_the_store_of_a_process_ends_with_it(child: Child) -> None:
     assert process.returncode == 0, output
     assert "Traceback" not in output
     assert not os.path.exists(output.splitlines()[0])
+
+
+def makes_one(pipe: Any) -> None:
+    """A worker that has a store of its own."""
+    shared = SharedTensor.zeros((2,))
+    shared.array[:] = 1
+    pipe.send(default_store.default_client().store_socket_name)
+
+
+@METHODS
+def test_the_store_of_a_worker_ends_with_it(method: str) -> None:
+    context: Any = multiprocessing.get_context(method)
+    ours, workers = context.Pipe()
+    worker = context.Process(target=makes_one, args=(workers,))
+    worker.start()
+    socket = ours.recv()
+    worker.join(PATIENCE_S)
+    assert not os.path.exists(socket)
+
+
+LEAVES_A_CHILD = """
+import {first}, {second}
+import atexit, multiprocessing, time, plasma_store
+from plasma_store import SharedTensor
+def work(shared, pipe):
+    pipe.recv()
+    time.sleep(0.2)
+    print("holders", len(shared.holders()), flush=True)
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    shared = SharedTensor.zeros((2,))
+    ours, its = context.Pipe()
+    context.Process(target=work, args=(shared, its)).start()
+    atexit.register(ours.send, None)
+"""
+
+
+@pytest.mark.parametrize("modules", [("multiprocessing.util", "plasma_store"), ("plasma_store", "multiprocessing.util")])
+def test_the_store_of_a_process_outlives_its_children(child: Child, modules: Any) -> None:
+    process = child(LEAVES_A_CHILD.format(first=modules[0], second=modules[1]))
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, output) == (0, "holders 2\n")
 
 
 def test_the_end_of_the_store_is_told(client: PlasmaClient, store: Store) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Callable, Dict, Optional
 
 import pytest
 
@@ -71,6 +71,27 @@ def test_a_daemon_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = "PLASMA_STORE_SERVER is not set.*none on PATH"
     with pytest.raises(FileNotFoundError, match=expected), plasma_store.start_store(1 << 20, process=True):
         pass
+
+
+KILLED = """
+import signal, plasma_store
+store = plasma_store.start_store(1 << 20)
+print(store.socket_path, flush=True)
+signal.pause()
+"""
+
+
+def test_what_a_killed_process_leaves_goes_with_the_next_store(child: Callable[..., subprocess.Popen[str]]) -> None:
+    process = child(KILLED)
+    assert process.stdout is not None
+    path = process.stdout.readline().strip()
+    with plasma_store.start_store(1 << 20), plasma_store.connect(path) as client:
+        assert client.list() == {}, "it lives, and keeps its socket"
+    process.kill()
+    process.wait()
+    assert os.path.exists(path)
+    with plasma_store.start_store(1 << 20):
+        assert not os.path.exists(path)
 
 
 def import_with(**variables: Optional[str]) -> subprocess.CompletedProcess[str]:

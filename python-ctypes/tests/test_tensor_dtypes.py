@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 import struct
 import sys
 from typing import Any, Tuple
@@ -32,6 +33,15 @@ def filled(client: PlasmaClient, object_id: ObjectID, shape: Tuple[int, ...], dt
 def test_names_and_numbers_are_unique() -> None:
     assert len(BY_ELEMENT) == len(DTYPES) == 35
     assert all(dtype_of(name) is dtype for name, dtype in DTYPES.items())
+
+
+def test_types_are_taken_as_numpy_takes_them() -> None:
+    named = {int: "int64", float: "float64", complex: "complex128", bool: "bool", "f4": "float32", "<i2": "int16", "b1": "bool"}
+    for given, name in named.items():
+        assert dtype_of(given).name == np.dtype(given).name == name
+    for given in (">f4", object, "text", np.dtype("M8[s]")):
+        with pytest.raises(plasma_store.PlasmaUnsupported, match=re.escape(f"dtype {given!r} cannot be stored")):
+            dtype_of(given)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

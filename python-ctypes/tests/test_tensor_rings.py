@@ -141,10 +141,22 @@ def test_what_no_ring_can_be(client: PlasmaClient) -> None:
         ({"slots": 2, "shape": (1,), "when_full": "panic"}, "'panic'"),
         ({"slots": 2, "shape": (1,), "when_full": -0.5}, "-0.5"),
         ({"slots": 2, "shape": (1,), "when_reader_dies": "weep"}, "'weep'"),
+        ({"slots": 2, "slot_bytes": 8, "dtype": "int8"}, "dtype is 'int8', but with slot_bytes each message has its own"),
     ]
     for given, reason in wrong:
         with pytest.raises(ValueError, match=reason):
             TensorRing(**given, client=client)
+    strange: List[Any] = [
+        ({"slots": "2", "shape": (1,)}, "slots is '2', which is no number"),
+        ({"slots": 2, "shape": (1, 2.5)}, r"shape is \(1, 2.5\), which is neither a whole number nor some of them"),
+        ({"slots": 2, "shape": (1,), "dtype": "text"}, "dtype 'text' cannot be stored"),
+        ({"slots": 2, "shape": (1,), "name": 7}, "an ObjectID or a name is needed, not 7"),
+    ]
+    for given, reason in strange:
+        with pytest.raises(TypeError, match=reason):
+            TensorRing(**given, client=client)
+    with pytest.raises(TypeError, match="client is 'mine', which is no PlasmaClient"):
+        TensorRing(2, 1, client="mine")  # type: ignore[arg-type]
     with pytest.raises(plasma_store.PlasmaStoreFull):
         TensorRing(1000, (1 << 20,), client=client)
     assert client.list() == {}
@@ -165,9 +177,12 @@ def test_an_error_in_the_block_abandons_the_slot(ring: TensorRing) -> None:
 
 def test_use_after_release_is_an_error(ring: TensorRing) -> None:
     slot = ring.acquire()
+    assert repr(slot) == f"RingSlot(shape=(3,), dtype='int64', state='acquired', ring='tensor ring {ring.id.hex()}')"
     slot.publish()
     message = ring.take()
+    assert "state='taken'" in repr(message)
     message.release()
+    assert repr(message).startswith("RingMessage(state='given back', ring='tensor ring ")
     for use in (slot.publish, slot.abandon, lambda: slot.array, message.release, lambda: message.array, message.__dlpack__):
         with pytest.raises(ValueError, match="was given back"):
             use()
@@ -345,6 +360,8 @@ def test_many_are_written_where_one_says(ring: TensorRing) -> None:
     for wrong in (np.zeros((1, 3), "int64"), np.zeros((5, 3)), np.zeros((5, 2), "int64"), np.zeros((10, 3), "int64")[::2]):
         with pytest.raises(ValueError, match="out is"):
             ring.take_many(5, wrong)
+    with pytest.raises(TypeError, match="out is a list"):
+        ring.take_many(5, [0] * 5)
     with pytest.raises(ValueError, match="most is 0"):
         ring.take_many(0)
     with pytest.raises(ValueError, match="has no rows of that"):
@@ -372,6 +389,30 @@ def test_every_reader_sees_every_message(client: PlasmaClient, other: PlasmaClie
             produce(ring, 0, 3)
             ring.close()
             assert consume(ring) == consume(second) == [0, 1, 2]
+
+
+def tell_all(ring: TensorRing, pipe: Any) -> None:
+    """What a worker reads who is there before the first message."""
+    with pytest.raises(plasma_store.PlasmaTimeout):
+        ring.take(0)
+    pipe.send("ready")
+    pipe.send(consume(ring))
+
+
+@METHODS
+def test_every_process_sees_every_message(client: PlasmaClient, method: str) -> None:
+    context: Any = multiprocessing.get_context(method)
+    with TensorRing(4, (3,), "int64", client=client, broadcast=True) as ring:
+        pipes = [context.Pipe() for _ in range(2)]
+        workers = [context.Process(target=tell_all, args=(ring, its)) for _, its in pipes]
+        for worker in workers:
+            worker.start()
+        for ours, _ in pipes:
+            assert ours.recv() == "ready"
+        produce_all(ring, 50)
+        assert [ours.recv() for ours, _ in pipes] == [[*range(50)]] * 2
+        for worker in workers:
+            worker.join(PATIENCE_S)
 
 
 def test_the_end_comes_to_all_who_wait(client: PlasmaClient, other: PlasmaClient) -> None:
@@ -479,6 +520,25 @@ def test_a_child_gives_nothing_of_its_parents_back(ring: TensorRing) -> None:
     assert ring.counts() == (4, 0)
 
 
+TAKES_LAST = """
+import sys, pickle
+ring = pickle.loads(bytes.fromhex(sys.argv[1]))
+print(*[array[-1] for array in ring])
+"""
+
+
+def test_more_than_two_gibibytes(child: Child) -> None:
+    slot_bytes = 3 << 28
+    with plasma_store.start_store(3 * slot_bytes + (1 << 20)) as store, plasma_store.connect(store.socket_path) as client:
+        with TensorRing(3, (slot_bytes,), "uint8", client=client) as ring:
+            for number in range(3):
+                with ring.acquire() as slot:
+                    slot.array[-1] = number
+            ring.close()
+            process = child(TAKES_LAST, pickle.dumps(ring).hex())
+            assert process.communicate(timeout=PATIENCE_S)[0] == "0 1 2\n"
+
+
 @pytest.mark.parametrize("when", ["again", "drop"])
 def test_what_dead_readers_had(client: PlasmaClient, when: Any) -> None:
     with TensorRing(4, (3,), "int64", client=client, when_reader_dies=when) as ring:
@@ -539,6 +599,19 @@ def test_ctrl_c_ends_a_wait(ring: TensorRing, child: Child) -> None:
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, output) == (0, "interrupted\n")
     produce(ring, 0, 4)
+
+
+def test_ctrl_c_leaves_no_slot_behind(ring: TensorRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    produce(ring, 0, 1)
+    for kind, call in (("RingSlot", ring.acquire), ("RingMessage", ring.take)):
+        monkeypatch.setattr(f"plasma_store.tensor_ring.{kind}", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    monkeypatch.undo()
+    assert ring.counts() == (4, 0)
 
 
 def test_interrupts_end_a_wait(ring: TensorRing, client: PlasmaClient) -> None:
@@ -622,6 +695,29 @@ def test_awaits_end_by_time_cancellation_and_abort(ring: TensorRing) -> None:
     run(main())
 
 
+def test_who_opened_a_ring_awaits_as_it_was_made_to(client: PlasmaClient, other: PlasmaClient) -> None:
+    async def full(ring: TensorRing) -> None:
+        slots = [await ring.acquire_async() for _ in range(2)]
+        with pytest.raises(plasma_store.PlasmaTimeout):
+            await ring.acquire_async()
+        assert len(slots) == 2
+
+    async def cancelled(ring: TensorRing) -> None:
+        slots = [ring.acquire(), ring.acquire()]
+        acquiring = asyncio.create_task(ring.acquire_async())
+        await asyncio.sleep(0.01)
+        acquiring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await acquiring
+        assert len(slots) == 2
+
+    # The end of a loop waits for its threads, so one that nothing ends would be noticed.
+    for when_full, play in ((0.01, full), ("fail", full), ("wait", cancelled)):
+        with TensorRing(2, (3,), client=client, when_full=when_full) as ring:  # type: ignore[arg-type]
+            with TensorRing.open(ring.id, client=other) as opened:
+                run(play(opened))
+
+
 def test_the_descriptor_tells_of_messages(ring: TensorRing, other: PlasmaClient) -> None:
     with pytest.raises(plasma_store.PlasmaTimeout):
         ring.take(0)
@@ -649,9 +745,9 @@ def test_it_lives_as_long_as_somebody_takes_part(client: PlasmaClient, other: Pl
     for use in (second.take, second.counts, second.close, lambda: pickle.dumps(second)):
         with pytest.raises(ValueError, match="tensor ring 'numbers' was left"):
             use()
-    with pytest.raises(plasma_store.PlasmaObjectNotFound):
+    with pytest.raises(plasma_store.PlasmaObjectNotFound, match="tensor ring 'numbers'"):
         TensorRing.open("numbers", client=client, timeout=0)
-    with TensorRing(2, (3,), "int64", name="numbers", client=client, keep=True) as kept:
+    with TensorRing(2, 3, "int64", name="numbers", client=client, keep=True) as kept:
         kept.put(np.arange(3))
     with TensorRing.open("numbers", client=other, timeout=0) as ring:
         assert ring.get(0).tolist() == [0, 1, 2]

@@ -6,9 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::client::connection::{new_bell, ring};
 use crate::error::{Error, Result};
 
 /// As many as an integer has bits.
@@ -104,6 +103,17 @@ impl Drop for Bell<'_> {
     fn drop(&mut self) {
         self.bells.seats.give_back(self.index);
     }
+}
+
+/// A bell that was not rung.
+pub(super) fn new_bell() -> Result<EventFd> {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(Error::from_errno("eventfd"))
+}
+
+/// Async-signal-safe.
+pub(super) fn ring(bell: &EventFd) {
+    // Fails only when the bell has been rung 2^64 times and is therefore ringing.
+    let _ = bell.write(1);
 }
 
 #[cfg(test)]

@@ -13,8 +13,6 @@
 //! also when its answer is on its way: whoever creates the same object right afterwards finds nothing of it.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
-use crate::client::bells::Bells;
+use crate::client::bells::{Bells, new_bell, ring};
+use crate::client::incoming::{Answer, Incoming, held_by};
 use crate::client::mappings::Mappings;
 use crate::client::segments::Retiring;
 use crate::client::sharing::Memberships;
@@ -36,7 +35,7 @@ use crate::protocol::frame::{Dialect, MAX_BODY, encode};
 use crate::protocol::native::{
     ABILITY_INDEX, ABILITY_REQUEST_NUMBERS, ABILITY_RING, ABILITY_SEGMENTS, ABILITY_SHARING,
 };
-use crate::protocol::{Reply, Request, ShareAction};
+use crate::protocol::{Reply, Request};
 use crate::shm::copy::Copier;
 use crate::shm::fork_token::ForkToken;
 use crate::shm::pins::peer::Peer;
@@ -51,8 +50,6 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// How much later than its time a get gives up on a store that does not answer. The store keeps the time; this is for one
 /// that is stopped, and long enough not to call a present object absent because the machine is busy.
 const GRACE: Duration = Duration::from_secs(10);
-/// Bytes read from the socket at once.
-const READ_SIZE: usize = 16 << 10;
 
 /// How long a call waits, and what else ends it.
 #[derive(Clone, Copy, Debug)]
@@ -133,41 +130,6 @@ struct Wire {
     incoming: Mutex<Incoming>,
 }
 
-/// What has arrived, and who waits for what.
-#[derive(Debug)]
-struct Incoming {
-    inbox: Inbox,
-    descriptors: VecDeque<OwnedFd>,
-    /// An answer whose descriptors have not all arrived.
-    half: Option<HalfAnswer>,
-    /// Descriptors that are for whoever made the call of this number.
-    handed_over: HashMap<u64, Vec<OwnedFd>>,
-    calls: HashMap<u64, Call>,
-    /// Calls whose answer, if it is no refusal, has a descriptor behind it although others of its kind have none.
-    joining: HashSet<u64>,
-    has_leader: bool,
-    /// Why nothing more will come.
-    ended: Option<String>,
-    spare_bells: Vec<Arc<EventFd>>,
-}
-
-#[derive(Debug)]
-struct HalfAnswer {
-    number: u64,
-    reply: Reply,
-    missing: usize,
-}
-
-#[derive(Debug)]
-enum Call {
-    /// A thread waits; if it sleeps, this wakes it.
-    Waiting(Option<Arc<EventFd>>),
-    /// The answer is here, the thread has not taken it yet.
-    Answered(Reply),
-    /// Nobody waits any more.
-    Abandoned,
-}
-
 impl Connection {
     /// Connects and greets.
     ///
@@ -183,18 +145,7 @@ impl Connection {
         // A new socket has room for far more than this.
         send_some(socket.as_fd(), &encode(Dialect::Plasma, message_type, 0, &body))?;
         let (capacity, inbox) = read_hello(socket.as_fd(), path, return_on_signal)?;
-        let incoming = Incoming {
-            inbox,
-            descriptors: VecDeque::new(),
-            half: None,
-            handed_over: HashMap::new(),
-            calls: HashMap::new(),
-            joining: HashSet::new(),
-            has_leader: false,
-            ended: None,
-            spare_bells: Vec::new(),
-        };
-        let wire = Wire { socket, sending: Mutex::new(()), incoming: Mutex::new(incoming) };
+        let wire = Wire { socket, sending: Mutex::new(()), incoming: Mutex::new(Incoming::new(inbox)) };
         Ok(Self {
             token,
             capacity,
@@ -350,20 +301,14 @@ impl Connection {
     /// [`Error::Forked`], [`Error::Disconnected`], [`Error::Protocol`]; for gets, and creates that wait, also
     /// [`Error::Interrupted`] and [`Error::Timeout`].
     pub fn call(&self, request: &Request, patience: Patience) -> Result<Reply> {
-        self.ask(request, patience).map(|(_, reply)| reply)
+        self.call_with_descriptors(request, patience).map(|(reply, _)| reply)
     }
 
     /// The same, with the descriptors that came with the answer and are for the caller.
     ///
     /// # Errors
     /// As for [`Connection::call`].
-    pub fn call_with_descriptors(&self, request: &Request, patience: Patience) -> Result<(Reply, Vec<OwnedFd>)> {
-        let (number, reply) = self.ask(request, patience)?;
-        Ok((reply, self.lock().handed_over.remove(&number).unwrap_or_default()))
-    }
-
-    /// Makes a call. Returns its number as well.
-    fn ask(&self, request: &Request, patience: Patience) -> Result<(u64, Reply)> {
+    pub fn call_with_descriptors(&self, request: &Request, patience: Patience) -> Result<Answer> {
         if !self.is_usable() {
             return Err(Error::Forked);
         }
@@ -371,14 +316,14 @@ impl Connection {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         // Whatever can fail without the store's doing fails before the store is asked.
         let frame = frame_of(number, request)?;
-        let bell = self.lock().begin(number, request)?;
+        let bell = self.lock().begin(number)?;
         let outcome = self.send(&frame).and_then(|()| self.wait(number, patience, interrupts, &bell));
         if outcome.is_err() {
             self.give_up(number, request);
         }
         // Nobody rings it any more, since rings are given under the lock. Whoever takes it next silences it first.
         self.lock().spare_bells.push(bell);
-        outcome.map(|reply| (number, reply))
+        outcome
     }
 
     /// Sends a request whose answer, if there is one, interests nobody. Failure means that the store is gone, and with
@@ -389,7 +334,7 @@ impl Connection {
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         if matches!(request, Request::Abort { .. }) {
-            self.lock().calls.insert(number, Call::Abandoned);
+            self.lock().begin_abandoned(number);
         }
         if let Err(error) = frame_of(number, request).and_then(|frame| self.send(&frame)) {
             log::debug!("the store was not told: {error}");
@@ -439,7 +384,7 @@ impl Connection {
             return Ok(Vec::new());
         }
         let mut incoming = self.lock();
-        let releases = self.wire.read(&mut incoming);
+        let releases = incoming.read(self.wire.socket.as_fd());
         if incoming.has_leader {
             // It sleeps on a socket that has nothing for it any more.
             ring(&self.leader_bell);
@@ -455,11 +400,11 @@ impl Connection {
     }
 
     /// Waits for an answer, leading or sleeping.
-    fn wait(&self, number: u64, patience: Patience, interrupts: u64, bell: &Arc<EventFd>) -> Result<Reply> {
+    fn wait(&self, number: u64, patience: Patience, interrupts: u64, bell: &Arc<EventFd>) -> Result<Answer> {
         let mut incoming = self.lock();
         loop {
-            if let Some(reply) = incoming.take_answer(number) {
-                return Ok(reply);
+            if let Some(answer) = incoming.take_answer(number) {
+                return Ok(answer);
             }
             if let Some(reason) = &incoming.ended {
                 return Err(Error::Disconnected(reason.clone()));
@@ -504,7 +449,7 @@ impl Connection {
             let _ = self.leader_bell.read();
             incoming.ring_all();
         }
-        let releases = if socket { self.wire.read(&mut incoming) } else { Vec::new() };
+        let releases = if socket { incoming.read(self.wire.socket.as_fd()) } else { Vec::new() };
         if !releases.is_empty() {
             // Sending them may take a while, and somebody has to read.
             incoming.wake_a_leader();
@@ -549,161 +494,6 @@ impl Drop for Connection {
     }
 }
 
-impl Wire {
-    /// Takes in what has arrived, if anything has. Returns objects of abandoned answers, to be released once for each time
-    /// that they are named.
-    fn read(&self, incoming: &mut Incoming) -> Vec<ObjectId> {
-        let mut bytes = [0; READ_SIZE];
-        let mut descriptors = Vec::new();
-        let received = receive(self.socket.as_fd(), &mut bytes, &mut descriptors);
-        incoming.descriptors.extend(descriptors);
-        match received {
-            Ok(0) => incoming.end("it closed the connection"),
-            Ok(count) => incoming.inbox.push(bytes.get(..count).unwrap_or_default()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => incoming.end(&format!("receive: {error}")),
-        }
-        incoming.dispatch().unwrap_or_else(|error| {
-            incoming.end(&error.to_string());
-            Vec::new()
-        })
-    }
-}
-
-impl Incoming {
-    /// Hands every whole answer to whom it belongs. Returns objects of abandoned answers.
-    fn dispatch(&mut self) -> Result<Vec<ObjectId>> {
-        let mut releases = Vec::new();
-        while let Some(mut answer) = self.next_answer()? {
-            while answer.missing > 0 {
-                if !self.inbox.take_descriptor_byte() {
-                    self.half = Some(answer);
-                    return Ok(releases);
-                }
-                let lost = || Error::Protocol(format!("a descriptor did not come, {} are missing", answer.missing));
-                let descriptor = self.descriptors.pop_front().ok_or_else(lost)?;
-                self.handed_over.entry(answer.number).or_default().push(descriptor);
-                answer.missing -= 1;
-            }
-            releases.extend(self.deliver(answer.number, answer.reply)?);
-        }
-        // A descriptor arrives with the byte that stands for it, so what is left over was never announced.
-        self.descriptors.clear();
-        Ok(releases)
-    }
-
-    fn next_answer(&mut self) -> Result<Option<HalfAnswer>> {
-        if let Some(half) = self.half.take() {
-            return Ok(Some(half));
-        }
-        let Some(frame) = self.inbox.next_frame()? else { return Ok(None) };
-        let reply = Reply::decode(frame.message_type, &frame.body)?;
-        let is_joining = self.joining.remove(&frame.number);
-        let missing = descriptors_of(&reply, is_joining);
-        Ok(Some(HalfAnswer { number: frame.number, reply, missing }))
-    }
-
-    fn deliver(&mut self, number: u64, reply: Reply) -> Result<Vec<ObjectId>> {
-        match self.calls.get_mut(&number) {
-            Some(call @ Call::Waiting(_)) => {
-                if let Call::Waiting(Some(bell)) = std::mem::replace(call, Call::Answered(reply)) {
-                    ring(&bell);
-                }
-                Ok(Vec::new())
-            }
-            Some(Call::Abandoned) => {
-                self.calls.remove(&number);
-                Ok(held_by(reply))
-            }
-            _ => Err(Error::Protocol(format!("an answer came to request {number}, which was not asked"))),
-        }
-    }
-
-    /// Marks a call as one that nobody waits for. Returns its answer if that has come meanwhile.
-    fn abandon(&mut self, number: u64) -> Option<Reply> {
-        match self.calls.remove(&number)? {
-            Call::Answered(reply) => Some(reply),
-            Call::Waiting(_) | Call::Abandoned if self.ended.is_none() => {
-                self.calls.insert(number, Call::Abandoned);
-                None
-            }
-            Call::Waiting(_) | Call::Abandoned => None,
-        }
-    }
-
-    fn take_answer(&mut self, number: u64) -> Option<Reply> {
-        if !matches!(self.calls.get(&number), Some(Call::Answered(_))) {
-            return None;
-        }
-        let call = self.calls.remove(&number);
-        self.wake_a_leader();
-        call.and_then(|call| if let Call::Answered(reply) = call { Some(reply) } else { None })
-    }
-
-    /// Notes a call, and gets the bell that it will sleep on if it has to.
-    fn begin(&mut self, number: u64, request: &Request) -> Result<Arc<EventFd>> {
-        let bell = self.spare_bells.pop().map_or_else(|| new_bell().map(Arc::new), Ok)?;
-        self.calls.insert(number, Call::Waiting(None));
-        if let Request::Share { action: ShareAction::Begin { .. } | ShareAction::Join, .. } = request {
-            self.joining.insert(number);
-        }
-        Ok(bell)
-    }
-
-    /// From now on this call's thread is woken by its bell.
-    fn listen(&mut self, number: u64, bell: &Arc<EventFd>) {
-        if let Some(Call::Waiting(slot @ None)) = self.calls.get_mut(&number) {
-            // It may have been rung for its last owner after that had left.
-            let _ = bell.read();
-            *slot = Some(bell.clone());
-        }
-    }
-
-    /// With nobody reading the socket, wakes one of those who wait.
-    fn wake_a_leader(&self) {
-        if !self.has_leader {
-            let bell = self.calls.values().find_map(|call| match call {
-                Call::Waiting(bell) => bell.as_ref(),
-                _ => None,
-            });
-            bell.into_iter().for_each(|bell| ring(bell));
-        }
-    }
-
-    fn ring_all(&self) {
-        for call in self.calls.values() {
-            if let Call::Waiting(Some(bell)) = call {
-                ring(bell);
-            }
-        }
-    }
-
-    /// Nothing more will come.
-    fn end(&mut self, reason: &str) {
-        self.ended.get_or_insert_with(|| reason.to_owned());
-        self.ring_all();
-    }
-}
-
-/// How many descriptors follow an answer.
-fn descriptors_of(reply: &Reply, is_joining: bool) -> usize {
-    match reply {
-        Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
-        Reply::Share { outcome: Ok(_) } => usize::from(is_joining),
-        Reply::Ring { outcome: Ok(true) } => 3,
-        Reply::Index { outcome: Ok(true) } => 3,
-        _ => 0,
-    }
-}
-
-/// Objects that an answer nobody waited for made this connection hold.
-fn held_by(reply: Reply) -> Vec<ObjectId> {
-    let Reply::Get { ids, locations, .. } = reply else { return Vec::new() };
-    let found = ids.into_iter().zip(locations).filter(|(_, location)| location.is_some());
-    // One answer counts for one hold, however often it names the object; two answers count for two.
-    found.map(|(id, _)| id).collect::<HashSet<_>>().into_iter().collect()
-}
-
 /// A request as it goes out.
 fn frame_of(number: u64, request: &Request) -> Result<Vec<u8>> {
     let (message_type, body) = request.encode();
@@ -712,17 +502,6 @@ fn frame_of(number: u64, request: &Request) -> Result<Vec<u8>> {
         return Err(Error::InvalidArgument(text));
     }
     Ok(encode(Dialect::Native, message_type, number, &body))
-}
-
-/// A bell that was not rung.
-pub(super) fn new_bell() -> Result<EventFd> {
-    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(Error::from_errno("eventfd"))
-}
-
-/// Async-signal-safe.
-pub(super) fn ring(bell: &EventFd) {
-    // Fails only when the bell has been rung 2^64 times and is therefore ringing.
-    let _ = bell.write(1);
 }
 
 fn sleep(bell: &EventFd, patience: Patience) -> Option<Interruption> {

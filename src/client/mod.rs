@@ -19,6 +19,7 @@ mod connection;
 mod control;
 pub mod draft;
 mod granted;
+mod incoming;
 mod mappings;
 mod putting;
 mod reading;

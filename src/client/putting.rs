@@ -20,6 +20,21 @@ use crate::shm::ring::record::Record;
 /// After which times a seal is tried again that the kernel refused as somebody can still write the object.
 const PAUSES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200)];
 
+/// Seals an object that is unmapped here. Who can still write it may be nobody, but the kernel, which has a page for a moment; so it is
+/// tried again where `nobody_has_it`.
+pub(super) fn seal_in_the_end<T>(seal: impl Fn() -> Result<T>, nobody_has_it: impl Fn() -> bool) -> Result<T> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        match (seal(), pauses.next()) {
+            (Err(error @ Error::Busy(_)), Some(pause)) if nobody_has_it() => {
+                log::debug!("{error}");
+                std::thread::sleep(*pause);
+            }
+            (sealed, _) => return sealed,
+        }
+    }
+}
+
 impl Client {
     /// Creates an object with room for `data_size` bytes and with this metadata. Only this client can see it before it is sealed.
     ///
@@ -291,14 +306,7 @@ impl Client {
             return Err(Error::Busy(text));
         }
         let release = pending.as_ref().is_some_and(|pending| !pending.has_buffer());
-        let mut pauses = PAUSES.iter();
-        let is_released = loop {
-            match (self.seal_once(id, release, size), pauses.next()) {
-                // It is not ours, which is unmapped by now, but what the kernel does with a page for a moment.
-                (Err(Error::Busy(_)), Some(pause)) => std::thread::sleep(*pause),
-                (sealed, _) => break sealed?,
-            }
-        };
+        let is_released = seal_in_the_end(|| self.seal_once(id, release, size), || true)?;
         crash::at(Point::SealAnswered);
         if let Some(pending) = pending {
             self.settle(id, &pending);

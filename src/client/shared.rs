@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::shm::copy::Copier;
 use crate::shm::shared::lock::{Copied, Lock, Owner, Taken};
+use crate::shm::shared::ring::geometry::is_ring;
 use crate::tensor::layout::Layout;
 
 /// A tensor that all who have it open write and read in the same memory.
@@ -85,7 +86,11 @@ impl Client {
     /// [`Error::Interrupted`], [`Error::Corrupt`] when it is no tensor.
     pub fn tensor_open_shared(&self, id: ObjectId, timeout_ms: i64) -> Result<SharedTensor> {
         let member = Arc::new(self.join(id, timeout_ms)?);
-        let Tensor { layout, names, data_offset, .. } = Arc::new(TensorMemory::Shared(member.memory()?)).tensor()?;
+        let memory = member.memory()?;
+        if is_ring(&memory.memory.words()?) {
+            return Err(Error::Corrupt(format!("shared object {id} is a ring, and no tensor")));
+        }
+        let Tensor { layout, names, data_offset, .. } = Arc::new(TensorMemory::Shared(memory)).tensor()?;
         Ok(SharedTensor { member, layout, names, data_offset })
     }
 }
@@ -104,6 +109,11 @@ impl SharedTensor {
         let memory = Arc::new(TensorMemory::Shared(self.member.memory()?));
         let (layout, names) = (self.layout.clone(), self.names.clone());
         Ok(Tensor { memory, layout, names, data_offset: self.data_offset })
+    }
+
+    /// How many tensors and buffers of this connection lie in its memory and keep it from being frozen.
+    pub fn views(&self) -> usize {
+        self.member.users()
     }
 
     fn words(&self) -> (Lock<'_>, Owner) {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::buffer::{Memory, Place, WritableBuffer};
 use crate::client::connection::{Connection, Patience};
+use crate::client::putting::seal_in_the_end;
 use crate::client::submit::SLICE;
 use crate::client::{Client, CreateOptions, lock, unexpected};
 use crate::crash::{self, Point};
@@ -25,8 +26,6 @@ use crate::transport::wait::wait;
 
 /// How long somebody who looks again and again pauses in between, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
-/// How long the kernel may go on saying that somebody can write what nobody maps any more.
-const LAST_TOUCH: Duration = Duration::from_millis(300);
 
 /// What a connection takes part in.
 pub type Memberships = Mutex<HashMap<ObjectId, Entry>>;
@@ -355,6 +354,11 @@ impl Member {
         Ok(SharedMemory { memory, member: self.clone() })
     }
 
+    /// How many arrays and buffers of this process lie there, by this connection.
+    pub fn users(&self) -> usize {
+        lock(&self.membership.memory).as_ref().map_or(0, |memory| Arc::strong_count(memory) - 1)
+    }
+
     fn map(&self) -> Result<Memory> {
         let location = self.membership.location;
         let mapping = Arc::new(self.connection().segment_of_several(location.segment)?);
@@ -391,18 +395,11 @@ impl Member {
         let mut slot = lock(&self.membership.memory);
         self.check().and_then(|()| unmap(*id, &mut slot)).map_err(Unsealed::Failed)?;
         crash::at(Point::FreezeUnmapped);
-        let begun = Instant::now();
-        loop {
-            match ask(connection, *id, ShareAction::Freeze) {
-                Ok(_) => break,
-                Err(error @ Error::Busy(_)) if begun.elapsed() < LAST_TOUCH && self.is_alone() => {
-                    log::debug!("{error}");
-                    std::thread::sleep(PAUSES[1]);
-                }
-                Err(error @ Error::Busy(_)) => return Err(Unsealed::Others(error)),
-                Err(error) => return Err(Unsealed::Failed(error)),
-            }
-        }
+        let sealed = seal_in_the_end(|| ask(connection, *id, ShareAction::Freeze), || self.is_alone());
+        sealed.map_err(|error| match error {
+            Error::Busy(_) => Unsealed::Others(error),
+            _ => Unsealed::Failed(error),
+        })?;
         crash::at(Point::FreezeAnswered);
         self.membership.is_sealed.store(true, Ordering::SeqCst);
         members.remove(id);

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use crate::client::ring::{AS_CREATED, Delivery, RingOptions, Slot, TensorRing};
+use crate::client::ring::{AS_CREATED, Delivery, RingOptions, Settings, Slot, TensorRing};
 use crate::error::{Error, Result};
 use crate::ffi::client::{client_of, create_options, plasma_client};
 use crate::ffi::guard::{self, Filled, Options, Out};
@@ -60,6 +60,25 @@ pub struct tensor_ring_options {
 // promise.
 unsafe impl Options for tensor_ring_options {}
 
+/// How a ring was made. Set `struct_size` to the size of the struct before it is filled in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct tensor_ring_info {
+    /// `sizeof(tensor_ring_info)`.
+    pub struct_size: usize,
+    /// How many slots there are.
+    pub slots: u32,
+    /// `TENSOR_RING_*`, or-ed, but never `TENSOR_RING_KEEP`, which is the store's business.
+    pub flags: u32,
+    /// The most bytes of a message.
+    pub slot_bytes: u64,
+    /// How long an acquire waits with `TENSOR_RING_AS_CREATED`, in milliseconds: -1 without limit, 0 not at all.
+    pub acquire_ms: i64,
+}
+
+// SAFETY: `repr(C)`, begins with its size; integers without padding.
+unsafe impl Options for tensor_ring_info {}
+
 /// A slot that the caller has, to fill or to read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +131,16 @@ fn delivery_of(flags: u32) -> Result<Delivery> {
         TENSOR_RING_BROADCAST => Ok(Delivery::Broadcast),
         _ => Err(Error::InvalidArgument("a message that all read is not handed out again".into())),
     }
+}
+
+fn flags_of(settings: &Settings) -> u32 {
+    let delivery = match settings.delivery {
+        Delivery::AtMostOnce => 0,
+        Delivery::AtLeastOnce => TENSOR_RING_HAND_OUT_AGAIN,
+        Delivery::Broadcast => TENSOR_RING_BROADCAST,
+    };
+    let chosen = |is_chosen, flag| if is_chosen { flag } else { 0 };
+    delivery | chosen(settings.drops_oldest, TENSOR_RING_DROP_OLDEST) | chosen(settings.is_paged, TENSOR_RING_GUARD)
 }
 
 /// Makes a ring and takes part in it. Its memory counts for the store's limit, and is never evicted.
@@ -185,6 +214,27 @@ pub unsafe extern "C" fn tensor_ring_open(
         // SAFETY: as the caller promised.
         let (client, id, out) = unsafe { (client_of(client)?, object_id::read(object_id)?, Out::new(out, "out")?) };
         out.set(guard::give(tensor_ring { ring: client.ring_open(id, timeout_ms)? }));
+        Ok(())
+    })
+}
+
+/// Tells how a ring was made, also to who opened it.
+///
+/// # Safety
+/// `ring` is NULL or a live handle; `out` is NULL or as long as its `struct_size` says, and may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tensor_ring_get_info(ring: *const tensor_ring, out: *mut tensor_ring_info) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (ring, out) = unsafe { (ring_of(ring)?, Filled::new(out, "out")?) };
+        let settings = ring.settings();
+        out.set(tensor_ring_info {
+            struct_size: size_of::<tensor_ring_info>(),
+            slots: settings.slots as u32,
+            flags: flags_of(settings),
+            slot_bytes: settings.slot_bytes,
+            acquire_ms: ring.acquire_ms(),
+        });
         Ok(())
     })
 }

@@ -295,6 +295,20 @@ pub unsafe extern "C" fn tensor_shared_snapshot(
     })
 }
 
+/// Counts the buffers and DLPack tensors that this process has of it by its client, and that keep it from being frozen.
+///
+/// # Safety
+/// `shared` is NULL or a live handle; `count` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tensor_shared_views(shared: *const tensor_shared, count: *mut usize) -> plasma_status {
+    guard::status(|| {
+        // SAFETY: as the caller promised.
+        let (shared, out) = unsafe { (shared_of(shared)?, Out::new(count, "count")?) };
+        out.set(shared.views());
+        Ok(())
+    })
+}
+
 /// Freezes the tensor: from now on it is an ordinary sealed object, which the kernel keeps everybody from writing. Any client gets it by
 /// `tensor_read` then. The handle is only to be closed, and the lock, if this thread has it, to be unlocked.
 ///

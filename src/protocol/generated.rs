@@ -6728,7 +6728,7 @@ impl ::core::fmt::Debug for NativeShareRequest<'_> {
 pub enum NativeShareReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// Ours: who was answered so takes part, after actions 0 and 2; then the descriptor of the control file follows.
+/// Ours: what was done, or is known. Who was answered so after actions 0 to 2 takes part.
 pub struct NativeShareReply<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -6750,6 +6750,7 @@ impl<'a> NativeShareReply<'a> {
   pub const VT_DATA_SIZE: ::flatbuffers::VOffsetT = 14;
   pub const VT_METADATA_SIZE: ::flatbuffers::VOffsetT = 16;
   pub const VT_PARTICIPANTS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_HAS_CONTROL: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6769,6 +6770,7 @@ impl<'a> NativeShareReply<'a> {
     builder.add_participant(args.participant);
     if let Some(x) = args.detail { builder.add_detail(x); }
     builder.add_error(args.error);
+    builder.add_has_control(args.has_control);
     builder.finish()
   }
 
@@ -6829,6 +6831,13 @@ impl<'a> NativeShareReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a [u8]>>>>(NativeShareReply::VT_PARTICIPANTS, None)}
   }
+  #[inline]
+  pub fn has_control(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NativeShareReply::VT_HAS_CONTROL, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for NativeShareReply<'_> {
@@ -6845,6 +6854,7 @@ impl ::flatbuffers::Verifiable for NativeShareReply<'_> {
      .visit_field::<u64>("data_size", Self::VT_DATA_SIZE, false)?
      .visit_field::<u64>("metadata_size", Self::VT_METADATA_SIZE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>>>("participants", Self::VT_PARTICIPANTS, false)?
+     .visit_field::<bool>("has_control", Self::VT_HAS_CONTROL, false)?
      .finish();
     Ok(())
   }
@@ -6858,6 +6868,7 @@ pub struct NativeShareReplyArgs<'a> {
     pub data_size: u64,
     pub metadata_size: u64,
     pub participants: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a [u8]>>>>,
+    pub has_control: bool,
 }
 impl<'a> Default for NativeShareReplyArgs<'a> {
   #[inline]
@@ -6871,6 +6882,7 @@ impl<'a> Default for NativeShareReplyArgs<'a> {
       data_size: 0,
       metadata_size: 0,
       participants: None,
+      has_control: false,
     }
   }
 }
@@ -6913,6 +6925,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NativeShareReplyBuilder<'a, '
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NativeShareReply::VT_PARTICIPANTS, participants);
   }
   #[inline]
+  pub fn add_has_control(&mut self, has_control: bool) {
+    self.fbb_.push_slot::<bool>(NativeShareReply::VT_HAS_CONTROL, has_control, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NativeShareReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     NativeShareReplyBuilder {
@@ -6938,6 +6954,7 @@ impl ::core::fmt::Debug for NativeShareReply<'_> {
       ds.field("data_size", &self.data_size());
       ds.field("metadata_size", &self.metadata_size());
       ds.field("participants", &self.participants());
+      ds.field("has_control", &self.has_control());
       ds.finish()
   }
 }

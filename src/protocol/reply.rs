@@ -144,8 +144,7 @@ pub enum Reply {
         /// Keys.
         segments: Vec<i32>,
     },
-    /// What was done with a shared object, or is known of it. To those who take part from now on the descriptor of its control file
-    /// follows.
+    /// What was done with a shared object, or is known of it. It says whether a descriptor follows.
     Share {
         /// Why nothing was done.
         outcome: Result<Shared, Refused>,

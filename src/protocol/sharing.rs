@@ -35,6 +35,8 @@ pub struct Shared {
     pub participant: u32,
     /// Who takes part, as people are told of them.
     pub participants: Vec<String>,
+    /// Whether the descriptor of its control file follows, as it does for those who take part from now on.
+    pub has_control: bool,
 }
 
 impl ShareAction {
@@ -83,13 +85,14 @@ pub(super) fn decode_reply(body: Body<'_>) -> Result<Reply> {
     };
     let participants = body.present("participants", table.participants())?.iter();
     let participants = participants.map(|name| body.text("participant", Some(name))).collect::<Result<_>>()?;
-    Ok(Reply::Share { outcome: Ok(Shared { location, participant: table.participant(), participants }) })
+    let (participant, has_control) = (table.participant(), table.has_control());
+    Ok(Reply::Share { outcome: Ok(Shared { location, participant, participants, has_control }) })
 }
 
 pub(super) fn encode_reply(result: &Result<Shared, Refused>) -> Vec<u8> {
     let mut writer = Writer::small();
     let args = match result {
-        Ok(Shared { location, participant, participants }) => fbs::NativeShareReplyArgs {
+        Ok(Shared { location, participant, participants, has_control }) => fbs::NativeShareReplyArgs {
             error: 0,
             detail: None,
             participant: *participant,
@@ -98,6 +101,7 @@ pub(super) fn encode_reply(result: &Result<Shared, Refused>) -> Vec<u8> {
             data_size: location.data_size,
             metadata_size: location.metadata_size,
             participants: Some(writer.strings(participants.iter().map(String::as_bytes))),
+            has_control: *has_control,
         },
         Err(Refused { refusal, detail }) => fbs::NativeShareReplyArgs {
             error: code(Dialect::Native, Err(*refusal)),

@@ -19,7 +19,7 @@ use crate::store::options::StoreOptions;
 use crate::store::server::Server;
 use crate::transport::connect::{default_socket, private_directory};
 use crate::transport::fork_guard::Guarded;
-use crate::transport::listener::Listener;
+use crate::transport::listener::{Listener, remove_stale};
 use crate::transport::threads::spawn_without_signals;
 
 /// A running store. Dropping it ends it.
@@ -138,10 +138,23 @@ impl Running {
 fn fresh_path() -> Result<PathBuf> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("in-process-{}-{count}.sock", std::process::id());
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_dir()) {
-        Some(directory) => Ok(Path::new(&directory).join(format!("plasma-store-{name}"))),
-        None => Ok(create_private_directory()?.join(name)),
+    let (directory, prefix) =
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_dir()) {
+            Some(directory) => (PathBuf::from(directory), "plasma-store-in-process-"),
+            None => (create_private_directory()?, "in-process-"),
+        };
+    remove_what_the_dead_left(&directory, prefix);
+    Ok(directory.join(format!("{prefix}{}-{count}.sock", std::process::id())))
+}
+
+/// A process that is killed leaves the sockets of its stores behind.
+fn remove_what_the_dead_left(directory: &Path, prefix: &str) {
+    let process = |name: &str| name.strip_prefix(prefix)?.split('-').next()?.parse::<u32>().ok();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let maker = entry.file_name().to_str().and_then(process);
+        if maker.is_some_and(|maker| !Path::new(&format!("/proc/{maker}")).exists()) {
+            remove_stale(&entry.path());
+        }
     }
 }
 

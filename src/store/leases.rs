@@ -110,6 +110,8 @@ pub struct Leases {
     retired: BTreeMap<i32, Retired>,
     /// How many of the leases are for one object.
     for_one: u64,
+    /// Bytes of memory behind the leases.
+    backed: u64,
     producers: HashMap<Producer, Own>,
     /// Room that peers have ahead. It is taken in the arenas.
     grants: HashMap<PeerId, Grants>,
@@ -127,6 +129,7 @@ impl Leases {
             leases: BTreeMap::new(),
             retired: BTreeMap::new(),
             for_one: 0,
+            backed: 0,
             producers: HashMap::default(),
             grants: HashMap::default(),
             to_tell: BTreeSet::new(),
@@ -291,6 +294,7 @@ impl Leases {
         let (producer, lent_to) = (Some(producer), BTreeSet::new());
         let lease = Lease { region, producer, is_closed: is_for_one, is_for_one, is_readable, lent_to };
         self.for_one += u64::from(is_for_one);
+        self.backed += lease.region.backing.bytes();
         self.leases.insert(segment, lease);
     }
 
@@ -313,13 +317,17 @@ impl Leases {
         self.leases.get(&segment).map(|lease| &lease.region)
     }
 
-    pub(super) fn region_mut(&mut self, segment: i32) -> Option<&mut Region> {
-        self.leases.get_mut(&segment).map(|lease| &mut lease.region)
-    }
-
     /// Bytes of memory behind segments that are in use.
     pub fn backed(&self) -> u64 {
-        self.leases.values().map(|lease| lease.region.backing.bytes()).sum()
+        self.backed
+    }
+
+    /// A range of a segment has memory from now on.
+    pub(super) fn back(&mut self, segment: i32, range: Range<u64>) {
+        let Some(lease) = self.leases.get_mut(&segment) else { return };
+        let before = lease.region.backing.bytes();
+        lease.region.backing.add(range);
+        self.backed += lease.region.backing.bytes() - before;
     }
 
     /// Bytes of memory that lie free beside objects.
@@ -428,6 +436,7 @@ impl Leases {
     pub(super) fn retire(&mut self, segment: i32) {
         let Some(lease) = self.leases.remove(&segment) else { return };
         self.for_one -= u64::from(lease.is_for_one);
+        self.backed -= lease.region.backing.bytes();
         if let Some(own) = lease.producer.and_then(|producer| self.producers.get_mut(&producer)) {
             own.segments.retain(|own| own.key != segment);
         }

@@ -514,10 +514,6 @@ impl<P: Pages> Space<P> {
         self.missing(place).into_iter().map(|range| range.end - range.start).sum()
     }
 
-    fn region(&mut self, segment: i32) -> Option<&mut Region> {
-        if segment == SHARED_SEGMENT { Some(&mut self.shared) } else { self.leases.region_mut(segment) }
-    }
-
     /// Copies bytes into a populated place.
     ///
     /// # Errors
@@ -623,8 +619,12 @@ impl<P: Pages> Space<P> {
             again.map_err(|error| Error::StoreFull(format!("{length} bytes: {error}")))?;
         }
         crash::at(Point::PagesAllocated);
-        self.region(segment).into_iter().for_each(|region| region.backing.add(range.clone()));
-        self.allocate_ahead(segment, range.end);
+        let end = range.end;
+        match segment {
+            SHARED_SEGMENT => self.shared.backing.add(range),
+            _ => self.leases.back(segment, range),
+        }
+        self.allocate_ahead(segment, end);
         Ok(())
     }
 
@@ -633,11 +633,8 @@ impl<P: Pages> Space<P> {
         let ahead = (self.limit / AHEAD_SHARE).min(MOST_AHEAD) / AHEAD_STEP * AHEAD_STEP;
         let Some(missing) = self.leases.missing_ahead(segment, from, ahead) else { return };
         let fits = self.moving == 0 && self.backed() + ahead <= self.physical_limit;
-        if fits
-            && self.pages.allocate(segment, missing.clone()).is_ok()
-            && let Some(region) = self.region(segment)
-        {
-            region.backing.add(missing);
+        if fits && self.pages.allocate(segment, missing.clone()).is_ok() {
+            self.leases.back(segment, missing);
         }
     }
 

@@ -136,6 +136,17 @@ fn lock_directory(path: &Path) -> Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::io("flock of the directory", errno.into()))
 }
 
+/// Removes the socket at `path` if nobody listens there any more.
+pub fn remove_stale(path: &Path) {
+    let removed = address(path).and_then(|address| {
+        let _directory = lock_directory(path)?;
+        clear_path(path, &address)
+    });
+    if let Err(error) = removed {
+        log::debug!("{} stays: {error}", path.display());
+    }
+}
+
 /// Removes a stale socket or an empty file; refuses anything else.
 fn clear_path(path: &Path, address: &UnixAddr) -> Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };

@@ -9,8 +9,7 @@ static int64_t shape[2] = {2, 3};
 static int64_t turned[2] = {1, 2};
 
 static DLTensor good(void) {
-  DLTensor tensor = {.data = numbers, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLFloat, 32, 1}, .shape = shape};
-  return tensor;
+  return tensor_of(numbers, kDLFloat, 32, 2, shape);
 }
 
 /* A file that somebody else wrote; it says the length of its header if `said` is 0. */
@@ -262,20 +261,7 @@ static void right(plasma_client *client) {
 }
 
 int main(int argc, char **argv) {
-  CHECK(argc == 2);
-  plasma_client *client = NULL;
-  plasma_object_list *list = NULL;
-  OK(plasma_connect(argv[1], NULL, &client));
-  null_arguments(client);
-  what_cannot_be_stored(client);
-  what_is_no_bundle(client);
-  a_file_with_an_alignment_of_its_own(client);
-  created(client);
-  right(client);
-  OK(plasma_list(client, &list));
-  CHECK(plasma_object_list_size(list) == 0);
-  plasma_object_list_free(list);
-  plasma_client_free(client);
-  puts("bundle_misuse: ok");
-  return 0;
+  part *const parts[] = {null_arguments, what_cannot_be_stored, what_is_no_bundle,
+                         a_file_with_an_alignment_of_its_own, created, right, NULL};
+  return play(argc, argv, "bundle_misuse", parts);
 }

@@ -68,4 +68,38 @@ static inline int holds(const plasma_buffer *buffer, uint64_t size, int fill) {
   return 1;
 }
 
+/* Row-major elements of `bits` bits at `data`, which may be NULL for what only says what is wanted. */
+static inline DLTensor tensor_of(void *data, DLDataTypeCode code, int bits, int32_t ndim, int64_t *shape) {
+  DLTensor tensor;
+  memset(&tensor, 0, sizeof tensor);
+  tensor.data = data;
+  tensor.device.device_type = kDLCPU;
+  tensor.ndim = ndim;
+  tensor.dtype.code = (uint8_t)code;
+  tensor.dtype.bits = (uint8_t)bits;
+  tensor.dtype.lanes = 1;
+  tensor.shape = shape;
+  return tensor;
+}
+
+/* What a program of misuse is made of. */
+typedef void part(plasma_client *client);
+
+/* The program `name`, which is called with the socket of a store: plays parts up to a NULL, after which no object may be left. */
+static inline int play(int argc, char **argv, const char *name, part *const *parts) {
+  plasma_client *client = NULL;
+  plasma_object_list *list = NULL;
+  CHECK(argc == 2);
+  OK(plasma_connect(argv[1], NULL, &client));
+  while (*parts != NULL) {
+    (*parts++)(client);
+  }
+  OK(plasma_list(client, &list));
+  CHECK(plasma_object_list_size(list) == 0);
+  plasma_object_list_free(list);
+  plasma_client_free(client);
+  printf("%s: ok\n", name);
+  return 0;
+}
+
 #endif

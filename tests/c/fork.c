@@ -5,32 +5,10 @@
 #include <dirent.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "check.h"
+#include "processes.h"
 
 #define SIZE 10000
-
-/* Forks; no child outlives its parent, however that ends. Children end with _Exit: what belongs to threads that did not
- * come along, such as the store's, can be freed by nobody, and a leak check at exit would call it leaked. */
-static pid_t fork_child(void) {
-  fflush(NULL);
-  pid_t pid = fork();
-  CHECK(pid >= 0);
-  if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-  }
-  return pid;
-}
-
-static void wait_for_success(pid_t pid) {
-  int status = -1;
-  CHECK(waitpid(pid, &status, 0) == pid);
-  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
 
 /* What the parent has when it forks. */
 typedef struct {
@@ -232,7 +210,7 @@ static void freed_while_a_child_has_a_copy(Held *held) {
   do {
     OK(plasma_stats(held->client, &stats));
   } while (stats.subscriptions != 1);
-  CHECK(kill(sleeper, SIGKILL) == 0 && waitpid(sleeper, NULL, 0) == sleeper);
+  kill_child(sleeper);
 }
 
 static void parent_and_child(const char *directory) {

@@ -3,12 +3,7 @@
  *
  * usage: ring SOCKET     a store without objects */
 #define _GNU_SOURCE
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "check.h"
+#include "processes.h"
 
 #define PRODUCERS 2
 #define CONSUMERS 2
@@ -24,17 +19,6 @@ typedef struct account {
   int64_t messages;
   int64_t sum;
 } account;
-
-/* Forks before anybody has connected; no child outlives its parent. */
-static pid_t fork_child(void) {
-  fflush(NULL);
-  pid_t pid = fork();
-  CHECK(pid >= 0);
-  if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-  }
-  return pid;
-}
 
 static tensor_ring *opened(const char *socket, plasma_client **client) {
   tensor_ring *ring = NULL;
@@ -99,14 +83,7 @@ static void die(const char *socket, int tells) {
 }
 
 static tensor_ring *created(plasma_client *client) {
-  DLTensor like;
-  memset(&like, 0, sizeof like);
-  like.device.device_type = kDLCPU;
-  like.ndim = 1;
-  like.dtype.code = kDLInt;
-  like.dtype.bits = 64;
-  like.dtype.lanes = 1;
-  like.shape = shape;
+  DLTensor like = tensor_of(NULL, kDLInt, 64, 1, shape);
   tensor_ring_options options;
   memset(&options, 0, sizeof options);
   options.struct_size = sizeof options;
@@ -119,16 +96,11 @@ static tensor_ring *created(plasma_client *client) {
   return ring;
 }
 
-static void ended_well(pid_t child) {
-  int status = 0;
-  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   ID = id_of(9);
   pid_t producers[PRODUCERS], consumers[CONSUMERS], dying;
-  int told[2], may[2], accounts[2], status;
+  int told[2], may[2], accounts[2];
   char byte;
   account all = {0, 0}, one;
   CHECK(pipe(told) == 0 && pipe(may) == 0 && pipe(accounts) == 0);
@@ -157,16 +129,16 @@ int main(int argc, char **argv) {
   tensor_ring *ring = created(client);
   CHECK(read(told[0], &byte, 1) == 1);
   CHECK(write(may[1], "12", CONSUMERS) == CONSUMERS);
-  CHECK(kill(dying, SIGKILL) == 0 && waitpid(dying, &status, 0) == dying);
+  kill_child(dying);
   for (int i = 0; i < PRODUCERS; i++) {
-    ended_well(producers[i]);
+    wait_for_success(producers[i]);
   }
   OK(tensor_ring_close(ring));
   for (int i = 0; i < CONSUMERS; i++) {
     CHECK(read(accounts[0], &one, sizeof one) == sizeof one);
     all.messages += one.messages;
     all.sum += one.sum;
-    ended_well(consumers[i]);
+    wait_for_success(consumers[i]);
   }
   const int64_t count = PRODUCERS * EACH;
   CHECK(all.messages == count && all.sum == count * (count - 1) / 2);

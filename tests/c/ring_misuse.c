@@ -10,16 +10,7 @@ static int64_t numbers[6] = {1, 2, 3, 4, 5, 6};
 static int64_t shape[2] = {2, 3};
 
 static DLTensor good(void) {
-  DLTensor tensor;
-  memset(&tensor, 0, sizeof tensor);
-  tensor.data = numbers;
-  tensor.device.device_type = kDLCPU;
-  tensor.ndim = 2;
-  tensor.dtype.code = kDLInt;
-  tensor.dtype.bits = 64;
-  tensor.dtype.lanes = 1;
-  tensor.shape = shape;
-  return tensor;
+  return tensor_of(numbers, kDLInt, 64, 2, shape);
 }
 
 static tensor_ring_options slots_of(uint32_t slots, const DLTensor *like) {
@@ -38,6 +29,13 @@ static tensor_description description(void) {
   return empty;
 }
 
+static tensor_ring_info info(void) {
+  tensor_ring_info empty;
+  memset(&empty, 0xff, sizeof empty);
+  empty.struct_size = sizeof empty;
+  return empty;
+}
+
 static void null_rings(plasma_client *client) {
   plasma_object_id id = id_of(1);
   DLTensor tensor = good();
@@ -45,6 +43,7 @@ static void null_rings(plasma_client *client) {
   tensor_ring *ring = NULL;
   tensor_ring_slot slot = {0, NULL, 0};
   tensor_description about = description();
+  tensor_ring_info made = info();
   DLManagedTensor *legacy = NULL;
   DLManagedTensorVersioned *versioned = NULL;
   size_t done = 0, count = 0;
@@ -57,6 +56,7 @@ static void null_rings(plasma_client *client) {
   NULL_REFUSED(tensor_ring_open(NULL, &id, 0, &ring), "client");
   NULL_REFUSED(tensor_ring_open(client, NULL, 0, &ring), "object_id");
   NULL_REFUSED(tensor_ring_open(client, &id, 0, NULL), "out");
+  NULL_REFUSED(tensor_ring_get_info(NULL, &made), "ring");
   NULL_REFUSED(tensor_ring_describe(NULL, &about), "ring");
   NULL_REFUSED(tensor_ring_acquire(NULL, 0, &slot), "ring");
   NULL_REFUSED(tensor_ring_publish(NULL, &slot, NULL), "ring");
@@ -85,6 +85,7 @@ static void null_arguments(tensor_ring *ring) {
   DLManagedTensorVersioned *versioned = NULL;
   size_t done = 0;
 
+  NULL_REFUSED(tensor_ring_get_info(ring, NULL), "out");
   NULL_REFUSED(tensor_ring_describe(ring, NULL), "out");
   NULL_REFUSED(tensor_ring_acquire(ring, 0, NULL), "out");
   NULL_REFUSED(tensor_ring_publish(ring, NULL, NULL), "slot");
@@ -188,13 +189,13 @@ static void taken_for_another(plasma_client *client) {
   shared = NULL;
   tensor = good();
   OK(tensor_ring_create(client, &id, &options, &ring));
-  EXPECT(PLASMA_CORRUPT, tensor_shared_open(client, &id, 0, &shared), "");
+  EXPECT(PLASMA_CORRUPT, tensor_shared_open(client, &id, 0, &shared), "is a ring");
   EXPECT(PLASMA_TIMEOUT, plasma_get(client, &id, 1, 0, NULL, &buffer), "");
   tensor_ring_leave(ring);
   options = slots_of(2, NULL);
   options.slot_bytes = 100;
   OK(tensor_ring_create(client, &id, &options, &ring));
-  EXPECT(PLASMA_CORRUPT, tensor_shared_open(client, &id, 0, &shared), "");
+  EXPECT(PLASMA_CORRUPT, tensor_shared_open(client, &id, 0, &shared), "is a ring");
   tensor_ring_leave(ring);
   CHECK(shared == NULL && buffer == NULL);
 }
@@ -317,6 +318,39 @@ static void waiting(tensor_ring *ring) {
   OK(tensor_ring_take_many(ring, copy, 1, 0, &done));
 }
 
+/* What was chosen is told to whoever opens the ring; nothing is written behind a struct that is shorter. */
+static void how_it_was_made(plasma_client *client) {
+  plasma_object_id id = id_of(4);
+  DLTensor tensor = good();
+  tensor_ring_options options = slots_of(3, &tensor);
+  tensor_ring *ring = NULL, *again = NULL;
+  tensor_ring_info made = info();
+  options.flags = TENSOR_RING_HAND_OUT_AGAIN | TENSOR_RING_DROP_OLDEST | TENSOR_RING_GUARD;
+  options.acquire_ms = 1500;
+  OK(tensor_ring_create(client, &id, &options, &ring));
+  OK(tensor_ring_open(client, &id, 0, &again));
+  OK(tensor_ring_get_info(again, &made));
+  CHECK(made.struct_size == sizeof made && made.slots == 3 && made.flags == options.flags);
+  CHECK(made.slot_bytes == 48 && made.acquire_ms == 1500);
+  made = info();
+  made.struct_size = offsetof(tensor_ring_info, slot_bytes);
+  OK(tensor_ring_get_info(ring, &made));
+  CHECK(made.slots == 3 && made.slot_bytes == UINT64_MAX && made.acquire_ms == -1);
+  made.struct_size = 0;
+  EXPECT(PLASMA_INVALID_ARGUMENT, tensor_ring_get_info(ring, &made), "struct_size is 0");
+  tensor_ring_leave(ring);
+  tensor_ring_leave(again);
+  options = slots_of(2, NULL);
+  options.slot_bytes = 100;
+  options.flags = TENSOR_RING_BROADCAST;
+  options.acquire_ms = -1;
+  OK(tensor_ring_create(client, &id, &options, &ring));
+  made = info();
+  OK(tensor_ring_get_info(ring, &made));
+  CHECK(made.flags == TENSOR_RING_BROADCAST && made.slot_bytes == 100 && made.acquire_ms == -1);
+  tensor_ring_leave(ring);
+}
+
 /* Everything on a ring of one type and shape. */
 static void fixed(plasma_client *client) {
   plasma_object_id id = id_of(2), told;
@@ -410,19 +444,7 @@ static void each_its_own(plasma_client *client) {
 }
 
 int main(int argc, char **argv) {
-  CHECK(argc == 2);
-  plasma_client *client = NULL;
-  plasma_object_list *list = NULL;
-  OK(plasma_connect(argv[1], NULL, &client));
-  null_rings(client);
-  options_that_cannot_be(client);
-  taken_for_another(client);
-  fixed(client);
-  each_its_own(client);
-  OK(plasma_list(client, &list));
-  CHECK(plasma_object_list_size(list) == 0);
-  plasma_object_list_free(list);
-  plasma_client_free(client);
-  puts("ring_misuse: ok");
-  return 0;
+  part *const parts[] = {null_rings, options_that_cannot_be, taken_for_another, how_it_was_made, fixed,
+                         each_its_own, NULL};
+  return play(argc, argv, "ring_misuse", parts);
 }

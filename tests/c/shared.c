@@ -2,29 +2,13 @@
  *
  * usage: shared SOCKET     a store without objects */
 #define _GNU_SOURCE
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "check.h"
+#include "processes.h"
 
 #define CHILDREN 3
 #define ROUNDS 300
 #define ELEMENTS 1000
 
 static plasma_object_id ID;
-
-/* Forks before anybody has connected; no child outlives its parent. */
-static pid_t fork_child(void) {
-  fflush(NULL);
-  pid_t pid = fork();
-  CHECK(pid >= 0);
-  if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-  }
-  return pid;
-}
 
 static tensor_shared *opened(const char *socket, plasma_client **client) {
   tensor_shared *shared = NULL;
@@ -71,7 +55,7 @@ int main(int argc, char **argv) {
   CHECK(argc == 2);
   ID = id_of(7);
   pid_t adders[CHILDREN], dying;
-  int told[2], status;
+  int told[2];
   char byte;
   CHECK(pipe(told) == 0);
   for (int i = 0; i < CHILDREN; i++) {
@@ -84,14 +68,7 @@ int main(int argc, char **argv) {
   tensor_shared *shared = NULL;
   tensor_shared_options options = {sizeof options, TENSOR_SHARED_KEEP, NULL};
   int64_t shape[1] = {ELEMENTS}, copy[ELEMENTS];
-  DLTensor like;
-  memset(&like, 0, sizeof like);
-  like.device.device_type = kDLCPU;
-  like.ndim = 1;
-  like.dtype.code = kDLInt;
-  like.dtype.bits = 64;
-  like.dtype.lanes = 1;
-  like.shape = shape;
+  DLTensor like = tensor_of(NULL, kDLInt, 64, 1, shape);
   OK(plasma_connect(argv[1], NULL, &client));
   OK(tensor_shared_create(client, &ID, &like, &options, &shared));
   do {
@@ -101,7 +78,7 @@ int main(int argc, char **argv) {
     }
   } while (copy[0] < CHILDREN * ROUNDS);
   for (int i = 0; i < CHILDREN; i++) {
-    CHECK(waitpid(adders[i], &status, 0) == adders[i] && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    wait_for_success(adders[i]);
   }
   tensor_shared_close(shared);
   plasma_client_free(client);
@@ -114,7 +91,7 @@ int main(int argc, char **argv) {
   CHECK(read(told[0], &byte, 1) == 1);
   EXPECT(PLASMA_TIMEOUT, tensor_shared_lock(shared, 1), "1 ms");
   EXPECT(PLASMA_BUSY, tensor_shared_freeze(shared, 0), "not sealed");
-  CHECK(kill(dying, SIGKILL) == 0 && waitpid(dying, &status, 0) == dying);
+  kill_child(dying);
   EXPECT(PLASMA_OWNER_DIED, tensor_shared_lock(shared, -1), "died");
   OK(tensor_shared_snapshot(shared, copy, sizeof copy, 0));
   CHECK(copy[0] == -1 && copy[ELEMENTS - 1] == CHILDREN * ROUNDS);

@@ -8,16 +8,7 @@ static double numbers[6] = {1, 2, 3, 4, 5, 6};
 static int64_t shape[2] = {2, 3};
 
 static DLTensor good(void) {
-  DLTensor tensor;
-  memset(&tensor, 0, sizeof tensor);
-  tensor.data = numbers;
-  tensor.device.device_type = kDLCPU;
-  tensor.ndim = 2;
-  tensor.dtype.code = kDLFloat;
-  tensor.dtype.bits = 64;
-  tensor.dtype.lanes = 1;
-  tensor.shape = shape;
-  return tensor;
+  return tensor_of(numbers, kDLFloat, 64, 2, shape);
 }
 
 static void null_arguments(plasma_client *client) {
@@ -48,6 +39,7 @@ static void null_arguments(plasma_client *client) {
   NULL_REFUSED(tensor_shared_lock(NULL, 0), "shared");
   NULL_REFUSED(tensor_shared_unlock(NULL), "shared");
   NULL_REFUSED(tensor_shared_version(NULL, &version), "shared");
+  NULL_REFUSED(tensor_shared_views(NULL, &length), "shared");
   NULL_REFUSED(tensor_shared_snapshot(NULL, numbers, sizeof numbers, 0), "shared");
   NULL_REFUSED(tensor_shared_freeze(NULL, 0), "shared");
   NULL_REFUSED(tensor_shared_holders(NULL, &id, text, sizeof text, &length), "client");
@@ -118,6 +110,7 @@ static void right(plasma_client *client) {
   NULL_REFUSED(tensor_shared_buffer(shared, NULL), "out");
   NULL_REFUSED(tensor_shared_describe(shared, NULL), "out");
   NULL_REFUSED(tensor_shared_version(shared, NULL), "version");
+  NULL_REFUSED(tensor_shared_views(shared, NULL), "count");
   NULL_REFUSED(tensor_shared_snapshot(shared, NULL, sizeof copy, 0), "out");
   EXPECT(PLASMA_INVALID_ARGUMENT, tensor_shared_snapshot(shared, copy, 47, 0), "size is 47, and the tensor has 48");
   EXPECT(PLASMA_INVALID_ARGUMENT, tensor_shared_snapshot(shared, copy, sizeof copy, -2), "-2");
@@ -144,11 +137,15 @@ static void right(plasma_client *client) {
   CHECK(description.data == legacy->dl_tensor.data && plasma_buffer_mutable_data(buffer) != NULL);
   CHECK(!plasma_buffer_is_immutable(buffer) && plasma_buffer_metadata_size(buffer) == 0);
 
+  OK(tensor_shared_views(again, &length));
+  CHECK(length == 3);
   EXPECT(PLASMA_BUSY, tensor_shared_freeze(shared, -1), "3 arrays or buffers");
   legacy->deleter(legacy);
   versioned->deleter(versioned);
   plasma_buffer_release(buffer);
   OK(tensor_shared_freeze(shared, 0));
+  OK(tensor_shared_views(shared, &length));
+  CHECK(length == 0);
   EXPECT(PLASMA_OBJECT_ALREADY_SEALED, tensor_shared_freeze(again, 0), "");
   EXPECT(PLASMA_OBJECT_ALREADY_SEALED, tensor_shared_lock(again, 0), "");
   EXPECT(PLASMA_OBJECT_ALREADY_SEALED, tensor_shared_export(shared, &legacy), "");
@@ -174,17 +171,6 @@ static void right(plasma_client *client) {
 }
 
 int main(int argc, char **argv) {
-  CHECK(argc == 2);
-  plasma_client *client = NULL;
-  plasma_object_list *list = NULL;
-  OK(plasma_connect(argv[1], NULL, &client));
-  null_arguments(client);
-  what_cannot_be_created(client);
-  right(client);
-  OK(plasma_list(client, &list));
-  CHECK(plasma_object_list_size(list) == 0);
-  plasma_object_list_free(list);
-  plasma_client_free(client);
-  puts("shared_misuse: ok");
-  return 0;
+  part *const parts[] = {null_arguments, what_cannot_be_created, right, NULL};
+  return play(argc, argv, "shared_misuse", parts);
 }

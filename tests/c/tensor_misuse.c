@@ -12,13 +12,7 @@ static int64_t shape[3] = {2, 3, 4};
 static int64_t strides[3] = {12, 4, 1};
 
 static DLTensor good(void) {
-  DLTensor tensor;
-  memset(&tensor, 0, sizeof tensor);
-  tensor.data = numbers;
-  tensor.device.device_type = kDLCPU;
-  tensor.ndim = 3;
-  tensor.dtype = FLOAT32;
-  tensor.shape = shape;
+  DLTensor tensor = tensor_of(numbers, kDLFloat, 32, 3, shape);
   tensor.strides = strides;
   return tensor;
 }
@@ -449,30 +443,11 @@ static void writing_after_seal(plasma_client *client) {
 }
 
 int main(int argc, char **argv) {
-  CHECK(argc == 2);
-  plasma_client *client = NULL;
-  plasma_object_list *list = NULL;
   for (int i = 0; i < 24; i++) {
     numbers[i] = (float)i;
   }
-  OK(plasma_connect(argv[1], NULL, &client));
-  null_arguments(client);
-  wrong_pointers_devices_and_types(client);
-  wrong_dimensions(client);
-  wrong_shapes_and_strides(client);
-  reading_what_is_no_tensor(client);
-  odd_and_right(client);
-  wrong_views(client);
-  right_views(client);
-  every_type(client);
-  bytes_that_elements_share(client);
-  names_of_dimensions(client);
-  described(client);
-  writing_after_seal(client);
-  OK(plasma_list(client, &list));
-  CHECK(plasma_object_list_size(list) == 0);
-  plasma_object_list_free(list);
-  plasma_client_free(client);
-  puts("tensor_misuse: ok");
-  return 0;
+  part *const parts[] = {null_arguments, wrong_pointers_devices_and_types, wrong_dimensions, wrong_shapes_and_strides,
+                         reading_what_is_no_tensor, odd_and_right, wrong_views, right_views, every_type,
+                         bytes_that_elements_share, names_of_dimensions, described, writing_after_seal, NULL};
+  return play(argc, argv, "tensor_misuse", parts);
 }

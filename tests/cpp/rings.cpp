@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include <atomic>
 #include <numeric>
 #include <thread>
 
@@ -23,6 +24,13 @@ static_assert(!std::is_copy_constructible_v<Slot> && std::is_nothrow_move_constr
 static_assert(!std::is_copy_constructible_v<Message> && std::is_nothrow_move_assignable_v<Message>);
 static_assert(!std::is_copy_constructible_v<SharedLock> && std::is_nothrow_move_assignable_v<SharedLock>);
 
+// Whether values can be had: not of a slot that is given back at the end of the line.
+template <class Held, class = void>
+constexpr bool gives_values = false;
+template <class Held>
+constexpr bool gives_values<Held, std::void_t<decltype(std::declval<Held>().template values<float>())>> = true;
+static_assert(gives_values<Slot&> && gives_values<const Message&> && !gives_values<Slot> && !gives_values<Message>);
+
 const std::vector<std::int64_t> kNumbers{1, 2, 3, 4, 5, 6};
 
 bool counts_are(const Ring& ring, std::size_t free, std::size_t published) {
@@ -31,8 +39,8 @@ bool counts_are(const Ring& ring, std::size_t free, std::size_t published) {
 }
 
 // The element of the next message.
-std::int64_t taken(const Ring& ring, std::size_t index) {
-  const Message message = ring.take(0ms);
+std::int64_t taken(const Ring& ring, std::size_t index, plasma::Timeout timeout = 0ms) {
+  const Message message = ring.take(timeout);
   return message.values<std::int64_t>()[index];
 }
 
@@ -115,6 +123,23 @@ void messages_that_do_not_fit(const Client& client) {
   CHECK(ring.try_take(0ms).status() == Status::timeout && counts_are(ring, 2, 0));
 }
 
+// Who opens a ring learns what was chosen.
+void how_it_was_made(const Client& client, const Client& other) {
+  const ObjectId id = ObjectId::random();
+  auto options = RingOptions::of<std::int64_t>(3, {6});
+  options.acquire = 1500ms;
+  options.drop_oldest = options.hand_out_again = options.guard = true;
+  const Ring ring = Ring::create(client, id, options);
+  const RingOptions told = Ring::open(other, id).options();
+  CHECK(told.slots == 3 && told.slot_bytes == 48 && told.acquire.milliseconds() == 1500);
+  CHECK(told.drop_oldest && told.hand_out_again && told.guard && !told.broadcast);
+  options = RingOptions::of_bytes(2, 100);
+  options.broadcast = true;
+  const RingOptions another = Ring::create(client, ObjectId::random(), options).options();
+  CHECK(another.broadcast && !another.hand_out_again && another.acquire.milliseconds() == -1);
+  CHECK(Ring().try_options().status() == Status::invalid_argument);
+}
+
 void rings_that_cannot_be(const Client& client) {
   const ObjectId id = ObjectId::random();
   CHECK(Ring::try_create(client, id, RingOptions::of<float>(0, {1})).status() == Status::invalid_argument);
@@ -193,6 +218,74 @@ void full(const Client& client) {
   CHECK(thrown([&] { drops.begin(); }) == Status::aborted);
 }
 
+// A call in another thread comes to this status when something is done again and again.
+template <class Call, class Act>
+void ends_by(Status status, Call call, Act act) {
+  std::atomic<bool> done = false;
+  std::thread waiting([&] {
+    CHECK(call() == status);
+    done = true;
+  });
+  while (!done) {
+    act();
+    std::this_thread::sleep_for(1ms);
+  }
+  waiting.join();
+}
+
+// Whoever waits is told of interrupts, and of the end.
+void waits_end(const Client& client, const Client& other) {
+  const Ring ring = Ring::create(client, ObjectId::random(), RingOptions::of<std::int64_t>(2, {6}));
+  const Ring again = Ring::open(other, ring.id());
+  const auto interrupt = [&] { client.interrupt(); };
+  std::vector<std::int64_t> room(12);
+  ends_by(Status::interrupted, [&] { return ring.try_take().status(); }, interrupt);
+  ends_by(Status::interrupted, [&] { return ring.try_take_many(room).status(); }, interrupt);
+  ends_by(Status::interrupted, [&] { return Ring::try_open(client, ObjectId::random()).status(); }, interrupt);
+  CHECK(again.put_many(room) == 2);
+  ends_by(Status::interrupted, [&] { return ring.try_acquire().status(); }, interrupt);
+  ends_by(Status::interrupted, [&] { return ring.try_put(kNumbers).status(); }, interrupt);
+  ends_by(Status::closed, [&] { return ring.try_put(kNumbers).status(); }, [&] { again.close(); });
+  const Ring aborted = Ring::create(client, ObjectId::random(), RingOptions::of<std::int64_t>(2, {6}));
+  ends_by(Status::aborted, [&] { return aborted.try_take().status(); }, [&] { aborted.abort(); });
+  const SharedTensor shared = SharedTensor::create<float>(client, ObjectId::random(), {4});
+  const SharedTensor held = SharedTensor::open(other, shared.id());
+  const SharedLock lock = held.lock();
+  ends_by(Status::interrupted, [&] { return shared.try_lock(1min).status(); }, interrupt);
+  ends_by(Status::interrupted, [&] { return shared.try_snapshot<float>().status(); }, interrupt);
+  ends_by(Status::interrupted, [&] { return shared.try_freeze(plasma::forever).status(); }, interrupt);
+  ends_by(Status::interrupted, [&] { return SharedTensor::try_open(client, ObjectId::random()).status(); }, interrupt);
+}
+
+// What is kept is there when nobody was; it is waited for before it is there.
+void kept(const Client& client, const Client& other) {
+  const ObjectId ring = ObjectId::random(), shared = ObjectId::random();
+  std::thread reader([&] {
+    CHECK(taken(Ring::open(other, ring, 1min), 5, 1min) == 6);
+    CHECK(SharedTensor::open(other, shared, 1min).snapshot<std::int64_t>() == kNumbers);
+  });
+  auto options = RingOptions::of(2, plasma::dtype_of<std::int64_t>::value, {6});
+  options.keep = true;
+  Ring::create(client, ring, options).put(kNumbers);
+  SharedTensor::create(client, shared, {kNumbers, {6}}, {true, ""});
+  reader.join();
+  for (const ObjectId& id : {ring, shared}) CHECK(SharedTensor::holders(client, id).empty());
+  client.remove({ring, shared});
+  CHECK(Ring::try_open(client, ring, 0ms).status() == Status::object_not_found);
+  CHECK(SharedTensor::try_open(client, shared, 0ms).status() == Status::object_not_found);
+}
+
+// What is made of a DLTensor with columns first stays so in a tensor, and is row-major as a message.
+void columns_first(const Client& client) {
+  plasma::TensorView view(kNumbers.data(), plasma::dtype_of<std::int64_t>::value, {2, 3}, {1, 2});
+  const DLTensor columns = view.dlpack();
+  const SharedTensor shared = SharedTensor::create(client, ObjectId::random(), columns);
+  CHECK(shared.snapshot<std::int64_t>() == kNumbers && shared.describe().byte_strides[1] == 16);
+  const Ring ring = Ring::create(client, ObjectId::random(), RingOptions::of<std::int64_t>(1, {2, 3}));
+  ring.put(columns);
+  CHECK(taken(ring, 1) == 3);
+}
+
 // Every client sees all that comes after its first take.
 void seen_by_all(const Client& client, const Client& other) {
   const ObjectId id = ObjectId::random();
@@ -228,6 +321,7 @@ void shared_and_locked(const Client& client, const Client& other) {
     CHECK(lock && !lock.owner_died() && again.version() == 1);
     plasma::Tensor tensor = shared.tensor();
     tensor.mutable_values<std::int64_t>()[5] = 60;
+    CHECK(shared.views() == 1);
     std::thread([&] { CHECK(again.try_lock(0ms).status() == Status::timeout); }).join();
     SharedLock moved = std::move(lock);
     CHECK(!lock && moved && lock.try_unlock().status() == Status::invalid_argument);
@@ -237,6 +331,23 @@ void shared_and_locked(const Client& client, const Client& other) {
   SharedLock lock = again.lock();
   lock.unlock();
   CHECK(!lock && again.version() == 4);
+}
+
+// A lock that is assigned to gives the former one back; one keeps its tensor; a copy is frozen while all goes on.
+void locks_are_moved_and_kept(const Client& client) {
+  SharedTensor first = SharedTensor::create<float>(client, ObjectId::random(), {4});
+  const SharedTensor second = SharedTensor::create<float>(client, ObjectId::random(), {4});
+  SharedLock lock = first.lock();
+  lock = second.lock();
+  CHECK(lock && first.version() == 2 && second.version() == 1 && first.try_lock(0ms).status() == Status::ok);
+  SharedLock kept = first.lock();
+  CHECK(first.try_lock().status() == Status::busy);
+  const ObjectId id = first.id(), copied = ObjectId::random();
+  first.close();
+  CHECK(!first && SharedTensor::open(client, id, 0ms).version() % 2 == 1 && kept.try_unlock());
+  CHECK(SharedTensor::try_open(client, id, 0ms).status() == Status::object_not_found);
+  client.put_tensor(copied, {second.snapshot<float>(), second.shape()});
+  CHECK(client.get_tensor(copied).size() == 4 && second.tensor().size() == 4);
 }
 
 // A thread that ends with the lock leaves it to the next one, who is told.
@@ -260,8 +371,9 @@ void frozen(const Client& client, const Client& other) {
   }
   SharedTensor held = SharedTensor::open(other, id);
   CHECK(thrown([&] { shared.freeze(); }) == Status::busy);
-  held.close();
+  std::thread leaving([&] { held.close(); });
   shared.freeze(plasma::forever);
+  leaving.join();
   CHECK(shared.try_tensor().status() == Status::object_already_sealed && !held);
   const plasma::Tensor sealed = other.get_tensor(id);
   CHECK(sealed.values<float>()[3] == 0.5F && shared.try_lock().status() == Status::object_already_sealed);
@@ -293,13 +405,18 @@ void rings_and_shared(const std::string& socket) {
   slots_are_moved_and_kept(client);
   exported_slots(client);
   messages_that_do_not_fit(client);
+  how_it_was_made(client, other);
   rings_that_cannot_be(client);
   each_its_own(client);
   passed_and_closed(client, socket);
   full(client);
+  waits_end(client, other);
+  kept(client, other);
+  columns_first(client);
   seen_by_all(client, other);
   polled(client);
   shared_and_locked(client, other);
+  locks_are_moved_and_kept(client);
   the_owner_died(client);
   frozen(client, other);
   shared_that_cannot_be(client);

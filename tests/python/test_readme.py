@@ -154,8 +154,8 @@ def test_the_flags_are_those_of_the_daemon() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "python-ctypes/README.md", "docs/architecture.md", "docs/benchmarks.md", "docs/compatibility.md",
-                                  "docs/dependencies.md", "docs/formats.md", "docs/native-path.md", "docs/testing.md",
-                                  "docs/wire-protocol.md"])
+                                  "docs/dependencies.md", "docs/formats.md", "docs/interop.md", "docs/native-path.md",
+                                  "docs/shared-and-rings.md", "docs/shared-memory.md", "docs/testing.md", "docs/wire-protocol.md"])
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)

@@ -110,20 +110,13 @@ impl RawPeer {
             _ => &[],
         };
         let mut due = segments.iter().filter(|segment| self.known_segments.insert(segment.key)).count();
-        due += match reply {
-            Reply::NativeSubscribe { outcome: Ok(()) } => 1,
-            Reply::Segment { outcome: Ok(_) } => 1,
-            Reply::Ring { outcome: Ok(true) } => 3,
-            Reply::Index { outcome: Ok(true) } => 3,
+        due += match &reply {
+            Reply::NativeSubscribe { outcome: Ok(()) } | Reply::Segment { outcome: Ok(_) } => 1,
+            Reply::Share { outcome: Ok(shared) } => usize::from(shared.has_control),
+            Reply::Ring { outcome: Ok(true) } | Reply::Index { outcome: Ok(true) } => 3,
             _ => 0,
         };
         (0..due).all(|_| self.take_descriptor()).then_some(reply)
-    }
-
-    /// The descriptor of a control file, which follows the answer to whoever takes part in a shared object.
-    pub fn control_file(&mut self) -> OwnedFd {
-        assert!(self.take_descriptor(), "the store closed the connection");
-        self.descriptors.pop_back().unwrap()
     }
 
     /// False when the store has closed the connection before.

@@ -23,8 +23,8 @@ use crate::error::{Error, Result};
 use crate::metadata::KEY_ACQUIRE_MS;
 use crate::object::ObjectId;
 use crate::shm::copy::Copier;
-pub use crate::shm::shared::ring::geometry::Delivery;
-use crate::shm::shared::ring::geometry::{Geometry, Settings};
+use crate::shm::shared::ring::geometry::Geometry;
+pub use crate::shm::shared::ring::geometry::{Delivery, Settings};
 use crate::shm::shared::ring::{Handle, Header, Publish, Reader, Ring};
 use crate::tensor::description;
 use crate::tensor::layout::Layout;
@@ -168,6 +168,11 @@ impl TensorRing {
     /// What was chosen when it was made.
     pub fn settings(&self) -> &Settings {
         self.inner.ring.geometry().settings()
+    }
+
+    /// How long an acquire with [`AS_CREATED`] waits, in milliseconds; -1 without limit.
+    pub fn acquire_ms(&self) -> i64 {
+        self.inner.acquire_ms
     }
 
     /// Element type and shape of all messages.

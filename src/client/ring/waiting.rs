@@ -9,6 +9,9 @@ use crate::client::submit::awake_for;
 use crate::error::{Error, Result};
 use crate::shm::shared::ring::{Acquire, FREED, Handle, PUBLISHED, Take};
 
+/// So long a wait stays awake in any case: about what it costs two processes that one sleeps and is woken.
+const GLANCES: Duration = Duration::from_micros(5);
+
 impl Inner {
     pub(super) fn acquire(&self, timeout_ms: i64) -> Result<Handle> {
         self.check_usable()?;
@@ -82,7 +85,7 @@ impl Inner {
         }
     }
 
-    /// Glances for as long as the connection is to stay awake, and then looks, which also repairs, before each sleep.
+    /// Glances for a while, longer where the connection is to stay awake, and then looks, which also repairs, before each sleep.
     fn wait(
         &self,
         alarm: usize,
@@ -92,10 +95,9 @@ impl Inner {
     ) -> Result<Handle> {
         let member = &self.shared.member;
         let (alarm, limit) = (member.control().alarm(alarm), member.limit(timeout_ms)?);
-        let spin = member.connection().spin();
+        let awake = member.connection().spin().max(GLANCES);
         if timeout_ms != 0
-            && !spin.is_zero()
-            && let Some(found) = awake_for(spin, || glance().transpose())
+            && let Some(found) = awake_for(awake, || glance().transpose())
         {
             return found;
         }

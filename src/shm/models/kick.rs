@@ -12,8 +12,8 @@ fn delete_and_sleep(peers: usize) {
     let mut threads = Vec::new();
     for _ in 0..peers {
         let (peer, kicked) = store.peer();
-        let Lookup::Found(pin) = peer.get(&id(0)) else { panic!("it is there, and nobody evicts it") };
-        threads.push(thread::spawn(move || peer.release(pin)));
+        let Lookup::Found(held) = peer.hold(&id(0)) else { panic!("it is there, and nobody evicts it") };
+        threads.push(thread::spawn(move || peer.release(held)));
         kicks.push(kicked);
     }
     let asleep = !store.shared.delete(descriptor) && store.shared.may_sleep(false);
@@ -42,8 +42,8 @@ fn a_get_that_comes_to_nothing_wakes_the_store() {
         let descriptor = store.insert(0);
         let (peer, kicked) = store.peer();
         let thread = thread::spawn(move || {
-            if let Lookup::Found(pin) = peer.get(&id(0)) {
-                peer.release(pin);
+            if let Lookup::Found(held) = peer.hold(&id(0)) {
+                peer.release(held);
             }
         });
         let asleep = !store.shared.delete(descriptor) && store.shared.may_sleep(false);

@@ -16,7 +16,7 @@ use super::index::encoding::IdWords;
 use super::index::layout::{Geometry, alive_word};
 use super::index::reader::IndexReader;
 use super::index::writer::{Descriptor, IndexWriter};
-use super::pins::peer::{Lookup, Peer};
+use super::pins::peer::{Held, Lookup, Peer};
 use super::pins::store::SharedIndex;
 use super::ring::collector::{Collector, Taken};
 use super::ring::doze::Doze;

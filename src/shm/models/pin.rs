@@ -14,11 +14,11 @@ pub(super) const STEPS: &[Step] = &[
 
 /// Gets id 0, and checks that what it got is that, and complete.
 fn get(peer: &Peer, bytes: &Bytes) {
-    if let Lookup::Found(pin) = peer.get(&id(0)) {
-        assert_eq!(pin.location().offset, 0, "another object");
-        assert_eq!(pin.location().metadata_size, 0);
-        assert_eq!(bytes.read(), pin.generation());
-        peer.release(pin);
+    if let Lookup::Found((index, state)) = peer.find(&id(0)) {
+        let Location { offset, metadata_size, .. } = peer.index().location(index);
+        assert_eq!((offset, metadata_size), (0, 0), "another object");
+        assert_eq!(bytes.read(), state.generation());
+        peer.release(Held::new(index, state));
     }
 }
 

@@ -7,10 +7,10 @@ pub(super) const REUSE_STEPS: &[Step] = &[Step::PassTombstones];
 
 /// Gets id 1, which is there; the index may not be able to tell, which is no lie.
 fn get(peer: &Peer) {
-    match peer.get(&id(1)) {
-        Lookup::Found(pin) => {
-            assert_eq!(pin.location().offset, 1, "another object");
-            peer.release(pin);
+    match peer.hold(&id(1)) {
+        Lookup::Found(held) => {
+            assert_eq!(peer.location(&held).offset, 1, "another object");
+            peer.release(held);
         }
         Lookup::Missing => panic!("it was there all the time"),
         Lookup::AskStore => {}

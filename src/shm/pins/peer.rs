@@ -25,7 +25,7 @@ const AHEAD: usize = 6;
 
 /// What a get found.
 #[derive(Debug)]
-pub enum Lookup<Found = Pin> {
+pub enum Lookup<Found = Held> {
     /// The object. It stays where it is until the pin goes back.
     Found(Found),
     /// There was a moment during the call when no such object was sealed.
@@ -35,16 +35,7 @@ pub enum Lookup<Found = Pin> {
 }
 
 /// A hold on one object, to be given to [`Peer::release`] of the peer that made it. One that is lost keeps the object
-/// until the peer's connection ends.
-#[derive(Debug)]
-#[must_use]
-pub struct Pin {
-    held: Held,
-    generation: u64,
-    location: Location,
-}
-
-/// The same hold in one word, for those who keep many. [`Peer::location`] tells where the object is.
+/// until the peer's connection ends. One word, for those who keep many.
 #[derive(Debug)]
 #[must_use]
 pub struct Held(
@@ -57,7 +48,7 @@ const DOOMED: u32 = 1 << 31;
 
 impl Held {
     #[inline]
-    fn new(index: usize, state: State) -> Self {
+    pub(in crate::shm) fn new(index: usize, state: State) -> Self {
         let doomed = if state.stage() == Stage::Doomed { DOOMED } else { 0 };
         Self(NonZeroU32::MIN.saturating_add(index as u32) | doomed)
     }
@@ -67,46 +58,16 @@ impl Held {
         ((self.0.get() & !DOOMED) - 1) as usize
     }
 
-    /// As [`Pin::is_doomed`].
+    /// Whether it was deleted when it was pinned. The store may not know yet that others have let go of it.
     #[inline]
     pub fn is_doomed(&self) -> bool {
         self.0.get() & DOOMED != 0
     }
 }
 
-impl From<Pin> for Held {
-    fn from(pin: Pin) -> Self {
-        pin.held
-    }
-}
-
-impl Pin {
-    /// Where the object is, as the store said. Nobody has checked that it lies inside a segment.
-    #[inline]
-    pub fn location(&self) -> Location {
-        self.location
-    }
-
-    /// Whether it was deleted when it was pinned. The store may not know yet that others have let go of it.
-    #[inline]
-    pub fn is_doomed(&self) -> bool {
-        self.held.is_doomed()
-    }
-
-    /// Together with [`descriptor`](Self::descriptor) a name for this object that is never another's.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// The descriptor's number.
-    pub fn descriptor(&self) -> usize {
-        self.held.index()
-    }
-}
-
 /// A process that gets objects, with its pins. Its threads may share one.
 ///
-/// A forked child must use neither [`get`](Self::get) nor [`release`](Self::release): the pins are its parent's. Who
+/// A forked child must use neither [`hold`](Self::hold) nor [`release`](Self::release): the pins are its parent's. Who
 /// owns a peer asks a [`ForkToken`](crate::shm::fork_token::ForkToken) first.
 pub struct Peer {
     index: IndexReader,
@@ -144,22 +105,10 @@ impl Peer {
         &self.index
     }
 
-    /// Looks for a sealed object and pins it.
-    pub fn get(&self, id: &ObjectId) -> Lookup {
-        match self.find(id) {
-            Lookup::Found((index, state)) => {
-                let (held, generation) = (Held::new(index, state), state.generation());
-                Lookup::Found(Pin { held, generation, location: self.index.location(index) })
-            }
-            Lookup::Missing => Lookup::Missing,
-            Lookup::AskStore => Lookup::AskStore,
-        }
-    }
-
-    /// The same for those who ask for the location by themselves. What a get hands from function to function fits
-    /// registers then, which makes it a third faster; that is also why all of it is inlined.
+    /// Looks for a sealed object and pins it. What a get hands from function to function fits registers, which makes it a third
+    /// faster than one that brings the location along; that is also why all of it is inlined.
     #[inline(always)]
-    pub fn hold(&self, id: &ObjectId) -> Lookup<Held> {
+    pub fn hold(&self, id: &ObjectId) -> Lookup {
         match self.find(id) {
             Lookup::Found((index, state)) => Lookup::Found(Held::new(index, state)),
             Lookup::Missing => Lookup::Missing,
@@ -193,8 +142,9 @@ impl Peer {
         self.index.location(held.index())
     }
 
+    /// The same; which descriptor it is, and its state as it was pinned.
     #[inline(always)]
-    fn find(&self, id: &ObjectId) -> Lookup<(usize, State)> {
+    pub(in crate::shm) fn find(&self, id: &ObjectId) -> Lookup<(usize, State)> {
         if !self.index.store_is_alive() {
             return Lookup::AskStore;
         }
@@ -221,8 +171,8 @@ impl Peer {
 
     /// Gives a pin back.
     #[inline]
-    pub fn release(&self, pin: impl Into<Held>) {
-        self.unpin(pin.into().index());
+    pub fn release(&self, held: Held) {
+        self.unpin(held.index());
     }
 
     /// Tries one candidate. `None` when the search must go on.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use super::MOST_HOLDS;
-use super::peer::{Lookup, Peer, Pin};
+use super::peer::{Held, Lookup, Peer};
 use super::store::SharedIndex;
 use crate::error::Error;
 use crate::object::{Location, ObjectId};
@@ -62,9 +62,9 @@ impl Attached {
         Self { peer, pins, kicks }
     }
 
-    fn get(&self, n: u64) -> Pin {
-        match self.peer.get(&id(n)) {
-            Lookup::Found(pin) => pin,
+    fn get(&self, n: u64) -> Held {
+        match self.peer.hold(&id(n)) {
+            Lookup::Found(held) => held,
             other => panic!("{other:?}"),
         }
     }
@@ -80,7 +80,7 @@ fn what_is_held_stays() {
     let (one, two) = (Attached::new(&mut store, 1), Attached::new(&mut store, 2));
     let mut descriptor = store.insert(5);
     let (first, second) = (one.get(5), two.get(5));
-    assert_eq!((first.location().offset, first.generation(), first.descriptor()), (5, 0, descriptor.index()));
+    assert_eq!(one.peer.location(&first).offset, 5);
     for pin in [(&one, first), (&two, second)] {
         descriptor = store.shared.evict(descriptor).unwrap_err();
         assert!(store.shared.is_held(&descriptor));
@@ -89,7 +89,7 @@ fn what_is_held_stays() {
         pin.0.peer.release(pin.1);
     }
     store.shared.evict(descriptor).unwrap();
-    assert!(matches!(one.peer.get(&id(5)), Lookup::Missing));
+    assert!(matches!(one.peer.hold(&id(5)), Lookup::Missing));
     assert!(store.shared.index().is_empty());
     assert_eq!((one.kicks(), two.kicks()), (0, 0));
 }
@@ -170,7 +170,7 @@ fn too_many_holds_are_refused_and_change_none() {
     let word = &attached.pins.all()[descriptor.index()];
     word.store(MOST_HOLDS - 1, Ordering::Relaxed);
     let _never_released = attached.get(1);
-    assert!(matches!(attached.peer.get(&id(1)), Lookup::AskStore));
+    assert!(matches!(attached.peer.hold(&id(1)), Lookup::AskStore));
     assert_eq!(word.load(Ordering::Relaxed) % (1 << 20), MOST_HOLDS);
     store.shared.evict(descriptor).unwrap_err();
 }
@@ -200,7 +200,7 @@ fn a_condemned_object_is_not_called_missing() {
     let attached = Attached::new(&mut store, 1);
     let descriptor = store.insert(1);
     store.shared.index().condemn(&descriptor);
-    assert!(matches!(attached.peer.get(&id(1)), Lookup::AskStore));
+    assert!(matches!(attached.peer.hold(&id(1)), Lookup::AskStore));
     assert!(!store.shared.is_held(&descriptor));
 }
 
@@ -210,8 +210,8 @@ fn without_a_store_nothing_is_certain() {
     let attached = Attached::new(&mut store, 1);
     store.insert(1);
     alive_word(&store.words).store(0x4000_0000, Ordering::Relaxed); // its owner died, says the kernel
-    assert!(matches!(attached.peer.get(&id(1)), Lookup::AskStore));
-    assert!(matches!(attached.peer.get(&id(2)), Lookup::AskStore));
+    assert!(matches!(attached.peer.hold(&id(1)), Lookup::AskStore));
+    assert!(matches!(attached.peer.hold(&id(2)), Lookup::AskStore));
 }
 
 #[test]
@@ -238,11 +238,11 @@ fn threads_never_see_another_objects_bytes() {
             thread::spawn(move || {
                 for round in 0..rounds {
                     let wanted = (round + n as u64) % IDS;
-                    if let Lookup::Found(pin) = attached.peer.get(&id(wanted)) {
-                        assert_eq!(pin.location().offset, wanted);
-                        let expected = wanted << 32 | pin.generation();
-                        assert_eq!(bytes[pin.descriptor()].load(Ordering::Relaxed), expected);
-                        attached.peer.release(pin);
+                    if let Lookup::Found((index, state)) = attached.peer.find(&id(wanted)) {
+                        assert_eq!(attached.peer.index().location(index).offset, wanted);
+                        let expected = wanted << 32 | state.generation();
+                        assert_eq!(bytes[index].load(Ordering::Relaxed), expected);
+                        attached.peer.release(Held::new(index, state));
                     }
                 }
             })

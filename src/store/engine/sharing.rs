@@ -148,6 +148,7 @@ impl<P: Pages> Engine<P> {
             location: self.objects.get(&id).map(super::Object::location).unwrap_or_default(),
             participant: self.participant(peer, id).unwrap_or_default(),
             participants: self.names(self.participants(id).map(|(peer, _)| peer)),
+            has_control: false,
         }
     }
 

@@ -140,8 +140,9 @@ impl Server {
     }
 
     /// Answers who takes part in a shared object from now on, with the descriptor of its control file.
-    pub(super) fn share(&mut self, asker: Asker, shared: Shared) {
+    pub(super) fn share(&mut self, asker: Asker, mut shared: Shared) {
         let control = self.engine.pages().control(shared.location.segment);
+        shared.has_control = control.is_some();
         crash::at(Point::ControlLent);
         self.send_with(asker, Reply::Share { outcome: Ok(shared) }, control);
     }

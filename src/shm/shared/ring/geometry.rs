@@ -74,6 +74,11 @@ pub struct Geometry {
     bytes: u64,
 }
 
+/// Whether words begin as those of a ring do.
+pub fn is_ring(words: &Words<AtomicU64>) -> bool {
+    words.all().first().is_some_and(|first| first.load(Ordering::Acquire) == MAGIC)
+}
+
 impl Geometry {
     /// Of a ring with these settings.
     ///

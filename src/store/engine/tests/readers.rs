@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::shm::pins::files::{IndexFile, open_peer};
-use crate::shm::pins::peer::{Lookup, Peer as Reader, Pin};
+use crate::shm::pins::peer::{Held, Lookup, Peer as Reader};
 
 /// A reader, and whether it has kicked.
 struct Process {
@@ -16,15 +16,15 @@ struct Process {
 }
 
 impl Process {
-    fn get(&self, name: u8) -> Pin {
-        match self.reader.get(&id(name)) {
+    fn get(&self, name: u8) -> Held {
+        match self.reader.hold(&id(name)) {
             Lookup::Found(pin) => pin,
             other => panic!("{other:?}"),
         }
     }
 
     fn misses(&self, name: u8) -> bool {
-        match self.reader.get(&id(name)) {
+        match self.reader.hold(&id(name)) {
             Lookup::Found(pin) => {
                 self.reader.release(pin);
                 false
@@ -76,7 +76,7 @@ fn what_is_sealed_can_be_read_until_it_goes() {
     assert!(process.misses(1));
     library.lab.put(process.peer, 1, 100);
     let pin = process.get(1);
-    assert_eq!((pin.location().data_size, pin.is_doomed()), (100, false));
+    assert_eq!((process.reader.location(&pin).data_size, pin.is_doomed()), (100, false));
     process.reader.release(pin);
     assert_eq!(library.delete(process.peer, 1), Ok(()));
     assert!(process.misses(1));

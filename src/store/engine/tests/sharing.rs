@@ -64,7 +64,7 @@ fn those_who_joined_write_and_nobody_else() {
     let (one, two, other) = (lab.named("one"), lab.named("two"), lab.named("other"));
     let place = lab.create_to_share(one, 1);
     assert_eq!(refusal(lab.share(two, 1, ShareAction::Join)), Refusal::ObjectNotFound);
-    let shared = Shared { location: place, participant: 0, participants: vec!["one".into()] };
+    let shared = Shared { location: place, participant: 0, participants: vec!["one".into()], has_control: false };
     assert_eq!(lab.share(one, 1, BEGIN), Ok(shared));
     let joined = lab.share(two, 1, ShareAction::Join).unwrap();
     assert_eq!((joined.location, joined.participant), (place, 1));
