@@ -18,6 +18,7 @@ use crate::client::ring::held::{Held, Purpose};
 pub use crate::client::ring::view::SlotView;
 use crate::client::sharing::{Member, SharedMemory};
 use crate::client::{Client, CreateOptions, lock};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::metadata::KEY_ACQUIRE_MS;
 use crate::object::ObjectId;
@@ -150,6 +151,7 @@ impl TensorRing {
         let (held, reader) = (Held::new(settings.slots), Mutex::new(None));
         let inner = Inner { shared, ring, layout, acquire_ms, held, reader };
         inner.guard_all()?;
+        crash::at(Point::SlotsMapped);
         Ok(Self { inner: Arc::new(inner), bell: OnceLock::new() })
     }
 
@@ -318,6 +320,7 @@ impl Drop for Inner {
             // A ring with impossible words has no readers to leave.
             let _ = self.ring.leave(reader);
         }
+        crash::at(Point::SlotsLeft);
     }
 }
 
