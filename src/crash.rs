@@ -13,6 +13,8 @@
 pub enum Side {
     /// A client.
     Peer,
+    /// A client that takes part in a ring of slots.
+    Participant,
     /// The store.
     Store,
 }
@@ -100,6 +102,102 @@ points! {
         /// It is sealed, and the one who had that done has not noted it.
         FreezeAnswered,
     }
+    Participant {
+        /// The words of a ring of slots are made, in an object that nobody shares.
+        SlotsPrepared,
+        /// A ring is mapped, and nothing of it is used.
+        SlotsMapped,
+        /// A slot says who fills it, and nothing is in it.
+        SlotAcquired,
+        /// A message is in it, of which the header says nothing.
+        MessageFilled,
+        /// The header says how many bytes it has, and not what they are.
+        HeaderBegun,
+        /// It says everything, and the slot is not shown.
+        HeaderWritten,
+        /// It is written which readers the message is for, and the slot is not shown.
+        MessageAddressed,
+        /// A slot is shown, and has no position.
+        SlotShown,
+        /// It has noted a position, and the cell there is not filled.
+        PositionNoted,
+        /// The cell is filled, which is the publication, and the tail is where it was.
+        CellFilled,
+        /// The tail is moved on, and nobody was woken.
+        TailMoved,
+        /// The tail is moved on for another who had filled the cell.
+        TailHelped,
+        /// A slot that was shown found the end. It is free, and nobody was woken.
+        SlotWithdrawn,
+        /// A message has been taken, and the head is where it was.
+        MessageTaken,
+        /// The head is moved on, and who took the message has not seen it.
+        HeadMoved,
+        /// The head is moved on for another who had taken the message.
+        HeadHelped,
+        /// It is moved on over a message that nobody has still to read.
+        HeadPassed,
+        /// The slot of the oldest message is somebody's who fills it, and its cell is not passed.
+        OldestDropped,
+        /// A slot is given back, by who filled it or who read it, and nobody was woken.
+        SlotFreed,
+        /// The ring does not say any more that the dead had taken something, and nobody has looked for that.
+        OrphansUntold,
+        /// What a dead one had taken is another's, and the ring does not say that there may be more.
+        OrphanTaken,
+        /// A reader claims a place, and was not counted among those who came.
+        PlaceClaimed,
+        /// It was, and has not noted where it begins.
+        PlaceCounted,
+        /// It has, and messages are not for it.
+        JoinNoted,
+        /// Messages are for it, and that was not counted.
+        PlaceTaken,
+        /// A message says that a reader has begun with it, and the reader has not seen it.
+        ReadBegun,
+        /// A reader's bit is cleared, and there are others.
+        BitCleared,
+        /// The last one is cleared, and the slot is not free.
+        LastBitCleared,
+        /// The slot is free, and nobody was woken.
+        ReadFreed,
+        /// All bits of the oldest message are cleared by one who wants the slot, and has not got it.
+        BitsDropped,
+        /// A reader who leaves gets nothing new, and that was not counted.
+        PlaceGivenUp,
+        /// It was, and what was for it still is.
+        LeaveBegun,
+        /// One message is not for it any more.
+        LeaveCleared,
+        /// Its place is free, and that was not counted.
+        PlaceEmptied,
+        /// It was, and nobody was woken.
+        LeaveCounted,
+        /// A ring is closed, and the end is not in line.
+        CloseSaid,
+        /// The end is in line, and nobody was woken.
+        EndPlaced,
+        /// A ring is aborted, and nobody was woken.
+        AbortSaid,
+        /// What a dead one had is free, and nobody was woken.
+        DeadSlotFreed,
+        /// The ring says that the dead had taken something, and nobody was woken.
+        OrphansTold,
+        /// A dead one's place is free, and that was not counted.
+        DeadPlaceEmptied,
+        /// An alarm says that somebody sleeps, who does not yet.
+        AlarmMarked,
+        /// It has counted on, and who sleeps was not woken.
+        AlarmCounted,
+        /// Nobody slept, and it says that somebody does.
+        AlarmIdle,
+        /// Somebody was woken, and has not looked.
+        AlarmHeard,
+        /// A descriptor tells of a message, and another who sleeps for it was not woken.
+        PollRung,
+        /// All that somebody had came back, and the store does not know that it leaves.
+        SlotsLeft,
+    }
     Store {
         /// Pins for a peer are made, and it was not given them.
         PinsMade,
@@ -135,6 +233,20 @@ points! {
         PagesAllocated,
         /// A segment goes to a peer, which was noted, and nothing was sent.
         SegmentLent,
+        /// A control file is made, and nobody knows of it.
+        ControlMade,
+        /// An object has become everybody's, and nobody takes part in it.
+        SharingBegun,
+        /// Somebody is listed as a participant, and does not live.
+        ParticipantEntered,
+        /// Somebody is no participant any more, and lives.
+        ParticipantLeft,
+        /// A participant's life has changed, and those who sleep were not woken.
+        LifeTurned,
+        /// A control file goes to a participant, and nothing was sent.
+        ControlLent,
+        /// A shared object is sealed for the kernel, and has no control file; its index says that it is not sealed.
+        SharingEnded,
         /// Bytes that were staged are being copied to their object.
         BytesCopied,
         /// Others can no longer map a segment for writing, and nothing in it is sealed.

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::slice;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use plasma_store::client::ring::{AS_CREATED, Delivery, RingOptions, Slot, TensorRing};
 use plasma_store::client::{Client, ConnectOptions, CreateOptions};
 use plasma_store::error::{Error, Result};
+use plasma_store::shm::shared::ring::geometry::Geometry;
 use plasma_store::tensor::dtype::DType;
 use plasma_store::tensor::layout::Layout;
 use support::{Daemon, Random, Watchdog, connect, eventually, id, times};
@@ -251,6 +254,59 @@ fn who_publishes_where_the_line_is_spoilt_gets_an_error_and_not_the_end_of_time(
     assert!(matches!(spoilt, Err(Error::Corrupt(_))), "{spoilt:?}");
     assert!(matches!(producer.put_many(1, 0, |_, _| Ok(())), Ok((0, Err(Error::Corrupt(_))))));
     assert_eq!(producer.counts().unwrap(), (1, 0), "its slot is free");
+}
+
+/// Whatever a process does with a ring, without waiting for long.
+fn play(ring: &TensorRing, random: &mut Random) {
+    let outcome = match random.below(8) {
+        0..3 => ring.acquire(1).and_then(|slot| ring.publish(slot.token, None).or_else(|_| ring.abandon(slot.token))),
+        3..5 => ring.take(1).and_then(|slot| ring.tensor(slot.token).map(drop).and(ring.release(slot.token))),
+        5 => ring.counts().map(drop),
+        6 => ring.put_many(2, 0, |_, _| Ok(())).map(drop),
+        _ => ring.take_many(2, 0, |_, _| Ok(())).map(drop),
+    };
+    // Whatever it says, it ends.
+    drop(outcome);
+}
+
+#[test]
+fn a_participant_that_writes_noise_into_a_ring_harms_nobody_but_those_who_share_it() {
+    let _watchdog = Watchdog::new("a_participant_that_writes_noise_into_a_ring_harms_nobody_but_those_who_share_it");
+    let stage = Stage::new();
+    let quiet = stage.clients[0].ring_create(id(2), &of_numbers(SLOTS)).unwrap();
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce, Delivery::Broadcast] {
+        for drops_oldest in [false, true] {
+            let [victim, noisy] = stage.ring(&RingOptions { delivery, drops_oldest, ..of_numbers(3) });
+            let slot = noisy.acquire(0).unwrap();
+            let geometry = Geometry::new(*noisy.settings()).unwrap();
+            let before = geometry.memory((slot.token & 0xFFFF) as u32).start as usize;
+            // SAFETY: the words of the ring lie before its slots, as long as the handle lives.
+            let words =
+                unsafe { slice::from_raw_parts(slot.data.wrapping_sub(before).cast::<AtomicU64>(), geometry.words()) };
+            let is_over = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut random = Random(7);
+                    while !is_over.load(Ordering::Relaxed) {
+                        let word = &words[8 + random.below(words.len() as u64 - 8) as usize];
+                        let old = word.load(Ordering::Relaxed);
+                        let new = [old.wrapping_add(1), old ^ 1 << random.below(64), random.below(u64::MAX), 0];
+                        word.store(new[random.below(4) as usize], Ordering::Relaxed);
+                        thread::yield_now();
+                    }
+                });
+                let mut random = Random(9);
+                (0..times(300, 10_000)).for_each(|_| play(&victim, &mut random));
+                let _ = victim.close();
+                (0..20).for_each(|_| play(&victim, &mut random));
+                is_over.store(true, Ordering::Relaxed);
+            });
+            (0..20).for_each(|_| play(&victim, &mut Random(3)));
+            drop((victim, noisy));
+            put(&quiet, 1).unwrap();
+            assert_eq!(get(&quiet, 0).unwrap(), 1);
+        }
+    }
 }
 
 #[test]

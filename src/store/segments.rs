@@ -270,6 +270,7 @@ impl Pages for Segments {
 
     fn share(&mut self, segment: i32) -> Result<()> {
         let control = Arc::new(Guarded::open(ControlFile::create)?);
+        crash::at(Point::ControlMade);
         self.leases.get_mut(&segment).ok_or_else(|| no_segment(segment))?.control = Some(control);
         Ok(())
     }
@@ -277,6 +278,7 @@ impl Pages for Segments {
     fn turn_life(&mut self, segment: i32, participant: u32) {
         if let Some(control) = self.leases.get(&segment).and_then(|lease| lease.control.as_ref()) {
             control.turn_life(participant);
+            crash::at(Point::LifeTurned);
             control.ring_all();
         }
     }

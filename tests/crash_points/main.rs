@@ -1,4 +1,4 @@
-//! Processes that die at a named point: a client, or the store, at each of them, by abort and by SIGKILL. What is left must be
+//! Processes that die at a named point: a client, a participant of a ring, or the store, at each of them, by abort and by SIGKILL. What is left must be
 //! what the others need and nothing else.
 //!
 //! The points are built in by `--cfg crash_points` only (`src/crash.rs`); in other builds there is nothing to play here, and what is
@@ -10,6 +10,7 @@ mod list;
 mod locks;
 mod peers;
 mod play;
+mod rings;
 mod stores;
 #[path = "../support/mod.rs"]
 mod support;
@@ -24,7 +25,8 @@ const MEBIBYTE: u64 = 1 << 20;
 const CAPACITY: u64 = 16 * MEBIBYTE;
 
 /// How a process ends at a point, as the point is told, and as its parent sees it.
-const ENDS: [(&str, Signal); 2] = [("abort", Signal::SIGABRT), ("kill", Signal::SIGKILL)];
+const ENDS: [(&str, Signal); 2] = [("abort", Signal::SIGABRT), KILL];
+const KILL: (&str, Signal) = ("kill", Signal::SIGKILL);
 /// A process dies at a point when it comes by for the first time, or for one of the next.
 const MOST_HITS: u64 = 4;
 
@@ -56,11 +58,15 @@ impl Death {
     }
 }
 
+/// Whether a point is to be played.
+fn is_chosen(point: &Point) -> bool {
+    std::env::var("PLASMA_CRASH_ONLY").map_or(true, |only| only == format!("{point:?}"))
+}
+
 /// All deaths of one side.
 fn deaths(side: Side) -> impl Iterator<Item = Death> {
-    let only = std::env::var("PLASMA_CRASH_ONLY").ok();
-    let chosen = move |point: &Point| only.as_ref().is_none_or(|only| *only == format!("{point:?}"));
-    let points = Point::ALL.iter().filter(move |(_, theirs)| *theirs == side).map(|(point, _)| *point).filter(chosen);
+    let points =
+        Point::ALL.iter().filter(move |(_, theirs)| *theirs == side).map(|(point, _)| *point).filter(is_chosen);
     let mut random = Random(7);
     points.flat_map(move |point| {
         let seed = random.next();

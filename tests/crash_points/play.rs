@@ -15,6 +15,7 @@ use plasma_store::shm::mapping::Mapping;
 use plasma_store::tensor::dtype::DType;
 use plasma_store::tensor::layout::Layout;
 
+use crate::rings::{PLAIN, message, options as ring_options};
 use crate::support::{Random, RawPeer, create_of};
 use crate::{MEBIBYTE, id, pattern};
 
@@ -34,6 +35,8 @@ const THE_REST: u64 = 150_000;
 const SEGMENTS: u64 = 7;
 /// A tensor that both clients write.
 const SHARED: u64 = 600;
+/// A ring between both.
+const RING: u64 = 601;
 
 /// Two clients of one process.
 pub struct Player<'a> {
@@ -128,6 +131,7 @@ impl<'a> Player<'a> {
         self.watch(base)?;
         self.retire(base)?;
         self.share(base)?;
+        self.go_round(base)?;
         if self.side == Side::Store {
             self.refused(base)?;
             self.churn(base)?;
@@ -316,6 +320,22 @@ impl<'a> Player<'a> {
         }
         drop(other);
         one.freeze(-1)
+    }
+
+    /// Slots go round between both, until the ring ends.
+    fn go_round(&self, base: u64) -> Step {
+        let one = self.a.ring_create(id(base + RING), &ring_options(PLAIN, 2))?;
+        let other = self.b.ring_open(id(base + RING), 0)?;
+        for number in 0..5 {
+            message::put(&one, number, -1)?;
+            let slot = other.take(-1)?;
+            assert_eq!(message::read(slot.data), number);
+            other.release(slot.token)?;
+        }
+        one.close()?;
+        let ended = other.take(-1);
+        assert!(matches!(ended, Err(Error::Closed(_))), "{ended:?}");
+        Ok(())
     }
 
     fn delete(&self, names: &[u64]) -> Step {

@@ -12,6 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::client::lock;
 use crate::client::ring::Inner;
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::shared::ring::PUBLISHED;
 use crate::transport::threads::spawn_without_signals;
@@ -115,6 +116,7 @@ impl Desk {
             let _ = self.descriptor.write(1);
         }
         drop(state);
+        crash::at(Point::PollRung);
         // Another may sleep for the same message, and be the one who takes it.
         alarm.notify_one();
     }

@@ -19,6 +19,7 @@ use crate::client::ring::held::{Held, Purpose};
 pub use crate::client::ring::view::SlotView;
 use crate::client::sharing::{Member, SharedMemory};
 use crate::client::{Client, CreateOptions, lock};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::metadata::KEY_ACQUIRE_MS;
 use crate::object::ObjectId;
@@ -155,6 +156,7 @@ impl TensorRing {
         let inner = Inner { shared, ring, layout, acquire_ms, held, reader, has_left };
         // Another handle of this process may have slots already.
         inner.shared.member.at_first(|| inner.guard_all())?;
+        crash::at(Point::SlotsMapped);
         Ok(Self { inner: Arc::new(inner), bell: OnceLock::new() })
     }
 
@@ -332,6 +334,7 @@ impl Drop for Inner {
             // A ring with impossible words has no readers to leave.
             let _ = self.ring.leave(reader);
         }
+        crash::at(Point::SlotsLeft);
     }
 }
 

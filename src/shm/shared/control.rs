@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{ALARM_STEP, ALARMS, CONTROL_WORDS, FIRST_LIFE, MOST_PARTICIPANTS};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 #[cfg(not(loom))]
 use crate::shm::futex;
@@ -151,7 +152,9 @@ impl Alarm<'_> {
         self.step();
         let step = if taken(Step::AlarmCount) { u64::from(ALARM_STEP) } else { 0 };
         let now = self.word.fetch_add(step, Ordering::SeqCst).wrapping_add(step);
+        crash::at(Point::AlarmCounted);
         if futex::wake(self.word, most) == 0 {
+            crash::at(Point::AlarmIdle);
             // Nobody slept. Who marks the alarm changes it, so the mark is taken away only if nobody is about to sleep.
             let _ = self.word.compare_exchange(now, now & !ASLEEP, Ordering::SeqCst, Ordering::Relaxed);
         }
@@ -167,6 +170,7 @@ impl Alarm<'_> {
             count = other;
         }
         total_order(Step::AlarmBegun);
+        crash::at(Point::AlarmMarked);
         marked(count)
     }
 
@@ -174,7 +178,9 @@ impl Alarm<'_> {
     /// whether a signal handler has run. Who was woken looks at what it waits for before it does anything else, also if it then
     /// gives up: it may be the only one who was woken for that.
     pub fn sleep(&self, since: u64, at_most: Duration) -> bool {
-        futex::wait(self.word, since as u32, at_most)
+        let was_signalled = futex::wait(self.word, since as u32, at_most);
+        crash::at(Point::AlarmHeard);
+        was_signalled
     }
 
     /// Looks until something is found. `patience` is asked before each sleep how long that may be at most, and is told whether a signal

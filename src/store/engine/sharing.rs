@@ -2,6 +2,7 @@
 //! write where it lies, and leave. Who has to agree with whom, and about what, is theirs alone: the store only says who is there.
 #![forbid(unsafe_code)]
 
+use crate::crash::{self, Point};
 use crate::object::ObjectId;
 use crate::protocol::{Refusal, Refused, Reply, ShareAction, Shared};
 use crate::shm::shared::MOST_PARTICIPANTS;
@@ -52,6 +53,7 @@ impl<P: Pages> Engine<P> {
             object.shared = Some(keep);
             object.created_by.peer = NOBODY;
         }
+        crash::at(Point::SharingBegun);
         let Some(creator) = self.peers.get_mut(&peer) else { return Err(missing(id)) };
         creator.unsealed.remove(&id);
         creator.sharing.insert(id, 0);
@@ -76,6 +78,7 @@ impl<P: Pages> Engine<P> {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.sharing.insert(id, participant);
         }
+        crash::at(Point::ParticipantEntered);
         self.space.turn_life(place, participant);
         Ok(self.told(peer, id))
     }
@@ -90,6 +93,7 @@ impl<P: Pages> Engine<P> {
 
     /// One participant less, whose hold is still to be ended.
     pub(super) fn participant_left(&mut self, id: ObjectId, participant: u32) {
+        crash::at(Point::ParticipantLeft);
         if let Ok(place) = self.shared(id) {
             self.space.turn_life(place, participant);
         }
@@ -113,6 +117,7 @@ impl<P: Pages> Engine<P> {
         }
         self.space.turn_life(place, participant);
         self.space.end_sharing(place);
+        crash::at(Point::SharingEnded);
         self.objects.get_mut(&id).into_iter().for_each(|object| object.shared = None);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.sharing.remove(&id);

@@ -143,6 +143,7 @@ impl Server {
     pub(super) fn share(&mut self, asker: Asker, mut shared: Shared) {
         let control = self.engine.pages().control(shared.location.segment);
         shared.has_control = control.is_some();
+        crash::at(Point::ControlLent);
         self.send_with(asker, Reply::Share { outcome: Ok(shared) }, control);
     }
 }

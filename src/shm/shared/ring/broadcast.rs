@@ -8,6 +8,7 @@ use super::line::Tries;
 use super::packed::{Cell, Generation, Place, Readers, SlotWord, State};
 use super::readers::Reader;
 use super::{ABORTED, CLOSED, FREED, Handle, Ring, Take};
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::shm::sync::{Ordering, Step, taken};
 
@@ -55,6 +56,7 @@ impl Ring {
             }
             let reads = Readers { pending: now.pending & !bit, holding: now.holding | bit, ..now };
             if self.turn_readers(slot, now, reads) {
+                crash::at(Point::ReadBegun);
                 return true;
             }
         }
@@ -72,6 +74,7 @@ impl Ring {
             return Err(self.stale(handle));
         }
         if self.clear(slot, now, |_| reader.bit()) {
+            crash::at(Point::ReadFreed);
             self.control.alarm(FREED).notify_one();
         }
         Ok(())
@@ -86,6 +89,10 @@ impl Ring {
             }
             let new = old.without(bits(old));
             if new == old || self.turn_readers(slot, old, new) {
+                match new.are_done() {
+                    true => crash::at(Point::LastBitCleared),
+                    false => crash::at(Point::BitCleared),
+                }
                 return new.are_done() && self.turn(slot, now, SlotWord::free(now.generation));
             }
         }
@@ -118,8 +125,11 @@ impl Ring {
         if !is_there || readers.holding != 0 || !self.turn_readers(slot, readers, readers.without(readers.pending)) {
             return Ok(None);
         }
+        crash::at(Point::BitsDropped);
         let handle = Handle { slot, generation: generation.next() };
-        Ok(self.turn(slot, now, self.mine(State::Writing, handle)).then_some(handle))
+        let is_got = self.turn(slot, now, self.mine(State::Writing, handle));
+        crash::at(Point::OldestDropped);
+        Ok(is_got.then_some(handle))
     }
 
     /// The line is full of what somebody holds, or of what the dead left. Where the oldest may be dropped, who has not begun to read the

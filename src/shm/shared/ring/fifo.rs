@@ -4,6 +4,7 @@ use super::geometry::{AT_HEAD, Delivery};
 use super::line::Tries;
 use super::packed::{Cell, Generation, SlotWord, State};
 use super::{ABORTED, AT_FLAGS, CLOSED, FREED, Handle, ORPHANED, Reader, Ring, Take};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::sync::{Ordering, Step, taken};
 
@@ -122,6 +123,10 @@ impl Ring {
             if taken(Step::HelpHead) || got.is_some() {
                 self.pass(AT_HEAD, head);
             }
+            match got {
+                Some(_) => crash::at(Point::HeadMoved),
+                None => crash::at(Point::HeadHelped),
+            }
             if let Some(handle) = got {
                 return Ok(Oldest::Got(handle));
             }
@@ -140,7 +145,14 @@ impl Ring {
         let now = self.state(slot)?;
         let to = to(now.generation);
         let may = now.state == State::Shown && (now.generation == generation || !taken(Step::CompareGeneration));
-        Ok((may && self.turn(slot, now, to)).then_some(Handle { slot, generation: to.generation }))
+        if !may || !self.turn(slot, now, to) {
+            return Ok(None);
+        }
+        match to.state {
+            State::Reading => crash::at(Point::MessageTaken),
+            _ => crash::at(Point::OldestDropped),
+        }
+        Ok(Some(Handle { slot, generation: to.generation }))
     }
 
     /// What somebody had taken who died.
@@ -149,6 +161,7 @@ impl Ring {
             return Ok(None);
         }
         self.control.word(AT_FLAGS).fetch_and(!ORPHANED, Ordering::SeqCst);
+        crash::at(Point::OrphansUntold);
         for slot in 0..self.geometry.slots() as u32 {
             let now = self.state(slot)?;
             if now.state != State::Reading || !self.is_dead(now.owner) {
@@ -156,6 +169,7 @@ impl Ring {
             }
             let handle = Handle { slot, generation: now.generation.next() };
             if !taken(Step::TakeAnew) || self.turn(slot, now, self.mine(State::Reading, handle)) {
+                crash::at(Point::OrphanTaken);
                 // There may be more.
                 self.control.word(AT_FLAGS).fetch_or(ORPHANED, Ordering::SeqCst);
                 return Ok(Some(handle));

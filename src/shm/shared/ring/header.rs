@@ -2,6 +2,7 @@
 
 use super::geometry::{AT_DTYPE, AT_LENGTH, AT_SHAPE, MOST_DIMENSIONS};
 use super::{Handle, Ring};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::sync::Ordering;
 
@@ -54,6 +55,7 @@ impl Ring {
     pub(super) fn write_header(&self, slot: u32, header: &Header<'_>) {
         let store = |at: usize, value: u64| self.slot_word(slot, at).store(value, Ordering::Relaxed);
         store(AT_LENGTH, header.bytes);
+        crash::at(Point::HeaderBegun);
         store(AT_DTYPE, header.packed());
         header.shape.iter().zip(AT_SHAPE..).for_each(|(size, at)| store(at, size.cast_unsigned()));
     }

@@ -5,6 +5,7 @@
 use super::geometry::{AT_HEAD, AT_POSITION, AT_TAIL};
 use super::packed::{Cell, Generation, State};
 use super::{Ring, deaths};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::sync::{Ordering, Step, order_of, taken};
 
@@ -61,6 +62,12 @@ impl Ring {
         deaths::may_die();
     }
 
+    /// Moves the tail on for whoever has filled the cell there.
+    fn help_tail(&self, tail: u64) {
+        self.pass(AT_TAIL, tail);
+        crash::at(Point::TailHelped);
+    }
+
     /// Gives a slot that is shown the next position. This is the moment of its publication.
     pub(super) fn line_up(&self, slot: u32, generation: Generation) -> Result<Placed> {
         let cells = self.geometry.cells();
@@ -71,13 +78,16 @@ impl Ring {
                 return Ok(Placed::Crowded);
             }
             self.slot_word(slot, AT_POSITION).store(tail, Ordering::Relaxed);
+            crash::at(Point::PositionNoted);
             match self.cell_at(tail) {
                 (_, Cell::End) => return Ok(Placed::Ended),
-                (_, Cell::Message(..)) => self.pass(AT_TAIL, tail),
+                (_, Cell::Message(..)) => self.help_tail(tail),
                 (_, Cell::Other) => tries.again("tail", tail)?,
                 (old, Cell::Before) => {
                     if self.change_cell(tail, old, Cell::message(slot, generation, tail, cells)) {
+                        crash::at(Point::CellFilled);
                         self.pass(AT_TAIL, tail);
+                        crash::at(Point::TailMoved);
                         return Ok(Placed::InLine);
                     }
                 }
@@ -92,10 +102,11 @@ impl Ring {
             let tail = self.word(AT_TAIL).load(Ordering::Acquire);
             match self.cell_at(tail) {
                 (_, Cell::End) => return Ok(()),
-                (_, Cell::Message(..)) => self.pass(AT_TAIL, tail),
+                (_, Cell::Message(..)) => self.help_tail(tail),
                 (_, Cell::Other) => tries.again("tail", tail)?,
                 (old, Cell::Before) => {
                     if self.change_cell(tail, old, Cell::end(tail, self.geometry.cells())) {
+                        crash::at(Point::EndPlaced);
                         return Ok(());
                     }
                 }
@@ -110,7 +121,7 @@ impl Ring {
             let tail = self.word(AT_TAIL).load(Ordering::Acquire);
             match self.cell_at(tail) {
                 (_, Cell::End | Cell::Before) => return Ok(tail),
-                (_, Cell::Message(..)) => self.pass(AT_TAIL, tail),
+                (_, Cell::Message(..)) => self.help_tail(tail),
                 (_, Cell::Other) => tries.again("tail", tail)?,
             }
         }
@@ -137,7 +148,10 @@ impl Ring {
         loop {
             let head = self.word(AT_HEAD).load(Ordering::Acquire);
             match self.cell_at(head).1 {
-                Cell::Message(slot, generation) if self.is_over(slot, generation)? => self.pass(AT_HEAD, head),
+                Cell::Message(slot, generation) if self.is_over(slot, generation)? => {
+                    self.pass(AT_HEAD, head);
+                    crash::at(Point::HeadPassed);
+                }
                 Cell::Other => tries.again("head", head)?,
                 _ => return Ok(()),
             }

@@ -32,6 +32,7 @@ mod tests;
 use std::sync::atomic::{AtomicU64 as Local, Ordering as LocalOrdering};
 
 use super::control::{Control, Tag};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::sync::{AtomicU64, Ordering, Step, order_of};
 use crate::shm::words::Words;
@@ -158,6 +159,7 @@ impl Ring {
         words.all().iter().for_each(|word| word.store(0, Ordering::Relaxed));
         [AT_HEAD, AT_TAIL].into_iter().for_each(|at| words.all()[at].store(geometry.cells(), Ordering::Relaxed));
         geometry.write(&words);
+        crash::at(Point::SlotsPrepared);
         Ok(())
     }
 
@@ -198,6 +200,7 @@ impl Ring {
     /// [`Error::Corrupt`] when the ring's words are.
     pub fn close(&self) -> Result<()> {
         self.control.word(AT_FLAGS).fetch_or(CLOSED, Ordering::SeqCst);
+        crash::at(Point::CloseSaid);
         deaths::may_die();
         let outcome = self.place_end();
         self.wake_all();
@@ -207,6 +210,7 @@ impl Ring {
     /// Everybody is to stop now.
     pub fn abort(&self) {
         self.control.word(AT_FLAGS).fetch_or(ABORTED, Ordering::SeqCst);
+        crash::at(Point::AbortSaid);
         self.wake_all();
     }
 

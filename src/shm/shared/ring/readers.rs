@@ -3,6 +3,7 @@
 use super::geometry::{AT_CHANGES, AT_JOINED, AT_READERS, MOST_READERS};
 use super::packed::{Place, State};
 use super::{FREED, Ring, deaths};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 #[cfg(test)]
 use crate::shm::shared::control::Tag;
@@ -34,8 +35,10 @@ impl Ring {
         }
         let full = || Error::Busy(format!("the ring has {MOST_READERS} readers already, and no more can be"));
         let place = (0..MOST_READERS).find(|place| self.claim(*place)).ok_or_else(full)?;
+        crash::at(Point::PlaceCounted);
         let next = self.end_of_line()?;
         self.word(AT_JOINED + place).store(next, Ordering::SeqCst);
+        crash::at(Point::JoinNoted);
         deaths::may_die();
         self.set_place(place, Place::Taken(self.tag));
         Ok(Reader { place, next })
@@ -56,14 +59,17 @@ impl Ring {
     /// [`Error::Corrupt`] when the ring's words are.
     pub fn leave(&self, reader: Reader) -> Result<()> {
         self.set_place(reader.place, Place::Changing(self.tag));
+        crash::at(Point::LeaveBegun);
         total_order(Step::LeaveBarrier);
         for slot in 0..self.geometry.slots() as u32 {
             let now = self.state(slot)?;
             if now.state == State::Shown {
                 self.clear(slot, now, |_| reader.bit());
+                crash::at(Point::LeaveCleared);
             }
         }
         self.set_place(reader.place, Place::Empty);
+        crash::at(Point::LeaveCounted);
         self.control.alarm(FREED).notify_all();
         Ok(())
     }
@@ -96,6 +102,11 @@ impl Ring {
     fn set_place(&self, place: usize, new: Place) {
         self.step();
         self.word(AT_READERS + place).store(new.encode(), Ordering::SeqCst);
+        match new {
+            Place::Changing(_) => crash::at(Point::PlaceGivenUp),
+            Place::Taken(_) => crash::at(Point::PlaceTaken),
+            Place::Empty => crash::at(Point::PlaceEmptied),
+        }
         self.count_change();
     }
 
@@ -103,6 +114,10 @@ impl Ring {
         let word = self.word(AT_READERS + place);
         let done = word.compare_exchange(old.encode(), new.encode(), Ordering::SeqCst, Ordering::Relaxed).is_ok();
         if done {
+            match new {
+                Place::Empty => crash::at(Point::DeadPlaceEmptied),
+                _ => crash::at(Point::PlaceClaimed),
+            }
             self.count_change();
         }
         done

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering as LocalOrdering;
 use super::geometry::{AT_CHANGES, Delivery};
 use super::packed::{Generation, SlotWord, State};
 use super::{AT_FLAGS, Acquire, FREED, ORPHANED, PUBLISHED, Ring, Take};
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::shm::shared::control::Tag;
 use crate::shm::shared::{FIRST_LIFE, MOST_PARTICIPANTS};
@@ -59,14 +60,19 @@ impl Ring {
                 _ if !self.is_dead(now.owner) => {}
                 State::Reading if self.geometry.settings().delivery == Delivery::AtLeastOnce => orphans += 1,
                 State::Shown if self.is_placed(slot, now.generation) => {}
-                _ => freed += u64::from(self.turn(slot, now, SlotWord::free(now.generation))),
+                _ => {
+                    freed += u64::from(self.turn(slot, now, SlotWord::free(now.generation)));
+                    crash::at(Point::DeadSlotFreed);
+                }
             }
         }
         if freed > 0 {
+            crash::at(Point::DeadSlotFreed);
             self.control.alarm(FREED).notify_all();
         }
         if orphans > 0 {
             self.control.word(AT_FLAGS).fetch_or(ORPHANED, Ordering::SeqCst);
+            crash::at(Point::OrphansTold);
             self.control.alarm(PUBLISHED).notify_all();
         }
         Ok(freed + orphans > 0)

@@ -6,6 +6,7 @@ use super::geometry::AT_SLOT_READERS;
 use super::line::Placed;
 use super::packed::{Readers, SlotWord, State};
 use super::{ABORTED, Acquire, CLOSED, FREED, Handle, Header, PUBLISHED, Publish, Ring};
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::shm::sync::{Ordering, Step, total_order};
 
@@ -40,6 +41,7 @@ impl Ring {
             }
             let handle = Handle { slot, generation: now.generation.next() };
             if self.turn(slot, now, self.mine(State::Writing, handle)) {
+                crash::at(Point::SlotAcquired);
                 let next = if slot + 1 == slots { 0 } else { slot + 1 };
                 self.hint.store(u64::from(next), LocalOrdering::Relaxed);
                 return Ok(Some(handle));
@@ -62,6 +64,7 @@ impl Ring {
         if !self.turn(slot, self.mine(state, handle), SlotWord::free(handle.generation)) {
             return Err(self.stale(handle));
         }
+        crash::at(Point::SlotFreed);
         self.control.alarm(FREED).notify_one();
         Ok(())
     }
@@ -112,7 +115,9 @@ impl Ring {
         if self.flags() & ABORTED != 0 {
             return self.give_back(handle, State::Writing).map(|()| Publish::Aborted);
         }
+        crash::at(Point::MessageFilled);
         self.write_header(slot, header);
+        crash::at(Point::HeaderWritten);
         let changes = if self.is_broadcast() { self.readers_changes() } else { 0 };
         if self.is_broadcast() && !self.address(handle) {
             return self.publish_to_nobody(handle);
@@ -121,6 +126,7 @@ impl Ring {
         if !self.turn(slot, writing, shown) {
             return Err(self.stale(handle));
         }
+        crash::at(Point::SlotShown);
         match self.line_up(slot, handle.generation)? {
             Placed::InLine => self.look_after(slot, shown, changes),
             Placed::Ended => self.withdraw(handle, SlotWord::free(handle.generation), Publish::Closed),
@@ -143,6 +149,7 @@ impl Ring {
     fn address(&self, handle: Handle) -> bool {
         let readers = Readers { pending: self.all_readers(), holding: 0, generation: handle.generation };
         self.slot_word(handle.slot, AT_SLOT_READERS).store(readers.encode(), Ordering::SeqCst);
+        crash::at(Point::MessageAddressed);
         !readers.are_done()
     }
 
@@ -159,6 +166,7 @@ impl Ring {
             return if self.is_broadcast() { Ok(is_free) } else { Err(self.stale(handle)) };
         }
         if to.state == State::Free {
+            crash::at(Point::SlotWithdrawn);
             self.control.alarm(FREED).notify_one();
         }
         Ok(outcome)
