@@ -3,7 +3,7 @@
 use super::geometry::{AT_HEAD, Delivery};
 use super::line::Tries;
 use super::packed::{Cell, Generation, SlotWord, State};
-use super::{ABORTED, AT_FLAGS, CLOSED, FREED, Handle, ORPHANED, Reader, Ring, Take};
+use super::{ABORTED, AT_FLAGS, CLOSED, Handle, ORPHANED, Reader, Ring, Take};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::shm::sync::{Ordering, Step, taken};
@@ -61,42 +61,12 @@ impl Ring {
         Ok(!matches!(self.cell_at(next).1, Cell::Before))
     }
 
-    /// Takes so many messages at most, as many as there are. Returns what the take behind the last one found.
-    ///
-    /// # Errors
-    /// As for [`try_take`](Self::try_take).
-    pub fn try_take_many(&self, most: usize, into: &mut Vec<Handle>) -> Result<Take> {
-        for _ in 0..most {
-            match self.try_take()? {
-                Take::Message(handle) => into.push(handle),
-                other => return Ok(other),
-            }
-        }
-        Ok(Take::Nothing)
-    }
-
     /// Is done with a message that was taken.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when it is not the caller's any more.
     pub fn release(&self, handle: Handle) -> Result<()> {
         self.give_back(handle, State::Reading)
-    }
-
-    /// The same for several, which wakes once. All of them are tried.
-    ///
-    /// # Errors
-    /// As for [`release`](Self::release), for the first that is not.
-    pub fn release_many(&self, handles: &[Handle]) -> Result<()> {
-        let mut outcome = Ok(());
-        for handle in handles {
-            let mine = self.mine(State::Reading, *handle);
-            if self.check(handle.slot).is_err() || !self.turn(handle.slot, mine, SlotWord::free(handle.generation)) {
-                outcome = outcome.and(Err(self.stale(*handle)));
-            }
-        }
-        self.control.alarm(FREED).notify_all();
-        outcome
     }
 
     /// The oldest message's slot, to write in it.
