@@ -24,6 +24,7 @@ const SLICE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct RingBell {
     desk: Arc<Desk>,
+    inner: Weak<Inner>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,8 +55,9 @@ impl RingBell {
         let descriptor = EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))?;
         let desk = Arc::new(Desk { descriptor, state: Mutex::new(State::Listening), changed: Condvar::new() });
         let (theirs, inner) = (desk.clone(), Arc::downgrade(inner));
-        let thread = spawn_without_signals("plasma-ring", move || theirs.work(&inner))?;
-        Ok(Self { desk, thread: Some(thread) })
+        let of_thread = inner.clone();
+        let thread = spawn_without_signals("plasma-ring", move || theirs.work(&of_thread))?;
+        Ok(Self { desk, inner, thread: Some(thread) })
     }
 
     pub fn descriptor(&self) -> i32 {
@@ -78,6 +80,8 @@ impl Drop for RingBell {
     fn drop(&mut self) {
         *lock(&self.desk.state) = State::Over;
         self.desk.changed.notify_all();
+        // It may sleep where takes do.
+        self.inner.upgrade().into_iter().for_each(|inner| inner.shared.member.control().alarm(PUBLISHED).notify_all());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the thread of a ring's descriptor panicked");
         }
@@ -105,7 +109,10 @@ impl Desk {
         if !is_worth_it() {
             let since = alarm.begin();
             if !is_worth_it() {
-                alarm.sleep(since, SLICE);
+                // Who ends this says so before it rings.
+                if *lock(&self.state) == State::Listening {
+                    alarm.sleep(since, SLICE);
+                }
                 return;
             }
         }
