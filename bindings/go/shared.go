@@ -37,7 +37,7 @@ type SharedOptions struct {
 	Name string // as in CreateOptions
 }
 
-// CreateShared creates a shared tensor of zeros, and opens it. They cost nothing before they are written.
+// CreateShared creates a shared tensor of zeros, and opens it.
 func (c *Client) CreateShared(id ObjectID, dtype DType, shape []int, options SharedOptions) (*SharedTensor, error) {
 	return c.createShared(id, dtype, shape, nil, nil, options)
 }

@@ -243,7 +243,13 @@ func TestFrozenTensorsAreOrdinaryObjects(t *testing.T) {
 	must(t, err)
 	values[5] = 1
 	fails(t, first.TryFreeze(), Busy)
+	views, err := first.Views()
+	must(t, err)
+	same(t, views, 1)
 	must(t, tensor.Close())
+	views, err = first.Views()
+	must(t, err)
+	same(t, views, 0)
 	err = first.TryFreeze()
 	fails(t, err, Busy)
 	same(t, strings.Contains(err.Error(), "others can write it"), true)
