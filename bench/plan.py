@@ -144,6 +144,7 @@ WORKS: List[Work] = [
     Work("RING", "handoff through a ring: publish to first byte in a consumer", (
         "ours-c", "ours-c-awake", "ours-python", "raw-array", "iceoryx2", "floor"), (
         Case("64 B, asleep", "ring_handoff", {"size": 64}, quick=True),
+        Case("64 B, asleep, two cores", "ring_handoff", {"size": 64, "cross": 1}, only=("ours-c", "ours-c-awake", "floor")),
         Case("64 B, both spinning", "ring_spin", {"size": 64}, quick=True, only=("ours-c", "ours-c-awake", "iceoryx2", "floor")))),
     Work("RINGS", "messages of 64 B through a ring a second, producers and consumers", RINGS, (
         Case("1 and 1, 16 slots", "ring_messages", {"size": 64, "clients": 1, "slots": 16}, quick=True),

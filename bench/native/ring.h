@@ -50,6 +50,7 @@ static void let_in(child c) {
 /* Handoff: from just before the publish, with the message in place, to its first byte in a consumer that sleeps in its take. */
 static void ring_consume(const options *o, parent p, void *context) {
   handoff *shared = &((ring_page *)context)->words;
+  if (o->cross) pin(allowed_core(1));
   peer *client;
   peer_ring *ring = ring_in_child(o, p, &client, 0);
   samples s = new_samples();
@@ -66,7 +67,9 @@ static void ring_consume(const options *o, parent p, void *context) {
 
 static void work_ring_handoff(const options *o) {
   handoff *shared = &((ring_page *)shared_page())->words;
+  if (o->cross && allowed_core(1) < 0) die("there is only one core");
   child consumer = spawn(ring_consume, o, shared);
+  if (o->cross) pin(allowed_core(0));
   peer_ring *ring = peer_ring_make(peer_connect(o), 0);
   let_in(consumer);
   for (uint64_t round = 1; round <= o->count; round++) {
