@@ -89,7 +89,7 @@ func (s *Slot) PublishAs(dtype DType, shape []int) error {
 	err := s.ring.use(func() C.plasma_status {
 		return C.publish_slot(s.ring.handle, &s.slot, dtype.c(), ndim, lengths)
 	})
-	if err == nil || errors.Is(err, Closed) || errors.Is(err, Aborted) {
+	if err == nil || errors.Is(err, Closed) || errors.Is(err, Aborted) || errors.Is(err, Corrupt) {
 		s.slot.data = nil
 	}
 	return err

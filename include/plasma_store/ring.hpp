@@ -205,7 +205,7 @@ class Slot : public detail::HeldSlot<tensor_ring_abandon> {
     return {static_cast<T*>(slot().data), *this ? static_cast<std::size_t>(slot().size) / sizeof(T) : 0};
   }
 
-  /// Publishes what was written. When that fails it is still there, but with `closed` and `aborted`.
+  /// Publishes what was written. When that fails it is still there, but with `closed`, `aborted` and `corrupt`.
   Result<void> try_publish() { return try_publish(nullptr); }
   void publish() { try_publish().value(); }
 
@@ -232,7 +232,7 @@ class Slot : public detail::HeldSlot<tensor_ring_abandon> {
  private:
   Result<void> try_publish(const DLTensor* message) {
     const plasma_status status = tensor_ring_publish(ring(), &slot(), message);
-    const bool is_over = status == PLASMA_OK || status == PLASMA_CLOSED || status == PLASMA_ABORTED;
+    const bool is_over = status == PLASMA_OK || status == PLASMA_CLOSED || status == PLASMA_ABORTED || status == PLASMA_CORRUPT;
     return ended(status, is_over, "tensor_ring_publish");
   }
 };

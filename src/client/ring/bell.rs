@@ -8,12 +8,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
+use crate::client::bells::{new_bell, ring};
 use crate::client::lock;
 use crate::client::ring::Inner;
 use crate::crash::{self, Point};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shm::shared::ring::PUBLISHED;
 use crate::transport::threads::spawn_without_signals;
 
@@ -51,9 +52,8 @@ impl RingBell {
     /// # Errors
     /// [`Error::Io`].
     pub fn start(inner: &Arc<Inner>) -> Result<Self> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let descriptor = EventFd::from_flags(flags).map_err(Error::from_errno("eventfd"))?;
-        let desk = Arc::new(Desk { descriptor, state: Mutex::new(State::Listening), changed: Condvar::new() });
+        let desk =
+            Arc::new(Desk { descriptor: new_bell()?, state: Mutex::new(State::Listening), changed: Condvar::new() });
         let (theirs, inner) = (desk.clone(), Arc::downgrade(inner));
         let of_thread = inner.clone();
         let thread = spawn_without_signals("plasma-ring", move || theirs.work(&of_thread))?;
@@ -119,8 +119,7 @@ impl Desk {
         let mut state = lock(&self.state);
         if *state == State::Listening {
             *state = State::Rung;
-            // Full it can be read as well.
-            let _ = self.descriptor.write(1);
+            ring(&self.descriptor);
         }
         drop(state);
         crash::at(Point::PollRung);

@@ -3,8 +3,8 @@
 
 use crate::client::ring::held::Purpose;
 use crate::client::ring::{Inner, TensorRing, header_of};
-use crate::error::{Error, Result};
-use crate::shm::shared::ring::{Handle, Header, Publish, Take};
+use crate::error::Result;
+use crate::shm::shared::ring::{Handle, Header, Take};
 use crate::tensor::layout::Layout;
 
 /// Slots that one call has at a time.
@@ -135,13 +135,7 @@ impl Inner {
         {
             let (published, next) = self.ring.publish_many(left);
             done += published;
-            outcome = match next {
-                Ok(Publish::Published) => Ok(()),
-                Ok(Publish::Crowded) => self.let_others_finish(&mut crowded),
-                Ok(Publish::Closed) => Err(Error::Closed(self.id())),
-                Ok(Publish::Aborted) => Err(Error::Aborted(self.id())),
-                Err(error) => Err(error),
-            };
+            outcome = self.goes_on(next, &mut crowded);
         }
         // The first of them may be free already, and then is not given back again.
         messages.iter().skip(done).for_each(|(handle, _)| drop(self.ring.abandon(*handle)));

@@ -13,6 +13,7 @@ mod waiting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use crate::client::ring::bell::RingBell;
 use crate::client::ring::held::{Held, Purpose};
@@ -382,18 +383,25 @@ impl Inner {
     fn publish(&self, handle: Handle, header: &Header<'_>) -> Result<()> {
         let mut crowded = None;
         loop {
-            let outcome = match self.ring.publish(handle, header) {
-                Ok(Publish::Published) => return Ok(()),
-                Ok(Publish::Closed) => return Err(Error::Closed(self.id())),
-                Ok(Publish::Aborted) => return Err(Error::Aborted(self.id())),
-                Ok(Publish::Crowded) => self.let_others_finish(&mut crowded),
-                Err(error) => Err(error),
-            };
-            if outcome.is_err() {
+            let said = self.ring.publish(handle, header);
+            if matches!(said, Ok(Publish::Published)) {
+                return Ok(());
+            }
+            if let Err(error) = self.goes_on(said, &mut crowded) {
                 // The caller has no token any more.
                 let _ = self.ring.abandon(handle);
-                return outcome;
+                return Err(error);
             }
+        }
+    }
+
+    /// Waits for a moment where the line is crowded; an error where there is nothing more to publish.
+    fn goes_on(&self, said: Result<Publish>, crowded: &mut Option<Instant>) -> Result<()> {
+        match said? {
+            Publish::Published => Ok(()),
+            Publish::Crowded => self.let_others_finish(crowded),
+            Publish::Closed => Err(Error::Closed(self.id())),
+            Publish::Aborted => Err(Error::Aborted(self.id())),
         }
     }
 

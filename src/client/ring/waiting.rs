@@ -9,7 +9,7 @@ use crate::client::submit::awake_for;
 use crate::error::{Error, Result};
 use crate::shm::shared::ring::{Acquire, FREED, Handle, PUBLISHED, Take};
 
-/// So long a wait stays awake in any case: about what it costs two processes that one sleeps and is woken.
+/// So long at least a wait stays awake in any case: about what it costs two processes that one sleeps and is woken.
 const GLANCES: Duration = Duration::from_micros(5);
 /// A line that is full is passed on in less. Where it stays so for that long, its words are wrong.
 const MOST_CROWDED: Duration = Duration::from_secs(2);
